@@ -1,0 +1,116 @@
+/**
+ * Every error of Mortar, as one table. A person sees `says` (what was wrong) with its `details`, and `todo` (what to do);
+ * a program switches on the code. Only the code ever crosses the wire.
+ */
+interface ErrorRow {
+  /** what was wrong, one sentence without a full stop */
+  readonly says: string
+  /** what the reader can do about it */
+  readonly todo: string
+  /** HTTP status when the broker's API answers with it */
+  readonly status: number
+}
+
+const row = (status: number, says: string, todo: string): ErrorRow => ({ status, says, todo })
+
+export const ERRORS = {
+  // anyone
+  'bad-request': row(400, 'The request is not understood', 'Check the arguments against --help'),
+  'bad-config': row(500, 'The configuration file is not valid', 'Mend the named line; unknown keys are refused'),
+  'not-found': row(404, 'There is no such thing, or it is not yours', 'List what there is and check the name'),
+  denied: row(403, 'You may not do this', 'Ask the owner or an administrator'),
+  internal: row(500, 'Something failed inside', 'Look at the log of the program named'),
+  timeout: row(504, 'It took too long', 'Try again; if it persists look at the VM log'),
+  usage: row(400, 'The command line is not valid', 'Run the command with --help'),
+  // identity and login
+  'identity-missing': row(400, 'There is no identity file', 'Make one with: mortar identity create'),
+  'identity-exists': row(409, 'An identity already exists there', 'Use another --identity path, or keep the one you have'),
+  'identity-locked': row(400, 'The identity file needs its passphrase', 'Give --passphrase-file, or run on a terminal'),
+  'identity-wrong': row(401, 'The signature does not belong to a user of this broker', 'Ask the operator to add your public identity to the broker configuration'),
+  'login-expired': row(401, 'The login has expired', 'Log in again'),
+  'rate-limited': row(429, 'Too many requests', 'Wait a few seconds and try again'),
+  // bricks
+  'brick-unknown': row(404, 'There is no such brick', 'List bricks with: mortar brick list'),
+  'brick-digest': row(409, 'The image does not match the digest in its manifest', 'Copy the brick again from its builder'),
+  'brick-signature': row(409, 'The manifest is not signed by a builder this broker trusts', "Add the builder's public key to the broker configuration"),
+  'brick-corrupt': row(409, 'The image is not a sound qcow2 file', 'Build or copy the brick again'),
+  'brick-in-use': row(409, 'VMs still run from this brick', 'Delete those VMs first'),
+  // launch
+  'ticket-invalid': row(400, 'The launch ticket is not valid', 'Create the VM again; check the clock of this machine'),
+  'ticket-expired': row(400, 'The launch ticket has expired', 'Create the VM again; check the clocks of client and broker'),
+  'ticket-replayed': row(409, 'The launch ticket was used before', 'Create the VM again: each launch needs its own ticket'),
+  'no-space': row(507, 'There is not enough disk space', 'Free space on the disk named and try again'),
+  'libvirt-down': row(503, 'libvirt does not answer', 'Start libvirtd (systemctl start libvirtd) and try again'),
+  'libvirt-failed': row(502, 'libvirt refused', 'Read its message; look at the libvirt log of the domain'),
+  'qemu-missing': row(503, 'QEMU is not installed on the hypervisor', 'apt install qemu-system-x86 qemu-utils'),
+  'port-taken': row(500, 'The address is already in use', 'Stop the program that holds it, or configure another port'),
+  // VM
+  'vm-state': row(409, 'The VM is not in a state for this', 'Look at its state with: mortar vm show'),
+  'vm-silent': row(504, 'The VM did not enrol in time', 'Read its console with: mortar vm logs'),
+  'vm-unreachable': row(503, 'The agent in the VM is not connected', 'Wait a little; then look at: mortar vm logs'),
+  'enrolled-already': row(409, 'This boot of the VM has enrolled before', 'Someone may be posing as the VM: delete it and launch a new one'),
+  'enrolment-invalid': row(403, 'The enrolment is not proven by the launch secret', 'Delete the VM and launch a new one'),
+  // channel
+  'agent-key-mismatch': row(502, 'The VM did not prove its key', 'The broker or the network may be lying: do not use this VM'),
+  'owner-mismatch': row(502, 'The broker named another owner than the launch ticket', 'The broker may be lying: do not use it'),
+  'certificate-invalid': row(502, "The VM's certificate does not carry the owner's signature", 'The broker may be lying: do not use this VM'),
+  handshake: row(502, 'The encrypted channel could not be opened', 'Try again; if it persists look at: mortar vm logs'),
+  'record-invalid': row(502, 'An encrypted record was damaged, replayed or out of order', 'The connection was cut for safety; connect again'),
+  truncated: row(502, 'The connection ended before the end of the data', 'Run it again: the result is not complete'),
+  'protocol-violation': row(502, 'The other side broke the protocol', 'Check that both sides run the same version'),
+  'limit-exceeded': row(413, 'A limit of the protocol was exceeded', 'Send less at once'),
+  'connection-lost': row(503, 'The connection was lost', 'Connect again; the VM goes on running'),
+  'going-away': row(503, 'The other side is shutting down', 'Try again in a moment'),
+  'unknown-command': row(400, 'The agent does not know this command', 'The brick may be older than the client'),
+  // exec and terminal
+  'exec-not-found': row(404, 'The program does not exist in the VM', 'Check the path or install it in the VM'),
+  'exec-failed': row(500, 'The program could not be started in the VM', 'Check that it may be executed by that user'),
+  'user-unknown': row(404, 'There is no such user in the VM', 'Name one with --user'),
+  // drives
+  'drive-exists': row(409, 'A drive of that name exists', 'Choose another name'),
+  'drive-attached': row(409, 'The drive is attached to another VM', 'Detach it there first: mortar drive detach'),
+  'drive-detached': row(409, 'The drive is not attached to this VM', 'Attach it first: mortar drive attach'),
+  'drive-not-empty': row(409, 'The device already holds data', 'Give --erase if all of it may be destroyed'),
+  'drive-blank': row(409, 'The drive is not formatted', 'Format it: mortar drive unlock --format'),
+  'drive-key-wrong': row(403, 'The key does not open this drive', 'Use the identity that created the drive'),
+  'drive-header': row(409, "The drive's LUKS header is not the one its owner wrote", 'Do not use it: the host may have forged it'),
+  'drive-busy': row(409, 'The drive is in use', 'End the programs that use it, then lock it'),
+  'drive-failed': row(500, 'The drive could not be used', "Look at the agent's log in the VM: mortar vm logs"),
+  // ssh
+  'ssh-not-authorised': row(403, 'No SSH key was delivered to this VM', 'Run: mortar ssh VM, which delivers one'),
+} as const satisfies Record<string, ErrorRow>
+
+export type ErrorCode = keyof typeof ERRORS
+
+/** True for a code of the table; what a peer sends is never trusted to be one. */
+export function isErrorCode(value: unknown): value is ErrorCode {
+  return typeof value === 'string' && Object.hasOwn(ERRORS, value)
+}
+
+/**
+ * The one error class. `detail` says which thing and how (for people and local logs, never for the other end of a
+ * channel); `cause` is kept for the log.
+ */
+export class MortarError extends Error {
+  readonly code: ErrorCode
+  readonly detail: string
+
+  constructor(code: ErrorCode, detail = '', options?: { cause?: unknown }) {
+    super(detail === '' ? ERRORS[code].says : `${ERRORS[code].says}: ${detail}`, options)
+    this.name = 'MortarError'
+    this.code = code
+    this.detail = detail
+  }
+
+  /** What to do about it, one sentence. */
+  get todo(): string {
+    return ERRORS[this.code].todo
+  }
+}
+
+/** The MortarError that an unknown thrown value is, or `fallback` around it. */
+export function asMortarError(thrown: unknown, fallback: ErrorCode = 'internal'): MortarError {
+  if (thrown instanceof MortarError) return thrown
+  const detail = thrown instanceof Error ? thrown.message : String(thrown)
+  return new MortarError(fallback, detail, { cause: thrown })
+}
