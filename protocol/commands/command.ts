@@ -1,0 +1,35 @@
+/** What a command is: a name, the permission it needs, and the shapes of what is said in its stream. SPEC §9 */
+import type { z } from 'zod'
+
+type Messages = Readonly<Record<string, z.ZodType>>
+
+export interface Command {
+  /** also the name of the agent's handler, of its file and of its section in SPEC §9 */
+  readonly name: string
+  /** the right that the caller needs at the agent; absent means denied */
+  readonly permission: Permission
+  /** what OPEN carries */
+  readonly params: z.ZodType
+  /** what ACCEPT carries */
+  readonly ready: z.ZodType
+  /** messages from client to agent and back, by name */
+  readonly toAgent: Messages
+  readonly toClient: Messages
+  /** true when the client sends exactly one secret in the stream */
+  readonly takesSecret: boolean
+}
+
+export const PERMISSIONS = ['info', 'exec', 'terminal', 'drives', 'ssh'] as const
+export type Permission = (typeof PERMISSIONS)[number]
+
+/** Keeps the literal types of a command, so that handler and caller are checked against its shapes. */
+export function defineCommand<const C extends Command>(command: C): C {
+  return command
+}
+
+export type Params<C extends Command> = z.output<C['params']>
+export type Ready<C extends Command> = z.output<C['ready']>
+export type ToAgentName<C extends Command> = keyof C['toAgent'] & string
+export type ToClientName<C extends Command> = keyof C['toClient'] & string
+export type ToAgentBody<C extends Command, N extends ToAgentName<C>> = z.output<C['toAgent'][N]>
+export type ToClientBody<C extends Command, N extends ToClientName<C>> = z.output<C['toClient'][N]>

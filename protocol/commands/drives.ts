@@ -1,0 +1,75 @@
+/**
+ * Drives: LUKS2 volumes that the broker hot-plugged and only the owner's key opens. Format and unlock take one secret
+ * (64 bytes) in their stream. The header digest lets the owner notice a header that the host forged. SPEC §9.4
+ */
+import { bytes, object, text, uint, uuid, z } from '../core/schema.ts'
+import { defineCommand } from './command.ts'
+
+const serial = z.string().regex(/^[0-9a-f]{20}$/)
+const which = { drive: uuid, serial }
+
+/** Writes a LUKS2 header and an ext4 file system. Refused with drive-not-empty unless `erase`. */
+export const driveFormat = defineCommand({
+  name: 'drive-format',
+  permission: 'drives',
+  params: object({ ...which, label: text(16), erase: z.boolean() }),
+  ready: object({}),
+  toAgent: {},
+  /** after the secret: SHA-256 of the header area, which the owner keeps */
+  toClient: { done: object({ headerDigest: bytes(32) }) },
+  takesSecret: true,
+})
+
+/** Checks the header in the guest's memory against the digest, opens the drive with that copy, mounts it. */
+export const driveUnlock = defineCommand({
+  name: 'drive-unlock',
+  permission: 'drives',
+  params: object({
+    ...which,
+    headerDigest: bytes(32),
+    /** directory below /drives */
+    mountName: z.string().regex(/^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$/),
+    readOnly: z.boolean(),
+    /** who owns the root of a freshly formatted drive: the agent's default user when absent */
+    user: z
+      .string()
+      .regex(/^[a-z_][a-z0-9_-]{0,31}$/)
+      .optional(),
+  }),
+  ready: object({}),
+  toAgent: {},
+  toClient: { done: object({ mountPoint: text(255), sizeBytes: uint(), freeBytes: uint() }) },
+  takesSecret: true,
+})
+
+/** Unmounts and closes; the key leaves the guest's kernel. Fails with drive-busy while programs use it. */
+export const driveLock = defineCommand({
+  name: 'drive-lock',
+  permission: 'drives',
+  params: object(which),
+  ready: object({}),
+  toAgent: {},
+  toClient: {},
+  takesSecret: false,
+})
+
+export const driveList = defineCommand({
+  name: 'drive-list',
+  permission: 'drives',
+  params: object({}),
+  ready: object({
+    drives: z
+      .array(
+        object({
+          serial,
+          state: z.enum(['blank', 'locked', 'open', 'mounted', 'foreign']),
+          sizeBytes: uint(),
+          mountPoint: text(255).nullable(),
+        }),
+      )
+      .max(64),
+  }),
+  toAgent: {},
+  toClient: {},
+  takesSecret: false,
+})

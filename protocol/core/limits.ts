@@ -1,0 +1,48 @@
+/** Every number of the wire, with its unit and its section of SPEC.md. Enforced on receipt; none is configurable. */
+export const LIMITS = {
+  /** bytes of a WebSocket message on a joined pair: one Noise message (SPEC §4) */
+  packetBytes: 65_535,
+  /** bytes of plaintext in a record: packet less the authentication tag (SPEC §6) */
+  recordPlaintextBytes: 65_519,
+  /** bytes of each handshake message (SPEC §5) */
+  handshakeBytes: 4_096,
+  /** ms from the first to the last handshake packet (SPEC §5) */
+  handshakeMs: 30_000,
+  /** records under one key before the sender's and receiver's keys move on (SPEC §6) */
+  recordsPerKey: 65_536,
+  /** ms that a session may live before both ends must shake hands again (SPEC §6) */
+  sessionMs: 24 * 3_600_000,
+
+  /** bytes of a frame header (SPEC §7) */
+  frameHeaderBytes: 8,
+  /** bytes of the body of OPEN, ACCEPT and MESSAGE frames (SPEC §7) */
+  messageBytes: 16_384,
+  /** bytes of a secret (SPEC §7.4) */
+  secretBytes: 1_024,
+  /** open streams of one session (SPEC §7) */
+  streams: 256,
+  /** unread messages of one stream (SPEC §7) */
+  unreadMessages: 64,
+  /** bytes a sender may have unread at the receiver, per stream (SPEC §7.3) */
+  windowBytes: 1_048_576,
+  /** ms without a packet from the other end before a ping is sent, and then before the session is given up (SPEC §7) */
+  pingMs: 20_000,
+  silenceMs: 60_000,
+
+  /** items and bytes of an exec's argv (SPEC §9.2) */
+  argvItems: 256,
+  argvBytes: 12_288,
+
+  /** seconds a launch ticket may be valid (SPEC §2) */
+  ticketSeconds: 900,
+  /** bytes of signed objects: ticket, certificate, manifest (SPEC §2) */
+  signedBytes: 4_096,
+  /** bytes of one control message between agent and broker (SPEC §3) */
+  controlBytes: 8_192,
+  /** ms that a join token may be used after it is given out (SPEC §4) */
+  joinMs: 30_000,
+  /** ms from a connection to its authentication (SPEC §3) */
+  authenticationMs: 10_000,
+  /** addresses an agent may report (SPEC §3) */
+  addresses: 16,
+} as const

@@ -1,0 +1,23 @@
+/**
+ * Buffers for secrets. Engines keep typed arrays of up to 64 bytes inside their garbage-collected heap, where a copy may
+ * stay behind when the array moves; a view on a larger buffer is kept outside, once. So every secret of ours lives in a
+ * view on a buffer of at least 128 bytes, and is wiped by its holder.
+ */
+const SMALLEST_BUFFER_BYTES = 128
+
+/** A zeroed secret of `length` bytes in a buffer of its own. The caller owns it and calls wipe(). */
+export function newSecret(length: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(new ArrayBuffer(Math.max(length, SMALLEST_BUFFER_BYTES)), 0, length)
+}
+
+/** Copies bytes into a secret buffer of their own. The source is not wiped. */
+export function copySecret(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const secret = newSecret(bytes.length)
+  secret.set(bytes)
+  return secret
+}
+
+/** Overwrites secrets with zeros. */
+export function wipe(...secrets: readonly (Uint8Array | undefined)[]): void {
+  for (const secret of secrets) secret?.fill(0)
+}
