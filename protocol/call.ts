@@ -1,4 +1,4 @@
-/** A command in a stream, with its shapes checked both ways: `Call` is the agent's half, `ClientCall` the client's. SPEC §9 */
+/** A command in a stream, its shapes checked both ways: `Call` is the agent's half, `ClientCall` the client's. SPEC §8 */
 import type {
   Command,
   Params,
@@ -8,33 +8,39 @@ import type {
   ToClientBody,
   ToClientName,
 } from './commands/command.ts'
-import type { ErrorCode } from './core/errors.ts'
+import { decodeCbor, encodeCbor } from './core/codec.ts'
+import { type ErrorCode, MortarError } from './core/errors.ts'
+import { LIMITS } from './core/limits.ts'
+import { object, z } from './core/schema.ts'
+import type { Mux } from './mux/mux.ts'
+import { encodeMessage, type Item, type Stream } from './mux/stream.ts'
+
+export const openingSchema = object({ command: z.string().max(64), params: z.unknown() })
+const messageSchema = z.tuple([z.string().max(64), z.unknown()])
+
+type Data = { readonly type: 'data'; readonly lane: number; readonly bytes: Uint8Array }
+type Message<Name extends string, Body> = { readonly type: 'message'; readonly name: Name; readonly body: Body }
 
 export type FromClient<C extends Command> =
-  | { readonly type: 'data'; readonly bytes: Uint8Array }
-  | {
-      [N in ToAgentName<C>]: { readonly type: 'message'; readonly name: N; readonly body: ToAgentBody<C, N> }
-    }[ToAgentName<C>]
-
+  | Data
+  | { [N in ToAgentName<C>]: Message<N, ToAgentBody<C, N>> }[ToAgentName<C>]
 export type FromAgent<C extends Command> =
-  | { readonly type: 'data'; readonly lane: number; readonly bytes: Uint8Array }
-  | {
-      [N in ToClientName<C>]: { readonly type: 'message'; readonly name: N; readonly body: ToClientBody<C, N> }
-    }[ToClientName<C>]
+  | Data
+  | { [N in ToClientName<C>]: Message<N, ToClientBody<C, N>> }[ToClientName<C>]
 
 /** The agent's half: what a handler gets. */
 export interface Call<C extends Command> {
   readonly params: Params<C>
   /** aborted when the client is gone or reset the stream */
   readonly signal: AbortSignal
-  /** Accepts; must come before anything else is sent. */
+  /** Accepts; comes before anything else that is sent. */
   accept(body: Ready<C>): void
   post<N extends ToClientName<C>>(name: N, body: ToClientBody<C, N>): void
   /** Sends data; resolves once the client's window took it. Lane 0 unless given. */
   write(bytes: Uint8Array, lane?: number): Promise<void>
-  /** What the client sends, until it half-closes; credit goes back as items are taken. */
+  /** What the client sends, until it half-closes; credit goes back as items are taken. Fails when the stream was reset. */
   received(): AsyncGenerator<FromClient<C>, void, undefined>
-  /** The one secret of a command that takes one. The handler wipes it. */
+  /** The one secret of a command that takes one; the handler wipes it. Fails with protocol-violation when something else comes. */
   secret(): Promise<Uint8Array>
 }
 
@@ -46,8 +52,70 @@ export interface ClientCall<C extends Command> {
   post<N extends ToAgentName<C>>(name: N, body: ToAgentBody<C, N>): void
   write(bytes: Uint8Array): Promise<void>
   /** Sends the secret in a record of its own and wipes it. */
-  sendSecret(secret: Uint8Array): Promise<void>
+  sendSecret(secret: Uint8Array): void
   end(): void
   reset(code: ErrorCode): void
+  /** What the agent sends, until its END; the stream is over then. Fails with the agent's code after a reset. */
   received(): AsyncGenerator<FromAgent<C>, void, undefined>
+}
+
+export function handlerCall<C extends Command>(command: C, stream: Stream, params: unknown): Call<C> {
+  const checked = command.params.safeParse(params)
+  if (!checked.success) throw new MortarError('bad-request', checked.error.issues[0]?.message ?? '')
+  const items = stream.items()
+  return {
+    params: checked.data as Params<C>,
+    signal: stream.signal,
+    accept: body => stream.accept(encodeCbor(body)),
+    post: (name, body) => stream.post(encodeMessage(name, body)),
+    write: (bytes, lane) => stream.write(bytes, lane),
+    received: () => typed(items, command.toAgent) as AsyncGenerator<FromClient<C>, void, undefined>,
+    secret: async () => {
+      const { value: item } = await items.next()
+      if (item?.type !== 'secret' || !command.takesSecret) throw new MortarError('protocol-violation', 'no secret came')
+      return item.bytes
+    },
+  }
+}
+
+/** Opens a stream for a command and waits for ACCEPT. Fails with the agent's code. */
+export async function clientCall<C extends Command>(mux: Mux, command: C, params: Params<C>): Promise<ClientCall<C>> {
+  const stream = mux.openStream(encodeCbor({ command: command.name, params }))
+  const items = stream.items()
+  const { value: first } = await items.next()
+  if (first?.type !== 'accept') {
+    stream.reset('protocol-violation')
+    throw new MortarError('protocol-violation', 'the agent did not accept')
+  }
+  const ready = decodeCbor(command.ready, first.body, LIMITS.messageBytes, 'protocol-violation')
+  return {
+    ready: ready as Ready<C>,
+    signal: stream.signal,
+    post: (name, body) => stream.post(encodeMessage(name, body)),
+    write: bytes => stream.write(bytes),
+    sendSecret: secret => stream.sendSecret(secret),
+    end: () => stream.end(),
+    reset: code => stream.reset(code),
+    async *received() {
+      yield* typed(items, command.toClient) as AsyncGenerator<FromAgent<C>, void, undefined>
+      stream.end()
+    },
+  }
+}
+
+/** Items as data and checked messages. Fails with protocol-violation for anything the command does not know. */
+async function* typed(items: AsyncGenerator<Item, void, undefined>, messages: Readonly<Record<string, z.ZodType>>) {
+  // not a for-of over `items`: leaving that would end the stream's one reader
+  for (;;) {
+    const { value: item, done } = await items.next()
+    if (done) return
+    if (item.type === 'data') yield item
+    else if (item.type === 'message') {
+      const [name, body] = decodeCbor(messageSchema, item.body, LIMITS.messageBytes, 'protocol-violation')
+      const schema = Object.hasOwn(messages, name) ? messages[name] : undefined
+      const checked = schema?.safeParse(body)
+      if (!checked?.success) throw new MortarError('protocol-violation', `message ${name}`)
+      yield { type: 'message', name, body: checked.data }
+    } else throw new MortarError('protocol-violation', item.type)
+  }
 }

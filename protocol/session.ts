@@ -1,22 +1,126 @@
-/** TYPES FIRST (implementation follows): session = channel + mux + commands, one file for each end's entry. */
-import type { Call, ClientCall } from './call.ts'
-import type { Command, Params } from './commands/command.ts'
-import type { COMMANDS, CommandName } from './commands/index.ts'
-import type { MortarError } from './core/errors.ts'
+/**
+ * A session: one authorised client at one agent. The channel, the multiplexer over it, and commands in its streams.
+ * openSession is the client's entry, serveSession the agent's; the only place where permissions are asked. SPEC §8
+ */
+import { type Call, type ClientCall, clientCall, handlerCall, openingSchema } from './call.ts'
+import { type Contact, SecureChannel, type SessionFacts } from './channel/secure-channel.ts'
+import type { KeyPair, Suite } from './channel/suite.ts'
+import type { Command, Params, Permission } from './commands/command.ts'
+import { COMMANDS, type CommandName } from './commands/index.ts'
+import type { Clock } from './core/clock.ts'
+import { decodeCbor, encodeCbor } from './core/codec.ts'
+import { asMortarError, MortarError } from './core/errors.ts'
+import { LIMITS } from './core/limits.ts'
+import { object, z } from './core/schema.ts'
 import type { Transport } from './core/transport.ts'
+import { Mux } from './mux/mux.ts'
+import type { Stream } from './mux/stream.ts'
 
-/** The client's session. Obtained by openSession(). */
+export type { Contact, SessionFacts }
+
+interface SessionOptions {
+  readonly transport: Transport
+  readonly suite: Suite
+  readonly clock: Clock
+  readonly facts: SessionFacts
+}
+
+const readySchema = object({ version: z.literal(1), commands: z.array(z.string().max(64)).max(64) })
+
 export interface ClientSession {
+  /** names of the commands that the agent offers */
+  readonly commands: readonly string[]
   /** Opens a stream for a command; resolves at ACCEPT, fails with the agent's code otherwise. */
   open<C extends Command>(command: C, params: Params<C>): Promise<ClientCall<C>>
+  /** Ends the session in order. */
   close(): void
-  /** Resolves when the session ended; with the error unless it was closed in order. */
+  /** Resolves when the session has ended; with the error unless it ended in order. */
   readonly closed: Promise<MortarError | undefined>
 }
 
-/** One handler per command; a thrown MortarError becomes the reset code, anything else `internal`. The stream ends when it returns. */
+/** Opens a session; resolves once the agent's READY has opened, which proves the agent. Fails with handshake, agent-key-mismatch, timeout, connection-lost. */
+export async function openSession(
+  options: SessionOptions & { ownerKeys: KeyPair; agentDh: Uint8Array; contact: Contact },
+): Promise<ClientSession> {
+  const channel = await SecureChannel.open(options)
+  const ready = Promise.withResolvers<readonly string[]>()
+  const mux = new Mux({
+    transport: channel,
+    clock: options.clock,
+    onReady: body => ready.resolve(decodeCbor(readySchema, body, LIMITS.messageBytes, 'protocol-violation').commands),
+  })
+  const closed = mux.run().then(
+    () => undefined,
+    (error: MortarError) => error,
+  )
+  void closed.then(error => ready.reject(error ?? new MortarError('going-away')))
+  const cancel = options.clock.after(LIMITS.handshakeMs, () => mux.goAway('timeout'))
+  try {
+    const commands = await ready.promise
+    return { commands, closed, close: () => mux.goAway(), open: (command, params) => clientCall(mux, command, params) }
+  } catch (thrown) {
+    mux.goAway()
+    // the agent (or who poses as it) could not make a record under the keys that only the right one has
+    const error = asMortarError(thrown)
+    throw error.code === 'record-invalid' ? new MortarError('agent-key-mismatch', '', { cause: error }) : error
+  } finally {
+    cancel()
+  }
+}
+
+/** One handler for each command. A MortarError it throws becomes the reset's code, anything else `internal`; the stream ends when it returns. */
 export type Handlers<Guest> = {
   readonly [N in CommandName]: (call: Call<(typeof COMMANDS)[N]>, guest: Guest) => Promise<void>
 }
 
-export type { Transport }
+export interface ServeOptions<Guest> extends SessionOptions {
+  readonly agentKeys: KeyPair
+  readonly ownerDh: Uint8Array
+  readonly launchSecret: Uint8Array
+  readonly handlers: Handlers<Guest>
+  readonly guest: Guest
+  /** absent permission means denied */
+  permitted(permission: Permission): boolean
+  /** the owner is proven and READY is sent */
+  onReady?(): void
+  /** a handler failed: for the local log */
+  onFault?(command: string, error: MortarError): void
+}
+
+/** Serves a client until its session ends. Fails with handshake, timeout, or what broke the session. */
+export async function serveSession<Guest>(options: ServeOptions<Guest>): Promise<void> {
+  const channel = await SecureChannel.accept(options)
+  const mux = new Mux({
+    transport: channel,
+    clock: options.clock,
+    onOpen: (stream, body) => void serveStream(options, stream, body),
+  })
+  const offered = Object.values(COMMANDS).filter(command => options.permitted(command.permission))
+  mux.sendReady(encodeCbor({ version: 1, commands: offered.map(command => command.name) }))
+  options.onReady?.()
+  await mux.run()
+}
+
+async function serveStream<Guest>(options: ServeOptions<Guest>, stream: Stream, body: Uint8Array): Promise<void> {
+  let name = ''
+  try {
+    const opening = decodeCbor(openingSchema, body, LIMITS.messageBytes, 'bad-request')
+    if (!Object.hasOwn(COMMANDS, opening.command)) throw new MortarError('unknown-command')
+    name = opening.command
+    const command: Command = COMMANDS[name as CommandName]
+    if (!options.permitted(command.permission)) throw new MortarError('denied')
+    const call = handlerCall(command, stream, opening.params)
+    // the table of handlers has the call's type by its key; one cast here instead of one in every handler
+    const handler = options.handlers[name as CommandName] as unknown as (
+      call: Call<Command>,
+      guest: Guest,
+    ) => Promise<void>
+    await handler(call, options.guest)
+    stream.end()
+    stream.discard()
+  } catch (thrown) {
+    const error = asMortarError(thrown)
+    options.onFault?.(name, error)
+    stream.reset(error.code)
+  }
+}

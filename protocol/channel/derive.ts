@@ -1,0 +1,40 @@
+/** Keys derived from other keys: HKDF-SHA256 (RFC 5869), and what both ends derive from the launch secret. SPEC §2.3 */
+import { concat, encodeText } from '../core/bytes.ts'
+import { newSecret, wipe } from '../core/secret.ts'
+import { signingPublicKey } from '../core/signing.ts'
+import type { Suite } from './suite.ts'
+
+/** HKDF-SHA256. `length`: 1 to 8160 bytes. The result is the caller's to wipe. */
+export function hkdf(suite: Suite, ikm: Uint8Array, salt: Uint8Array, info: string, length: number): Uint8Array {
+  const pseudoRandomKey = suite.hmacSha256(salt.length > 0 ? salt : new Uint8Array(32), ikm)
+  const output = newSecret(length)
+  let block: Uint8Array = new Uint8Array(0)
+  for (let i = 0, offset = 0; offset < length; i++, offset += 32) {
+    const next = suite.hmacSha256(pseudoRandomKey, concat(block, encodeText(info), Uint8Array.of(i + 1)))
+    wipe(block)
+    block = next
+    output.set(block.subarray(0, Math.min(32, length - offset)), offset)
+  }
+  wipe(pseudoRandomKey, block)
+  return output
+}
+
+/** The Ed25519 seed that signs the enrolment: who can make it knows the launch secret. Wipe it. */
+export function launchSeed(suite: Suite, launchSecret: Uint8Array): Uint8Array {
+  return hkdf(suite, launchSecret, new Uint8Array(0), 'mortar enrolment v1', 32)
+}
+
+/** The commitment to the launch secret that the ticket carries: the public key of launchSeed. */
+export function launchCommitment(suite: Suite, launchSecret: Uint8Array): Uint8Array {
+  const seed = launchSeed(suite, launchSecret)
+  try {
+    return signingPublicKey(seed)
+  } finally {
+    wipe(seed)
+  }
+}
+
+/** The psk of the channel: from the launch secret at first contact, from 32 zero bytes later. Wipe it. SPEC §5.2 */
+export function channelPsk(suite: Suite, prologue: Uint8Array, launchSecret: Uint8Array | null): Uint8Array {
+  return hkdf(suite, launchSecret ?? new Uint8Array(32), suite.sha256(prologue), 'mortar channel psk v1', 32)
+}

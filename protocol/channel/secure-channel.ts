@@ -1,0 +1,202 @@
+/**
+ * The secure channel: runs Noise_XKpsk3_25519_ChaChaPoly_SHA256 over a transport and then is a transport itself, whose
+ * packets are the plaintext of records. Client = initiator, agent = responder. What goes wrong ends it without a reason
+ * to the other side. SPEC §5, §6
+ */
+import type { z } from 'zod'
+import { concat, encodeText, equalBytes, writeUint } from '../core/bytes.ts'
+import type { Clock } from '../core/clock.ts'
+import { decodeCbor, encodeCbor } from '../core/codec.ts'
+import { MortarError } from '../core/errors.ts'
+import { LIMITS } from '../core/limits.ts'
+import { object, z as zod } from '../core/schema.ts'
+import type { Transport } from '../core/transport.ts'
+import type { CipherState } from './cipher-state.ts'
+import { channelPsk } from './derive.ts'
+import { Handshake } from './handshake.ts'
+import type { KeyPair, Suite } from './suite.ts'
+
+const PATTERN = 'XKpsk3'
+const PROTOCOL_VERSION = 1
+
+/** What both ends know of a session beforehand; hashed into the handshake, so a difference breaks it. */
+export interface SessionFacts {
+  /** the broker's Ed25519 key, 32 bytes */
+  readonly broker: Uint8Array
+  readonly vm: string
+  readonly launch: string
+  readonly session: string
+}
+
+interface ChannelOptions {
+  readonly transport: Transport
+  readonly suite: Suite
+  readonly clock: Clock
+  readonly facts: SessionFacts
+}
+
+/** first: the launch secret proves both ends; known: the owner's certificate named the agent's key. SPEC §5.2 */
+export type Contact = { readonly kind: 'first'; readonly launchSecret: Uint8Array } | { readonly kind: 'known' }
+
+const hello = object({ version: zod.literal(PROTOCOL_VERSION), contact: zod.enum(['first', 'known']) })
+const empty = object({})
+
+/** label ‖ versions offered ‖ broker ‖ VM ‖ launch ‖ session, each with its length in two bytes before it. SPEC §5.1 */
+function prologueOf(facts: SessionFacts): Uint8Array {
+  const fields = [
+    encodeText('mortar channel'),
+    Uint8Array.of(PROTOCOL_VERSION),
+    facts.broker,
+    encodeText(facts.vm),
+    encodeText(facts.launch),
+    encodeText(facts.session),
+  ]
+  return concat(
+    ...fields.flatMap(field => {
+      const length = new Uint8Array(2)
+      writeUint(length, 0, 2, field.length)
+      return [length, field]
+    }),
+  )
+}
+
+export class SecureChannel implements Transport {
+  readonly #under: Transport
+  readonly #sending: CipherState
+  readonly #receiving: CipherState
+  /** transcript hash of the handshake, 32 bytes */
+  readonly bindingHash: Uint8Array
+  #failure: MortarError | undefined
+
+  private constructor(under: Transport, keys: ReturnType<Handshake['split']>) {
+    this.#under = under
+    this.#sending = keys.sending
+    this.#receiving = keys.receiving
+    this.bindingHash = keys.hash
+  }
+
+  /** The client's half. Fails with handshake, timeout or connection-lost. The agent has proven itself only once its first record opens. */
+  static open(
+    options: ChannelOptions & { ownerKeys: KeyPair; agentDh: Uint8Array; contact: Contact },
+  ): Promise<SecureChannel> {
+    const { transport, suite, contact } = options
+    const prologue = prologueOf(options.facts)
+    const psk = channelPsk(suite, prologue, contact.kind === 'first' ? contact.launchSecret : null)
+    const handshake = new Handshake({
+      suite,
+      pattern: PATTERN,
+      initiator: true,
+      prologue,
+      staticKeys: options.ownerKeys,
+      remoteStatic: options.agentDh,
+      psks: [psk],
+    })
+    return withDeadline(options, handshake, async () => {
+      // -> e, es
+      transport.send(await handshake.write(encodeCbor({ version: PROTOCOL_VERSION, contact: contact.kind })))
+      // <- e, ee
+      readPayload(empty, await handshake.read(await receivePacket(transport)))
+      // -> s, se, psk
+      transport.send(await handshake.write(encodeCbor({})))
+      return new SecureChannel(transport, handshake.split())
+    })
+  }
+
+  /** The agent's half: lets in the holder of `ownerDh` and nobody else. Fails with handshake, timeout or connection-lost. */
+  static accept(
+    options: ChannelOptions & { agentKeys: KeyPair; ownerDh: Uint8Array; launchSecret: Uint8Array },
+  ): Promise<SecureChannel> {
+    const { transport, suite } = options
+    const prologue = prologueOf(options.facts)
+    const handshake = new Handshake({
+      suite,
+      pattern: PATTERN,
+      initiator: false,
+      prologue,
+      staticKeys: options.agentKeys,
+    })
+    return withDeadline(options, handshake, async () => {
+      const { contact } = readPayload(hello, await handshake.read(await receivePacket(transport)))
+      handshake.addPsk(channelPsk(suite, prologue, contact === 'first' ? options.launchSecret : null))
+      transport.send(await handshake.write(encodeCbor({})))
+      readPayload(empty, await handshake.read(await receivePacket(transport)))
+      if (!equalBytes(handshake.remoteStatic ?? new Uint8Array(), options.ownerDh)) throw new MortarError('handshake')
+      return new SecureChannel(transport, handshake.split())
+    })
+  }
+
+  /** Seals one record. `plaintext`: at most LIMITS.recordPlaintextBytes. */
+  send(plaintext: Uint8Array): void {
+    if (this.#failure) throw this.#failure
+    if (plaintext.length > LIMITS.recordPlaintextBytes) throw new MortarError('limit-exceeded', 'record')
+    this.#under.send(this.#sending.seal(plaintext))
+    if (this.#sending.counter % LIMITS.recordsPerKey === 0) this.#sending.rekey()
+  }
+
+  /** The next record's plaintext, which is the caller's; null once the other side closed. Fails with record-invalid. */
+  async receive(): Promise<Uint8Array | null> {
+    const packet = await this.#under.receive()
+    if (this.#failure) throw this.#failure
+    if (!packet) return null
+    try {
+      const plaintext = this.#receiving.open(packet)
+      if (this.#receiving.counter % LIMITS.recordsPerKey === 0) this.#receiving.rekey()
+      return plaintext
+    } catch (cause) {
+      this.#failure = new MortarError('record-invalid', '', { cause })
+      this.close()
+      throw this.#failure
+    }
+  }
+
+  /** Moves the sending key on; the other end does the same at the same record. SPEC §6.2 */
+  rekeySending(): void {
+    this.#sending.rekey()
+  }
+
+  rekeyReceiving(): void {
+    this.#receiving.rekey()
+  }
+
+  drained(): Promise<void> {
+    return this.#under.drained()
+  }
+
+  close(): void {
+    this.#failure ??= new MortarError('connection-lost')
+    this.#under.close()
+    this.#sending.wipe()
+    this.#receiving.wipe()
+  }
+}
+
+async function receivePacket(transport: Transport): Promise<Uint8Array> {
+  const packet = await transport.receive()
+  if (!packet) throw new MortarError('connection-lost')
+  if (packet.length > LIMITS.handshakeBytes) throw new MortarError('handshake')
+  return packet
+}
+
+function readPayload<S extends z.ZodType>(schema: S, payload: Uint8Array): z.output<S> {
+  return decodeCbor(schema, payload, LIMITS.handshakeBytes, 'handshake')
+}
+
+/** Runs the handshake; closes the transport and forgets all keys when it fails or takes too long. */
+async function withDeadline<T>(options: ChannelOptions, handshake: Handshake, run: () => Promise<T>): Promise<T> {
+  let late = false
+  const cancel = options.clock.after(LIMITS.handshakeMs, () => {
+    late = true
+    options.transport.close()
+  })
+  try {
+    return await run()
+  } catch (cause) {
+    handshake.wipe()
+    options.transport.close()
+    if (late) throw new MortarError('timeout', 'handshake', { cause })
+    if (cause instanceof MortarError && cause.code === 'connection-lost') throw cause
+    throw new MortarError('handshake', '', { cause })
+  } finally {
+    cancel()
+  }
+}

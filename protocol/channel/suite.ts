@@ -1,0 +1,37 @@
+/**
+ * The seam to the cryptography of a host: 25519, ChaChaPoly, SHA256 as Noise names them. noble runs everywhere
+ * (noble-suite.ts); a host with native code passes its own. What can decrypt is reached through here and nowhere else.
+ */
+
+/** A Diffie-Hellman key pair; the secret half may be a handle that cannot be read. */
+export interface KeyPair {
+  /** 32 bytes */
+  readonly publicKey: Uint8Array
+  /** X25519 (RFC 7748). The result, 32 bytes, is the caller's to wipe. Fails with handshake when it is all zero. */
+  dh(publicKey: Uint8Array): Promise<Uint8Array>
+  /** Forgets the secret half. */
+  wipe(): void
+}
+
+/** One AEAD key. ChaCha20-Poly1305 (RFC 8439); the nonce is 4 zero bytes and the counter, little-endian. */
+export interface Aead {
+  /** Ciphertext and tag in a new array. `counter`: 0 to 2^53 - 1, or 2^64 - 1 given as REKEY_COUNTER. */
+  seal(counter: number, associated: Uint8Array, plaintext: Uint8Array): Uint8Array
+  /** Plaintext in a new array of the caller's, or null when the tag is wrong. */
+  open(counter: number, associated: Uint8Array, ciphertext: Uint8Array): Uint8Array | null
+  wipe(): void
+}
+
+/** Stands for the counter 2^64 - 1, which Noise reserves for rekeying. */
+export const REKEY_COUNTER = -1
+
+export interface Suite {
+  generateKeyPair(): KeyPair
+  /** `secret`: 32 bytes, still the caller's to wipe. */
+  importKeyPair(secret: Uint8Array): KeyPair
+  /** Takes a copy of `key` (32 bytes); the caller wipes its own. */
+  aead(key: Uint8Array): Aead
+  sha256(message: Uint8Array): Uint8Array
+  hmacSha256(key: Uint8Array, message: Uint8Array): Uint8Array
+  randomBytes(length: number): Uint8Array
+}

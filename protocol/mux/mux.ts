@@ -1,0 +1,199 @@
+/**
+ * The multiplexer: streams over one record transport.
+ * Way in:  run() takes a record → decodeFrames → session frames here, stream frames to their stream.
+ * Way out: sendFrame() queues → frames of one tick are filled into records → the channel seals them.
+ * Streams are opened by the client only, with odd ids that only grow. SPEC §7
+ */
+import { encodeText } from '../core/bytes.ts'
+import type { Clock } from '../core/clock.ts'
+import { asMortarError, type ErrorCode, MortarError } from '../core/errors.ts'
+import { LIMITS } from '../core/limits.ts'
+import { wipe } from '../core/secret.ts'
+import type { Transport } from '../core/transport.ts'
+import { decodeFrames, encodeFrame, type Frame, type FrameType, frameBytes } from './frame.ts'
+import { resetError, Stream, type StreamHost } from './stream.ts'
+
+/** The encrypted channel as the multiplexer sees it. */
+export interface RecordTransport extends Transport {
+  rekeySending(): void
+  rekeyReceiving(): void
+}
+
+export interface MuxOptions {
+  readonly transport: RecordTransport
+  readonly clock: Clock
+  /** the agent's: takes a stream that the client opened, with the body of OPEN */
+  readonly onOpen?: (stream: Stream, body: Uint8Array) => void
+  /** the client's: the body of READY */
+  readonly onReady?: (body: Uint8Array) => void
+}
+
+const NONE = new Uint8Array(0)
+
+export class Mux implements StreamHost {
+  readonly #options: MuxOptions
+  readonly #streams = new Map<number, Stream>()
+  #queue: Frame[] = []
+  #queuedBytes = 0
+  #flushing = false
+  #nextId = 1
+  #lastPeerId = -1
+  #lastHeardMs: number
+  #ended: MortarError | undefined
+  #cancelTimers: (() => void)[] = []
+
+  constructor(options: MuxOptions) {
+    this.#options = options
+    this.#lastHeardMs = options.clock.now()
+  }
+
+  /** Takes records until the session ends: returns after an orderly go-away, fails with what ended it otherwise. */
+  async run(): Promise<void> {
+    this.#watch()
+    try {
+      for (;;) {
+        const record = await this.#options.transport.receive()
+        if (!record) throw this.#ended ?? new MortarError('connection-lost')
+        this.#lastHeardMs = this.#options.clock.now()
+        const frames = decodeFrames(record)
+        for (const frame of frames) {
+          if (frame.type === 'goAway' && frame.body.length === 0) return this.#end(new MortarError('going-away'))
+          this.#receive(frame, frames.length)
+        }
+      }
+    } catch (thrown) {
+      if (this.#ended?.code === 'going-away') return
+      const error = asMortarError(thrown)
+      this.#end(error)
+      throw error
+    }
+  }
+
+  /** Opens a stream with the body of OPEN. Fails with limit-exceeded or with what ended the session. */
+  openStream(body: Uint8Array): Stream {
+    if (this.#ended) throw this.#ended
+    if (this.#streams.size >= LIMITS.streams) throw new MortarError('limit-exceeded', 'open streams')
+    const stream = new Stream(this.#nextId, this)
+    this.#nextId += 2
+    this.#streams.set(stream.id, stream)
+    this.sendFrame('open', stream.id, body)
+    return stream
+  }
+
+  sendReady(body: Uint8Array): void {
+    this.sendFrame('ready', 0, body)
+  }
+
+  /** Ends the session in order: streams still open are reset at both ends. */
+  goAway(code?: ErrorCode): void {
+    if (this.#ended) return
+    this.sendFrame('goAway', 0, code ? encodeText(code) : NONE)
+    this.#flush()
+    this.#end(new MortarError(code ?? 'going-away'))
+  }
+
+  sendFrame(type: FrameType, streamId: number, body: Uint8Array, flags = 0): void {
+    if (this.#ended) throw this.#ended
+    const frame = { type, streamId, flags, body }
+    if (this.#queuedBytes + frameBytes(frame) > LIMITS.recordPlaintextBytes) this.#flush()
+    this.#queue.push(frame)
+    this.#queuedBytes += frameBytes(frame)
+    if (this.#flushing) return
+    this.#flushing = true
+    void Promise.resolve().then(() => {
+      this.#flushing = false
+      this.#flush()
+    })
+  }
+
+  sendSecretFrame(streamId: number, body: Uint8Array): void {
+    this.#flush()
+    this.sendFrame('secret', streamId, body)
+    this.#flush()
+    this.#options.transport.rekeySending()
+    wipe(body)
+  }
+
+  drained(): Promise<void> {
+    return this.#options.transport.drained()
+  }
+
+  forget(streamId: number): void {
+    this.#streams.delete(streamId)
+  }
+
+  /** Fills the queued frames into one record and sends it; they fit, sendFrame saw to that. */
+  #flush(): void {
+    if (this.#queue.length === 0 || this.#ended) return
+    const record = new Uint8Array(this.#queuedBytes)
+    let offset = 0
+    for (const frame of this.#queue) offset = encodeFrame(record, offset, frame)
+    const secret = this.#queue.some(frame => frame.type === 'secret')
+    this.#queue = []
+    this.#queuedBytes = 0
+    try {
+      this.#options.transport.send(record)
+    } catch (thrown) {
+      this.#end(asMortarError(thrown, 'connection-lost'))
+    }
+    if (secret) wipe(record)
+  }
+
+  #receive(frame: Frame, framesInRecord: number): void {
+    if (frame.streamId !== 0) return this.#receiveForStream(frame, framesInRecord)
+    if (frame.type === 'ping') this.sendFrame('pong', 0, NONE)
+    else if (frame.type === 'goAway') throw resetError(frame.body)
+    else if (frame.type === 'ready') {
+      if (!this.#options.onReady) throw new MortarError('protocol-violation', 'READY')
+      this.#options.onReady(frame.body)
+    }
+  }
+
+  #receiveForStream(frame: Frame, framesInRecord: number): void {
+    if (frame.type === 'open') return this.#receiveOpen(frame)
+    if (frame.type === 'secret') {
+      if (framesInRecord !== 1) throw new MortarError('protocol-violation', 'a secret shares its record')
+      this.#options.transport.rekeyReceiving()
+    }
+    const stream = this.#streams.get(frame.streamId)
+    if (stream) stream.receive(frame)
+    else {
+      if (frame.type === 'secret') wipe(frame.body)
+      // the tail of a stream that was reset here while it was under way
+      if (frame.streamId >= this.#nextId && frame.streamId > this.#lastPeerId)
+        throw new MortarError('protocol-violation', 'no such stream')
+    }
+  }
+
+  #receiveOpen(frame: Frame): void {
+    const { onOpen } = this.#options
+    if (!onOpen || frame.streamId % 2 === 0 || frame.streamId <= this.#lastPeerId) {
+      throw new MortarError('protocol-violation', 'OPEN')
+    }
+    this.#lastPeerId = frame.streamId
+    const stream = new Stream(frame.streamId, this)
+    this.#streams.set(stream.id, stream)
+    if (this.#streams.size > LIMITS.streams) stream.reset('limit-exceeded')
+    else onOpen(stream, frame.body)
+  }
+
+  #end(error: MortarError): void {
+    if (this.#ended) return
+    this.#ended = error
+    for (const cancel of this.#cancelTimers) cancel()
+    for (const stream of [...this.#streams.values()]) stream.fail(error)
+    this.#options.transport.close()
+  }
+
+  /** Pings an end that is silent, gives up on one that stays so, and ends a session that has lived too long. */
+  #watch(): void {
+    const { clock } = this.#options
+    const check = () => {
+      const silenceMs = clock.now() - this.#lastHeardMs
+      if (silenceMs > LIMITS.silenceMs) return this.#end(new MortarError('connection-lost', 'the other end is silent'))
+      if (silenceMs >= LIMITS.pingMs) this.sendFrame('ping', 0, NONE)
+      this.#cancelTimers[0] = clock.after(LIMITS.pingMs / 2, check)
+    }
+    this.#cancelTimers = [clock.after(LIMITS.pingMs / 2, check), clock.after(LIMITS.sessionMs, () => this.goAway())]
+  }
+}

@@ -1,0 +1,22 @@
+/** The rings of tests, from fast to real (test/README.md says what each proves). */
+import { defineConfig } from 'vitest/config'
+
+const ring = (name: string, include: string[], options: object = {}) => ({
+  test: { name, include: include.map(folder => `test/${folder}/**/*.test.ts`), ...options },
+})
+
+/** real programs, one at a time: two cores boot one VM well and two VMs badly */
+const real = { fileParallelism: false, testTimeout: 120_000, hookTimeout: 300_000 }
+
+export default defineConfig({
+  test: {
+    projects: [
+      ring('unit', ['protocol', 'agent', 'broker', 'client', 'images']),
+      ring('rules', ['rules']),
+      ring('contracts', ['contracts'], real),
+      ring('processes', ['processes'], real),
+      ring('browser', ['browser'], real),
+      ring('guest', ['guest'], { ...real, testTimeout: 300_000, hookTimeout: 900_000 }),
+    ],
+  },
+})
