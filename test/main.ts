@@ -1,0 +1,37 @@
+/** Runs the rings of tests and ends with one line that counts them: `N passed, N failed` (`, N skipped`). */
+import { parseArgs } from 'node:util'
+import { startVitest } from 'vitest/node'
+import { CountingReporter } from './support/counting-reporter.ts'
+
+const HELP = `Usage: npm test [-- OPTIONS] [FILTER …]
+
+  --ring NAME   only this ring (may be repeated): unit rules contracts processes browser guest
+  --yes         install missing Debian packages without asking
+  FILTER        only test files whose path contains it
+
+Examples:
+  npm test                              everything that this machine can run
+  npm test -- --ring unit --ring rules  the quick rings
+  npm test -- --ring guest lifecycle    one guest test file`
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { ring: { type: 'string', multiple: true }, yes: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+})
+if (values.help) {
+  console.log(HELP)
+  process.exit(0)
+}
+
+const reporter = new CountingReporter()
+const vitest = await startVitest('test', positionals, {
+  run: true,
+  watch: false,
+  ...(values.ring ? { project: values.ring } : {}),
+  reporters: [reporter],
+})
+await vitest.close()
+const { passed, failed, skipped } = reporter.counts
+if (passed + failed + skipped === 0) console.log('No test was run: check --ring and the filter.')
+console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`)
+process.exit(failed > 0 || passed === 0 ? 1 : 0)

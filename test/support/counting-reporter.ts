@@ -1,0 +1,42 @@
+/** Prints each test by ring and name as it ends, failures with their cause, and counts; errors outside a test count as failures. */
+import type { Reporter, SerializedError, TestCase, TestModule } from 'vitest/node'
+
+const MARKS = { passed: '✓', failed: '✗', skipped: '–', pending: '…' } as const
+
+export class CountingReporter implements Reporter {
+  readonly counts = { passed: 0, failed: 0, skipped: 0 }
+
+  onTestModuleStart(module: TestModule): void {
+    console.log(`${module.project.name}: ${module.relativeModuleId}`)
+  }
+
+  onTestCaseResult(test: TestCase): void {
+    const { state, errors } = test.result()
+    if (state !== 'pending') this.counts[state]++
+    const seconds = (test.diagnostic()?.duration ?? 0) / 1000
+    console.log(`  ${MARKS[state]} ${test.fullName}${seconds >= 2 ? ` (${seconds.toFixed(1)} s)` : ''}`)
+    for (const error of errors ?? []) printError(error)
+  }
+
+  onTestModuleEnd(module: TestModule): void {
+    for (const error of module.errors()) this.#fail(module.relativeModuleId, error)
+    for (const suite of module.children.allSuites()) {
+      for (const error of suite.errors()) this.#fail(suite.fullName, error)
+    }
+  }
+
+  onTestRunEnd(_modules: readonly TestModule[], unhandled: readonly SerializedError[]): void {
+    for (const error of unhandled) this.#fail('outside any test', error)
+  }
+
+  #fail(where: string, error: SerializedError): void {
+    this.counts.failed++
+    console.log(`  ${MARKS.failed} ${where}`)
+    printError(error)
+  }
+}
+
+function printError(error: Partial<SerializedError>): void {
+  const text = [error.message, error.diff, error.stack?.split('\n').slice(0, 6).join('\n')].filter(Boolean).join('\n')
+  console.log(text.replace(/^/gm, '      '))
+}
