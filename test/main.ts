@@ -16,7 +16,11 @@ Examples:
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { ring: { type: 'string', multiple: true }, yes: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+  options: {
+    ring: { type: 'string', multiple: true },
+    yes: { type: 'boolean' },
+    help: { type: 'boolean', short: 'h' },
+  },
 })
 if (values.help) {
   console.log(HELP)

@@ -1,0 +1,77 @@
+/** The XML that libvirt is told: domains and the drives plugged into them. Every value is escaped. */
+import type { DriveVolume, VmDefinition } from '../driver.ts'
+
+/** namespace of the mark by which we know our domains */
+export const MARK = 'https://mortar.invalid/domain/1'
+
+const ESCAPES: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+  "'": '&apos;',
+}
+const escapeXml = (text: string) => text.replace(/[&<>"']/g, character => ESCAPES[character] as string)
+
+/** Title by which list() tells our domains from others'. */
+export const domainName = (vm: { vmId: string }) => `mortar-${vm.vmId}`
+
+export function domainXml(vm: VmDefinition, acceleration: 'kvm' | 'tcg'): string {
+  const bootFiles = vm.bootFiles.map(
+    file => `<entry name='opt/io.systemd.credentials/${escapeXml(file.name)}' file='${escapeXml(file.path)}'/>`,
+  )
+  return `<domain type='${acceleration === 'kvm' ? 'kvm' : 'qemu'}'>
+  <name>${domainName(vm)}</name>
+  <uuid>${escapeXml(vm.vmId)}</uuid>
+  <title>${escapeXml(vm.name)}</title>
+  <metadata><m:vm xmlns:m='${MARK}'/></metadata>
+  <memory unit='MiB'>${vm.memoryMiB}</memory>
+  <vcpu>${vm.vcpus}</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type><boot dev='hd'/></os>
+  <sysinfo type='fwcfg'>${bootFiles.join('')}</sysinfo>
+  <features><acpi/><apic/></features>
+  <cpu mode='${acceleration === 'kvm' ? 'host-passthrough' : 'maximum'}'/>
+  <clock offset='utc'/>
+  <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
+  <devices>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2' discard='unmap'/>
+      <source file='${escapeXml(vm.overlayPath)}'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <controller type='scsi' index='0' model='virtio-scsi'/>
+    <controller type='usb' model='none'/>
+    <interface type='user'><model type='virtio'/></interface>
+    <serial type='file'><source path='${escapeXml(vm.consoleLogPath)}' append='on'/><target port='0'/></serial>
+    <console type='file'><source path='${escapeXml(vm.consoleLogPath)}' append='on'/><target type='serial' port='0'/></console>
+    <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+    <memballoon model='none'/>
+  </devices>
+</domain>`
+}
+
+/** A data drive on the virtio-scsi bus, which takes no PCIe slot; the guest finds it by its serial. */
+export function driveXml(volume: DriveVolume, target: string): string {
+  return `<disk type='file' device='disk'>
+  <driver name='qemu' type='raw' cache='none' discard='unmap'/>
+  <source file='${escapeXml(volume.path)}'/>
+  <target dev='${target}' bus='scsi'/>
+  <serial>${escapeXml(volume.serial)}</serial>
+  <alias name='ua-drive-${escapeXml(volume.driveId)}'/>
+</disk>`
+}
+
+/** Target names in use in a domain's XML, and the one of a drive by its serial. */
+export function driveTargets(xml: string): { used: Set<string>; ofSerial(serial: string): string | undefined } {
+  const disks = xml.match(/<disk [\s\S]*?<\/disk>/g) ?? []
+  const targetOf = (disk: string) => /<target dev='(\w+)'/.exec(disk)?.[1]
+  return {
+    used: new Set(disks.map(targetOf).filter(target => target !== undefined)),
+    ofSerial: serial => disks.filter(disk => disk.includes(`<serial>${serial}</serial>`)).map(targetOf)[0],
+  }
+}
+
+/** The first free name of sda, sdb … sdz. */
+export function freeTarget(used: ReadonlySet<string>): string | undefined {
+  return [...'abcdefghijklmnopqrstuvwxyz'].map(letter => `sd${letter}`).find(target => !used.has(target))
+}

@@ -1,0 +1,58 @@
+/** Step one of a brick: the Debian root tree as a tar file, from Debian's packages. Needs the network once; cached by its recipe. */
+import { existsSync } from 'node:fs'
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { RECIPE } from './debian-12/recipe.ts'
+import { digestOf, type Progress, requireTools, run } from './steps.ts'
+
+/** Builds or finds the base tree below `cacheDir`; returns the tar file's path. Root only. */
+export async function buildBase(cacheDir: string, progress: Progress): Promise<string> {
+  const { packages, initialModules, suite, user } = RECIPE
+  const tarPath = join(
+    cacheDir,
+    `base-${digestOf([JSON.stringify({ packages, initialModules, suite, user }), hooks().join('\n')])}.tar`,
+  )
+  if (existsSync(tarPath)) return tarPath
+  requireTools({ mmdebstrap: 'mmdebstrap' })
+  await mkdir(cacheDir, { recursive: true })
+  const partial = `${tarPath}.partial`
+  progress('installing Debian into the base tree (about a minute, needs the network)')
+  const modulesFile = join(cacheDir, 'initial-modules')
+  await writeFile(modulesFile, `${initialModules.join('\n')}\n`)
+  try {
+    await run('mmdebstrap', [
+      '--variant=minbase',
+      `--include=${packages.join(',')}`,
+      '--aptopt=Apt::Install-Recommends "false"',
+      '--dpkgopt=path-exclude=/usr/share/man/*',
+      '--dpkgopt=path-exclude=/usr/share/locale/*',
+      '--dpkgopt=path-exclude=/usr/share/doc/*',
+      '--dpkgopt=path-include=/usr/share/doc/*/copyright',
+      `--essential-hook=mkdir -p "$1/usr/share/initramfs-tools/modules.d" "$1/etc/initramfs-tools/conf.d"`,
+      `--essential-hook=copy-in ${modulesFile} /usr/share/initramfs-tools/modules.d`,
+      ...hooks(),
+      '--format=tar',
+      suite,
+      partial,
+    ])
+    await rename(partial, tarPath)
+  } finally {
+    await rm(partial, { force: true })
+    await rm(modulesFile, { force: true })
+  }
+  return tarPath
+}
+
+function hooks(): string[] {
+  const { name, uid } = RECIPE.user
+  return [
+    `--essential-hook=printf 'MODULES=list\\nRESUME=none\\nFSTYPE=ext4\\n' > "$1/etc/initramfs-tools/conf.d/mortar"`,
+    // `*` forbids passwords and still lets sshd accept a key; `!` would not
+    `--customize-hook=chroot "$1" useradd --create-home --shell /bin/bash --uid ${uid} --user-group --password '*' ${name}`,
+    // a brick has no identity: each VM makes its own
+    `--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/var/lib/dbus/machine-id "$1"/var/lib/systemd/random-seed`,
+    `--customize-hook=: > "$1/etc/machine-id"`,
+    `--customize-hook=echo mortar > "$1/etc/hostname"`,
+    `--customize-hook=rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin "$1"/var/log/*.log`,
+  ]
+}

@@ -1,0 +1,107 @@
+/**
+ * `npm run build`: bundles the programs and makes them self-contained: esbuild to one file, injected into a stripped copy
+ * of Node as a single-executable application. Also the console page. What is up to date is not built again.
+ */
+import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { chmod, copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { bundle, bundlePage } from './bundle.ts'
+import { digestOf, type Progress, run } from './steps.ts'
+
+const ROOT = new URL('..', import.meta.url).pathname
+const BUILD = join(ROOT, 'build')
+const SEA_FUSE = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2'
+const require = createRequire(import.meta.url)
+
+interface Target {
+  readonly entry: string
+  /** files that the program finds by node:sea's getRawAsset */
+  readonly assets: Readonly<Record<string, string>>
+}
+
+const TARGETS = {
+  'mortar-agent': {
+    entry: 'agent/main.ts',
+    assets: { 'pty.node': require.resolve('@lydell/node-pty-linux-x64/pty.node') },
+  },
+  'mortar-broker': { entry: 'broker/main.ts', assets: {} },
+  mortar: { entry: 'client/cli/main.ts', assets: {} },
+} as const satisfies Record<string, Target>
+
+export interface Binaries {
+  readonly agent: string
+  readonly broker: string
+  readonly client: string
+  /** folder of the console page */
+  readonly console: string
+  readonly version: string
+}
+
+export async function buildBinaries(progress: Progress): Promise<Binaries> {
+  const { version } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')) as { version: string }
+  await mkdir(BUILD, { recursive: true })
+  for (const [name, target] of Object.entries(TARGETS)) await buildBinary(name, target, version, progress)
+  await bundlePage(join(ROOT, 'client/web'), join(BUILD, 'console'))
+  const path = (name: keyof typeof TARGETS) => join(BUILD, name)
+  return {
+    agent: path('mortar-agent'),
+    broker: path('mortar-broker'),
+    client: path('mortar'),
+    console: join(BUILD, 'console'),
+    version,
+  }
+}
+
+async function buildBinary(name: string, target: Target, version: string, progress: Progress): Promise<void> {
+  const code = await bundle(join(ROOT, target.entry), version)
+  const digest = digestOf([code, process.version, await readFile(import.meta.filename, 'utf8')])
+  const [binary, stamp] = [join(BUILD, name), join(BUILD, `${name}.digest`)]
+  if (existsSync(binary) && existsSync(stamp) && (await readFile(stamp, 'utf8')) === digest) return
+  progress(`building ${name}`)
+  const script = join(BUILD, `${name}.cjs`)
+  const blob = join(BUILD, `${name}.blob`)
+  const partial = join(BUILD, `${name}.partial`)
+  const config = join(BUILD, `${name}.sea.json`)
+  try {
+    await writeFile(script, code)
+    await writeFile(
+      config,
+      JSON.stringify({
+        main: script,
+        output: blob,
+        assets: target.assets,
+        disableExperimentalSEAWarning: true,
+        useCodeCache: false,
+      }),
+    )
+    await run(process.execPath, ['--experimental-sea-config', config])
+    await copyFile(await strippedNode(), partial)
+    await run(process.execPath, [
+      require.resolve('postject/dist/cli.js'),
+      partial,
+      'NODE_SEA_BLOB',
+      blob,
+      '--sentinel-fuse',
+      SEA_FUSE,
+    ])
+    await chmod(partial, 0o755)
+    await rename(partial, binary)
+    await writeFile(stamp, digest)
+  } finally {
+    for (const path of [script, blob, partial, config]) await rm(path, { force: true })
+  }
+}
+
+/** Node without debug symbols (17 MiB less); must be stripped before anything is injected. */
+async function strippedNode(): Promise<string> {
+  const path = join(BUILD, `node-${process.version}`)
+  if (existsSync(path)) return path
+  await copyFile(process.execPath, `${path}.partial`)
+  execFileSync('strip', ['--strip-debug', `${path}.partial`])
+  await rename(`${path}.partial`, path)
+  return path
+}
+
+if (import.meta.main) console.log(JSON.stringify(await buildBinaries(line => console.error(line)), null, 2))

@@ -1,0 +1,154 @@
+/**
+ * Step two of a brick: base tree + agent → one bootable qcow2, without loop devices or device-mapper.
+ * GPT disk: an EFI system partition that syslinux boots by BIOS (kernel, initial RAM disk), and the ext4 root made from a tree.
+ */
+import { chmod, copyFile, cp, mkdir, open, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { RECIPE } from './debian-12/recipe.ts'
+import { type Progress, requireTools, run } from './steps.ts'
+
+const MiB = 2 ** 20
+const ESP = { startBytes: MiB, sizeBytes: 64 * MiB }
+const ROOT_START = ESP.startBytes + ESP.sizeBytes
+/** the backup partition table at the end of the disk */
+const TAIL_BYTES = MiB
+
+export interface ImageParts {
+  readonly baseTar: string
+  readonly agentBinary: string
+  /** scratch directory, the caller's to remove */
+  readonly workDir: string
+  readonly imagePath: string
+  readonly test: boolean
+}
+
+/** Writes the image to `imagePath`. Root only. */
+export async function buildImage(parts: ImageParts, progress: Progress): Promise<void> {
+  requireTools({
+    sgdisk: 'gdisk',
+    'mkfs.vfat': 'dosfstools',
+    mcopy: 'mtools',
+    syslinux: 'syslinux',
+    mke2fs: 'e2fsprogs',
+    'qemu-img': 'qemu-utils',
+  })
+  const tree = join(parts.workDir, 'tree')
+  const disk = join(parts.workDir, 'disk.raw')
+  progress('unpacking the base tree and adding the agent')
+  await makeTree(tree, parts)
+  progress('writing the file systems')
+  const rootBytes = RECIPE.diskBytes - ROOT_START - TAIL_BYTES
+  const rootImage = join(parts.workDir, 'root.ext4')
+  await makeSparse(rootImage, rootBytes)
+  await run('mke2fs', [
+    '-q',
+    '-t',
+    'ext4',
+    '-L',
+    'mortar-root',
+    '-E',
+    'lazy_itable_init=1,lazy_journal_init=1',
+    '-O',
+    '^metadata_csum_seed',
+    '-d',
+    tree,
+    rootImage,
+  ])
+  const espImage = await makeEsp(tree, parts)
+  progress('joining them into a disk')
+  await makeSparse(disk, RECIPE.diskBytes)
+  await partition(disk)
+  await placeSparse(espImage, disk, ESP.startBytes)
+  await placeSparse(rootImage, disk, ROOT_START)
+  await bootCode(disk)
+  progress('converting to qcow2')
+  await run('qemu-img', ['convert', '-O', 'qcow2', '-o', 'cluster_size=65536', disk, parts.imagePath])
+}
+
+async function makeTree(tree: string, { baseTar, agentBinary }: ImageParts): Promise<void> {
+  await mkdir(tree, { recursive: true })
+  await run('tar', ['-C', tree, '--numeric-owner', '--xattrs', '-xf', baseTar])
+  await cp(new URL('debian-12/tree', import.meta.url).pathname, tree, { recursive: true, force: true })
+  await run('chown', ['-R', '0:0', join(tree, 'etc/systemd'), join(tree, 'etc/mortar'), join(tree, 'etc/fstab')])
+  await copyFile(agentBinary, join(tree, 'usr/sbin/mortar-agent'))
+  await chmod(join(tree, 'usr/sbin/mortar-agent'), 0o755)
+  await mkdir(join(tree, 'drives'), { recursive: true })
+  const units = join(tree, 'etc/systemd/system')
+  for (const unit of RECIPE.maskedUnits) {
+    await rm(join(units, unit), { force: true })
+    await symlink('/dev/null', join(units, unit))
+  }
+  for (const unit of RECIPE.enabledUnits) await run('chroot', [tree, 'systemctl', 'enable', '--quiet', unit])
+  await writeFile(join(tree, 'etc/machine-id'), '')
+}
+
+async function makeEsp(tree: string, { workDir, test }: ImageParts): Promise<string> {
+  const esp = join(workDir, 'esp.fat')
+  await makeSparse(esp, ESP.sizeBytes)
+  await run('mkfs.vfat', ['-n', 'MORTAR-ESP', esp])
+  const boot = await readdir(join(tree, 'boot'))
+  const find = (prefix: string) => {
+    const name = boot
+      .filter(entry => entry.startsWith(prefix))
+      .sort()
+      .at(-1)
+    return join(tree, 'boot', name ?? prefix)
+  }
+  const config = join(workDir, 'syslinux.cfg')
+  const options = test ? `${RECIPE.kernelOptions} ${RECIPE.testKernelOptions}` : RECIPE.kernelOptions
+  await writeFile(
+    config,
+    `SERIAL 0 115200\nDEFAULT mortar\nPROMPT 0\nLABEL mortar\n  LINUX vmlinuz\n  INITRD initrd.img\n  APPEND ${options}\n`,
+  )
+  for (const [source, target] of [
+    [find('vmlinuz-'), 'vmlinuz'],
+    [find('initrd.img-'), 'initrd.img'],
+    [config, 'syslinux.cfg'],
+  ] as const) {
+    await run('mcopy', ['-i', esp, source, `::${target}`])
+  }
+  await run('syslinux', ['--install', esp])
+  return esp
+}
+
+async function partition(disk: string): Promise<void> {
+  const sectors = (bytes: number) => bytes / 512
+  await run('sgdisk', [
+    `--new=1:${sectors(ESP.startBytes)}:${sectors(ESP.startBytes + ESP.sizeBytes) - 1}`,
+    '--typecode=1:ef00',
+    // attribute 2: the BIOS boot code starts this partition
+    '--attributes=1:set:2',
+    `--new=2:${sectors(ROOT_START)}:${sectors(RECIPE.diskBytes - TAIL_BYTES) - 1}`,
+    '--typecode=2:8304',
+    disk,
+  ])
+}
+
+/** The first 440 bytes of the disk: syslinux's code that starts the partition with attribute 2. */
+async function bootCode(disk: string): Promise<void> {
+  await run('dd', [
+    'if=/usr/lib/syslinux/mbr/gptmbr.bin',
+    `of=${disk}`,
+    'bs=440',
+    'count=1',
+    'conv=notrunc',
+    'status=none',
+  ])
+}
+
+async function placeSparse(source: string, disk: string, offsetBytes: number): Promise<void> {
+  await run('dd', [
+    `if=${source}`,
+    `of=${disk}`,
+    'bs=1M',
+    `seek=${offsetBytes / MiB}`,
+    'conv=notrunc,sparse',
+    'status=none',
+  ])
+}
+
+async function makeSparse(path: string, sizeBytes: number): Promise<void> {
+  const file = await open(path, 'w')
+  await file.truncate(sizeBytes)
+  await file.close()
+}
