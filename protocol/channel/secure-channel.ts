@@ -1,7 +1,7 @@
 /**
  * The secure channel: runs Noise_XKpsk3_25519_ChaChaPoly_SHA256 over a transport and then is a transport itself, whose
  * packets are the plaintext of records. Client = initiator, agent = responder. What goes wrong ends it without a reason
- * to the other side. SPEC §5, §6
+ * to the other side. SPEC §5, §6.1
  */
 import type { z } from 'zod'
 import { concat, encodeText, equalBytes, writeUint } from '../core/bytes.ts'

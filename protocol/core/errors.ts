@@ -1,6 +1,6 @@
 /**
  * Every error of Mortar, as one table. A person sees `says` (what was wrong) with its `details`, and `todo` (what to do);
- * a program switches on the code. Only the code ever crosses the wire.
+ * a program switches on the code. Only the code ever crosses the wire. SPEC §10
  */
 interface ErrorRow {
   /** what was wrong, one sentence without a full stop */
@@ -34,6 +34,11 @@ export const ERRORS = {
     401,
     'The signature does not belong to a user of this broker',
     'Ask the operator to add your public identity to the broker configuration',
+  ),
+  'broker-mismatch': row(
+    502,
+    'The broker is not the one this identity knows at that address',
+    'If it was set up anew on purpose, remove its line from known-brokers.json; if not, do not use it',
   ),
   'login-expired': row(401, 'The login has expired', 'Log in again'),
   'rate-limited': row(429, 'Too many requests', 'Wait a few seconds and try again'),
@@ -69,6 +74,7 @@ export const ERRORS = {
   'qemu-missing': row(503, 'QEMU is not installed on the hypervisor', 'apt install qemu-system-x86 qemu-utils'),
   'port-taken': row(500, 'The address is already in use', 'Stop the program that holds it, or configure another port'),
   // VM
+  'vm-exists': row(409, 'A VM of that name exists', 'Choose another name, or delete that VM'),
   'vm-state': row(409, 'The VM is not in a state for this', 'Look at its state with: mortar vm show'),
   'vm-silent': row(504, 'The VM did not enrol in time', 'Read its console with: mortar vm logs'),
   'vm-unreachable': row(503, 'The agent in the VM is not connected', 'Wait a little; then look at: mortar vm logs'),
@@ -121,6 +127,11 @@ export const ERRORS = {
   'drive-not-empty': row(409, 'The device already holds data', 'Give --erase if all of it may be destroyed'),
   'drive-blank': row(409, 'The drive is not formatted', 'Format it: mortar drive unlock --format'),
   'drive-key-wrong': row(403, 'The key does not open this drive', 'Use the identity that created the drive'),
+  'drive-note': row(
+    409,
+    'The note kept with the drive is not the one its owner wrote',
+    'Use the identity that created the drive; if it is that one, the host may have changed the note',
+  ),
   'drive-header': row(
     409,
     "The drive's LUKS header is not the one its owner wrote",

@@ -2,15 +2,15 @@
 export const LIMITS = {
   /** bytes of a WebSocket message on a joined pair: one Noise message (SPEC §4) */
   packetBytes: 65_535,
-  /** bytes of plaintext in a record: packet less the authentication tag (SPEC §6) */
+  /** bytes of plaintext in a record: packet less the authentication tag (SPEC §6.1) */
   recordPlaintextBytes: 65_519,
   /** bytes of each handshake message (SPEC §5) */
   handshakeBytes: 4_096,
   /** ms from the first to the last handshake packet (SPEC §5) */
   handshakeMs: 30_000,
-  /** records under one key before the sender's and receiver's keys move on (SPEC §6) */
+  /** records under one key before the sender's and receiver's keys move on (SPEC §6.2) */
   recordsPerKey: 65_536,
-  /** ms that a session may live before both ends must shake hands again (SPEC §6) */
+  /** ms that a session may live before both ends must shake hands again (SPEC §6.1) */
   sessionMs: 24 * 3_600_000,
 
   /** bytes of a frame header (SPEC §7) */
