@@ -1,6 +1,6 @@
 /**
- * exec: runs a program, no shell. Data from the client is stdin and its end closes stdin; data to the client is stdout
- * on lane 0 and stderr on lane 1. Exactly one `exit`, after the last output, then END. SPEC §9.2
+ * exec: runs a program, no shell. Data from the client is stdin; `eof` closes it, and so does the end of the stream, after
+ * which no signal can follow. Data to the client is stdout on lane 0 and stderr on lane 1. Exactly one `exit`, after the last output, then END. SPEC §9.2
  */
 import { LIMITS } from '../core/limits.ts'
 import { object, text, uint, z } from '../core/schema.ts'
@@ -47,7 +47,7 @@ export const exec = defineCommand({
       .optional(),
   }),
   ready: object({}),
-  toAgent: { signal: object({ name: z.enum(SIGNALS) }) },
+  toAgent: { eof: object({}), signal: object({ name: z.enum(SIGNALS) }) },
   toClient: { exit: exitBody },
   takesSecret: false,
 })
