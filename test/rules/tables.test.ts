@@ -1,0 +1,103 @@
+/** The tables that must have the same rows: commands and handlers, routes, error codes, limits. */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { COMMANDS } from '../../protocol/commands/index.ts'
+import { ROUTES } from '../../protocol/control/api.ts'
+import { ERRORS } from '../../protocol/core/errors.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
+import { expectNone, productSources, ROOT, read } from './sources.ts'
+
+/** Files of the product in which a table of this name is declared. */
+const declaring = (name: string, folder: string) =>
+  productSources().filter(
+    file => file.startsWith(folder) && new RegExp(`^(export )?const ${name}\\b`, 'm').test(read(file)),
+  )
+
+/** Keys of the object literal `const NAME = {…}`, read from the text, since to import the file would start a program's parts. */
+function keysOf(file: string, name: string): string[] {
+  const text = read(file)
+  const start = text.search(new RegExp(`^(?:export )?const ${name}\\b[^=]*=[^{]*\\{`, 'm'))
+  const body = text.slice(text.indexOf('{', text.indexOf('=', start)) + 1)
+  const keys: string[] = []
+  let depth = 0
+  let rest = ''
+  for (const character of body) {
+    if (character === '}' && depth === 0) break
+    if ('{[('.includes(character)) depth++
+    else if ('}])'.includes(character)) depth--
+    else if (depth === 0) rest += character
+  }
+  for (const row of rest.replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, '').split(',')) {
+    const key = /^\s*(?:'([^']+)'|([\w$]+))\s*(?::|$)/.exec(row)
+    if (key) keys.push((key[1] ?? key[2]) as string)
+  }
+  return keys.sort()
+}
+
+test('each command has a handler, and each handler a command', () => {
+  expect(existsSync(join(ROOT, 'agent')), 'agent/ is missing').toBe(true)
+  const [file] = declaring('HANDLERS', 'agent/')
+  expect(file, 'agent/ declares no HANDLERS').toBeDefined()
+  expect(keysOf(file as string, 'HANDLERS'), `${file} against protocol/commands/index.ts`).toEqual(
+    Object.keys(COMMANDS).sort(),
+  )
+})
+
+test('the name of a command is its key, and its permission is one of the list', async () => {
+  const { PERMISSIONS } = await import('../../protocol/commands/command.ts')
+  for (const [key, command] of Object.entries(COMMANDS)) {
+    expect(command.name).toBe(key)
+    expect(PERMISSIONS).toContain(command.permission)
+  }
+})
+
+test('each route has a handler in the broker', () => {
+  const tables = declaring('HANDLERS', 'broker/')
+  expect(tables.length, 'broker/ declares no HANDLERS').toBeGreaterThan(0)
+  const keys = tables.flatMap(file => keysOf(file, 'HANDLERS'))
+  expect(keys.sort(), `${tables.join(', ')} against protocol/control/api.ts`).toEqual(Object.keys(ROUTES).sort())
+})
+
+test('each error code is used somewhere outside its table', () => {
+  const text = productSources()
+    .filter(file => file !== 'protocol/core/errors.ts')
+    .map(read)
+    .join('\n')
+  const unused = Object.keys(ERRORS).filter(code => !text.includes(`'${code}'`))
+  expectNone(
+    'codes that nothing fails with',
+    unused.map(code => `protocol/core/errors.ts: ${code}`),
+  )
+})
+
+test('each error code is in SPEC §10, with its status and words, and no other', () => {
+  const section = read('protocol/SPEC.md').split('\n## §10')[1] ?? ''
+  const rows = [...section.matchAll(/^\| `([a-z-]+)` \| (\d+) \| (.*) \|$/gm)].map(row => row.slice(1, 4).join(' | '))
+  const table = Object.entries(ERRORS).map(([code, row]) => `${code} | ${row.status} | ${row.says}`)
+  expect(rows, 'protocol/SPEC.md §10 against protocol/core/errors.ts').toEqual(table)
+})
+
+test('each error says what and what to do, in one sentence without a full stop', () => {
+  const bad = Object.entries(ERRORS).filter(
+    ([, { says, todo }]) =>
+      !/^[A-Zl]/.test(says) || !/^[A-Za-z]/.test(todo) || /[.!]$/.test(says) || /[.!]$/.test(todo),
+  )
+  expectNone(
+    'sentences',
+    bad.map(([code]) => `protocol/core/errors.ts: ${code}`),
+  )
+})
+
+test('each limit is named in SPEC, enforced somewhere, and documented with its unit', () => {
+  const specification = read('protocol/SPEC.md')
+  const code = productSources()
+    .filter(file => file !== 'protocol/core/limits.ts')
+    .map(read)
+    .join('\n')
+  const problems = Object.entries(LIMITS).flatMap(([name]) => [
+    ...(specification.includes(`\`${name}\``) ? [] : [`protocol/SPEC.md does not name ${name}`]),
+    ...(code.includes(`LIMITS.${name}`) ? [] : [`protocol/core/limits.ts: nothing enforces ${name}`]),
+  ])
+  expectNone('limits', problems)
+})
