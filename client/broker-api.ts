@@ -1,0 +1,221 @@
+/** The broker's HTTP API as typed calls: one method for each row of ROUTES; logs in by itself when a call needs it. SPEC §3 */
+import type { z } from 'zod'
+import * as api from '../protocol/control/api.ts'
+import { signLogin, verifyBrokerProof } from '../protocol/control/login.ts'
+import { decodeBase64url, encodeBase64url, equalBytes } from '../protocol/core/bytes.ts'
+import { MortarError } from '../protocol/core/errors.ts'
+import { object, z as zod } from '../protocol/core/schema.ts'
+import { type BrokerRequest, parseBrokerUrl, REQUEST_MS, requestBroker } from './broker-request.ts'
+import type { Identity } from './identity.ts'
+
+const LARGEST_LIST_BYTES = 33_554_432
+const LARGEST_LOG_BYTES = 16_777_216
+
+export type BrokerInfo = z.output<typeof api.brokerInfo>
+export type Brick = z.output<typeof api.brick>
+export type SessionTicket = z.output<typeof api.sessionAnswer>
+export type Role = z.output<typeof api.loginAnswer>['role']
+
+const brickList = object({ bricks: zod.array(api.brick).max(1000) })
+const vmList = object({ vms: zod.array(api.vm).max(10_000) })
+const driveList = object({ drives: zod.array(api.drive).max(10_000) })
+/** answers that nobody reads */
+const anything = zod.unknown()
+
+/** Remembers the key of the broker at an address, so that another one there is noticed. */
+export interface BrokerPins {
+  /** the Ed25519 key known for this address, or null at the first visit */
+  read(url: string): Promise<Uint8Array | null>
+  write(url: string, key: Uint8Array): Promise<void>
+}
+
+/** Pins for as long as the program runs. */
+export function pinsInMemory(): BrokerPins {
+  const keys = new Map<string, Uint8Array>()
+  return {
+    read: async url => keys.get(url) ?? null,
+    write: async (url, key) => void keys.set(url, key),
+  }
+}
+
+export interface BrokerApiOptions {
+  /** http or https address of the broker */
+  readonly url: string
+  /** who logs in; without one only info() can be called */
+  readonly identity?: Identity
+  readonly pins: BrokerPins
+}
+
+export class BrokerApi {
+  readonly url: string
+  readonly #options: BrokerApiOptions
+  #login: Promise<{ token: string; role: Role }> | undefined
+  #key: Uint8Array | undefined
+
+  constructor(options: BrokerApiOptions) {
+    this.#options = options
+    this.url = parseBrokerUrl(options.url)
+  }
+
+  /** Address of the joined sockets, ws:// or wss://. */
+  get joinUrl(): string {
+    return this.url.replace(/^http/, 'ws') + api.JOIN_PATH
+  }
+
+  info(): Promise<BrokerInfo> {
+    return requestBroker(this.url, { route: 'broker.show', answer: api.brokerInfo })
+  }
+
+  /** The broker's Ed25519 key (32 bytes), proven at login and equal to the pinned one. */
+  async key(): Promise<Uint8Array> {
+    await this.login()
+    return this.#key as Uint8Array
+  }
+
+  /**
+   * Logs in unless that is done. The broker proves its key first; the key is pinned at the first visit. Fails with
+   * identity-wrong, broker-mismatch, connection-lost.
+   */
+  async login(): Promise<Role> {
+    this.#login ??= this.#logIn()
+    try {
+      return (await this.#login).role
+    } catch (thrown) {
+      this.#login = undefined
+      throw thrown
+    }
+  }
+
+  async #logIn(): Promise<{ token: string; role: Role }> {
+    const { identity, pins } = this.#options
+    if (!identity) throw new MortarError('identity-missing')
+    const user = encodeBase64url(identity.signKey)
+    const { nonce, brokerProof } = await requestBroker(this.url, {
+      route: 'login.challenge',
+      body: { user },
+      answer: api.challengeAnswer,
+    })
+    const pinned = await pins.read(this.url)
+    const key = pinned ?? decodeBase64url((await this.info()).id)
+    const nonceBytes = decodeBase64url(nonce)
+    if (!verifyBrokerProof(nonceBytes, identity.signKey, decodeBase64url(brokerProof), key)) {
+      throw new MortarError('broker-mismatch', `${this.url} does not prove the key ${encodeBase64url(key)}`)
+    }
+    const signature = identity.withSigningSeed(seed => encodeBase64url(signLogin(nonceBytes, key, seed)))
+    const { token, role } = await requestBroker(this.url, {
+      route: 'login.answer',
+      body: { user, nonce, signature },
+      answer: api.loginAnswer,
+    })
+    if (!pinned) await pins.write(this.url, key)
+    if (this.#key && !equalBytes(this.#key, key)) throw new MortarError('broker-mismatch', this.url)
+    this.#key = key
+    return { token, role }
+  }
+
+  /** A call as the logged-in user; logs in again once when the login has expired. */
+  async #call<S extends z.ZodType>(request: BrokerRequest<S>): Promise<z.output<S>> {
+    await this.login()
+    const login = this.#login
+    try {
+      return await requestBroker(this.url, { ...request, token: (await login)?.token })
+    } catch (thrown) {
+      if (!(thrown instanceof MortarError) || thrown.code !== 'login-expired') throw thrown
+      // another call may have logged in again meanwhile
+      if (this.#login === login) this.#login = undefined
+      await this.login()
+      return requestBroker(this.url, { ...request, token: (await this.#login)?.token })
+    }
+  }
+
+  async bricks(): Promise<Brick[]> {
+    return (await this.#call({ route: 'brick.list', answer: brickList })).bricks
+  }
+
+  /** Imports an image that lies on the broker's host; administrators only. May take minutes. */
+  importBrick(imagePath: string, manifestPath: string): Promise<Brick> {
+    const body = { imagePath, manifestPath }
+    return this.#call({ route: 'brick.import', body, answer: api.brick, timeoutMs: 600_000 })
+  }
+
+  async deleteBrick(name: string): Promise<void> {
+    await this.#call({ route: 'brick.delete', id: name, answer: anything })
+  }
+
+  async vms(): Promise<api.Vm[]> {
+    return (await this.#call({ route: 'vm.list', answer: vmList, limitBytes: LARGEST_LIST_BYTES })).vms
+  }
+
+  /** `launch`: CBOR of launchRequest, which holds a secret: the caller wipes it. */
+  createVm(launch: Uint8Array): Promise<api.Vm> {
+    return this.#call({ route: 'vm.create', body: launch, answer: api.vm, timeoutMs: 120_000 })
+  }
+
+  vm(id: string): Promise<api.Vm> {
+    return this.#call({ route: 'vm.show', id, answer: api.vm })
+  }
+
+  /** The VM once its revision is another than `after`, or as it is after `timeoutMs`. */
+  vmChange(id: string, after: number, timeoutMs: number, signal?: AbortSignal): Promise<api.Vm> {
+    return this.#call({
+      route: 'vm.show',
+      id,
+      query: { after: String(after), timeoutMs: String(timeoutMs) },
+      answer: api.vm,
+      timeoutMs: timeoutMs + REQUEST_MS,
+      signal,
+    })
+  }
+
+  async stopVm(id: string): Promise<void> {
+    await this.#call({ route: 'vm.stop', id, answer: anything, timeoutMs: 120_000 })
+  }
+
+  async deleteVm(id: string): Promise<void> {
+    await this.#call({ route: 'vm.delete', id, answer: anything, timeoutMs: 120_000 })
+  }
+
+  /** The VM's console as the broker kept it. */
+  async vmLog(id: string): Promise<string> {
+    return (await this.#call({ route: 'vm.log', id, answer: api.vmLog, limitBytes: LARGEST_LOG_BYTES })).console
+  }
+
+  async certifyVm(id: string, certificate: Uint8Array): Promise<void> {
+    const body = { certificate: encodeBase64url(certificate) }
+    await this.#call({ route: 'vm.certify', id, body, answer: anything })
+  }
+
+  /** A token for this end of a joined pair; the broker offers the other end to the VM's agent. */
+  createSession(id: string, kind: 'channel' | 'ssh'): Promise<SessionTicket> {
+    return this.#call({ route: 'vm.session', id, body: { kind }, answer: api.sessionAnswer })
+  }
+
+  async drives(): Promise<api.Drive[]> {
+    return (await this.#call({ route: 'drive.list', answer: driveList, limitBytes: LARGEST_LIST_BYTES })).drives
+  }
+
+  createDrive(drive: z.output<typeof api.driveCreate>): Promise<api.Drive> {
+    return this.#call({ route: 'drive.create', body: drive, answer: api.drive, timeoutMs: 120_000 })
+  }
+
+  async putDriveNote(id: string, note: string): Promise<void> {
+    await this.#call({ route: 'drive.note', id, body: { note }, answer: anything })
+  }
+
+  async attachDrive(id: string, vm: string): Promise<void> {
+    await this.#call({ route: 'drive.attach', id, body: { vm }, answer: anything, timeoutMs: 120_000 })
+  }
+
+  async detachDrive(id: string): Promise<void> {
+    await this.#call({ route: 'drive.detach', id, answer: anything, timeoutMs: 120_000 })
+  }
+
+  async deleteDrive(id: string): Promise<void> {
+    await this.#call({ route: 'drive.delete', id, answer: anything })
+  }
+
+  /** Lets an OpenSSH public key log in at the jump host as this user. */
+  async registerSshKey(publicKey: string): Promise<void> {
+    await this.#call({ route: 'ssh.key', body: { publicKey }, answer: anything })
+  }
+}

@@ -1,0 +1,134 @@
+/** One HTTP request to the broker: its deadline, the limit of its answer, and what each failure means. SPEC §3.3 */
+import type { z } from 'zod'
+import { failure, ROUTES, type RouteName } from '../protocol/control/api.ts'
+import { decodeText } from '../protocol/core/bytes.ts'
+import { isErrorCode, MortarError } from '../protocol/core/errors.ts'
+
+export const REQUEST_MS = 30_000
+const LARGEST_ANSWER_BYTES = 1_048_576
+
+export interface BrokerRequest<S extends z.ZodType> {
+  readonly route: RouteName
+  /** shape of the answer */
+  readonly answer: S
+  /** value of :id in the path */
+  readonly id?: string
+  readonly query?: Readonly<Record<string, string>>
+  /** sent as JSON; bytes are sent as CBOR */
+  readonly body?: unknown
+  readonly token?: string | undefined
+  readonly timeoutMs?: number
+  readonly limitBytes?: number
+  readonly signal?: AbortSignal | undefined
+}
+
+/** The broker's address in one form: no trailing slash. Fails with usage unless it is an http or https URL. */
+export function parseBrokerUrl(text: string): string {
+  let url: URL
+  try {
+    url = new URL(text)
+  } catch (cause) {
+    throw new MortarError('usage', `"${text}" is not a URL`, { cause })
+  }
+  const plain = url.search === '' && url.hash === '' && url.username === '' && url.password === ''
+  if (!/^https?:$/.test(url.protocol) || !plain) {
+    throw new MortarError('usage', `"${text}" is not the http or https address of a broker`)
+  }
+  return url.href.replace(/\/+$/, '')
+}
+
+/**
+ * Sends a request and checks the answer's shape. Fails with the broker's own code; with connection-lost when it cannot be
+ * reached, timeout when it is silent, protocol-violation when the answer is none of this protocol.
+ */
+export async function requestBroker<S extends z.ZodType>(
+  base: string,
+  request: BrokerRequest<S>,
+): Promise<z.output<S>> {
+  const timeout = AbortSignal.timeout(request.timeoutMs ?? REQUEST_MS)
+  const signal = request.signal ? AbortSignal.any([timeout, request.signal]) : timeout
+  try {
+    const response = await fetch(urlOf(base, request), { ...initOf(request), signal })
+    const bytes = await readLimited(response, request.limitBytes ?? LARGEST_ANSWER_BYTES)
+    return readAnswer(request, response, bytes)
+  } catch (cause) {
+    if (cause instanceof MortarError) throw cause
+    request.signal?.throwIfAborted()
+    if (timeout.aborted) throw new MortarError('timeout', `${base} did not answer`, { cause })
+    throw new MortarError(
+      'connection-lost',
+      `${base} cannot be reached (${reasonOf(cause)}); does the broker run there?`,
+      {
+        cause,
+      },
+    )
+  }
+}
+
+function urlOf(base: string, { route, id, query }: BrokerRequest<z.ZodType>): string {
+  const path = ROUTES[route].path.replace(':id', encodeURIComponent(id ?? ''))
+  return base + path + (query ? `?${new URLSearchParams(query)}` : '')
+}
+
+function initOf({ route, body, token }: BrokerRequest<z.ZodType>): RequestInit {
+  const headers: Record<string, string> = { accept: 'application/json' }
+  if (token) headers.authorization = `Bearer ${token}`
+  const init: RequestInit = { method: ROUTES[route].method, headers, redirect: 'error', cache: 'no-store' }
+  if (body === undefined) return init
+  headers['content-type'] = body instanceof Uint8Array ? 'application/cbor' : 'application/json'
+  return { ...init, body: body instanceof Uint8Array ? (body as Uint8Array<ArrayBuffer>) : JSON.stringify(body) }
+}
+
+async function readLimited(response: Response, limitBytes: number): Promise<Uint8Array> {
+  const parts: Uint8Array[] = []
+  let length = 0
+  const reader = response.body?.getReader()
+  for (;;) {
+    const { done, value } = (await reader?.read()) ?? { done: true, value: undefined }
+    if (done || !value) break
+    length += value.length
+    if (length > limitBytes) {
+      await reader?.cancel()
+      throw new MortarError('protocol-violation', `the broker answered more than ${limitBytes} bytes`)
+    }
+    parts.push(value)
+  }
+  const whole = new Uint8Array(length)
+  let offset = 0
+  for (const part of parts) {
+    whole.set(part, offset)
+    offset += part.length
+  }
+  return whole
+}
+
+function readAnswer<S extends z.ZodType>({ route, answer }: BrokerRequest<S>, response: Response, bytes: Uint8Array) {
+  let json: unknown
+  try {
+    json = bytes.length === 0 ? null : JSON.parse(decodeText(bytes))
+  } catch (cause) {
+    throw new MortarError('protocol-violation', `${route}: the answer (HTTP ${response.status}) is not JSON`, { cause })
+  }
+  if (!response.ok) throw brokerError(route, response.status, json)
+  const checked = answer.safeParse(json)
+  if (checked.success) return checked.data
+  const issue = checked.error.issues[0]
+  const where = issue?.path.join('.') ?? ''
+  throw new MortarError('protocol-violation', `${route}: ${where} ${issue?.message ?? ''}`, { cause: checked.error })
+}
+
+/** The error of a failed answer; its code is the broker's only when it is one of the table. */
+function brokerError(route: RouteName, status: number, json: unknown): MortarError {
+  const checked = failure.safeParse(json)
+  const code = checked.data?.error.code
+  if (checked.data && isErrorCode(code)) return new MortarError(code, checked.data.error.detail)
+  return new MortarError('protocol-violation', `${route}: HTTP ${status} without an error of this protocol`)
+}
+
+/** What a failed fetch has to say: Node keeps the reason in the cause, browsers say nothing. */
+function reasonOf(thrown: unknown): string {
+  const cause = thrown instanceof Error ? thrown.cause : undefined
+  if (typeof cause === 'object' && cause !== null && 'code' in cause && typeof cause.code === 'string')
+    return cause.code
+  return thrown instanceof Error ? thrown.message : String(thrown)
+}

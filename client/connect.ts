@@ -1,0 +1,111 @@
+/**
+ * Opens a session with a VM's agent. What the broker says of the agent's key is believed only when the owner's
+ * certificate says the same, or when the agent proves that it knows the launch secret; then it gets a certificate.
+ * SPEC §2.4, §5.2
+ */
+import type { Vm } from '../protocol/control/api.ts'
+import { type AgentCertificate, openCertificate, signCertificate } from '../protocol/control/certificate.ts'
+import { decodeBase64url, encodeBase64url, equalBytes } from '../protocol/core/bytes.ts'
+import { asMortarError, MortarError } from '../protocol/core/errors.ts'
+import { wipe } from '../protocol/core/secret.ts'
+import { type ClientSession, openSession } from '../protocol/session.ts'
+import type { BrokerApi } from './broker-api.ts'
+import type { Host } from './host.ts'
+import type { Identity } from './identity.ts'
+
+export interface Connection {
+  readonly session: ClientSession
+  /** first: this session proved the agent and gave it its certificate */
+  readonly contact: 'first' | 'known'
+}
+
+/**
+ * Connects to a VM that is enrolled or ready. Fails with vm-state before that, denied for another's VM, certificate-invalid
+ * or agent-key-mismatch when the broker or the network lies, vm-unreachable, handshake, timeout, connection-lost.
+ */
+export async function connectVm(broker: BrokerApi, identity: Identity, host: Host, vm: Vm): Promise<Connection> {
+  if (vm.owner !== encodeBase64url(identity.signKey)) throw new MortarError('denied', `${vm.name} has another owner`)
+  if (!vm.agent || (vm.state !== 'enrolled' && vm.state !== 'ready')) {
+    throw new MortarError('vm-state', `${vm.name} is ${vm.state}`)
+  }
+  const certificate = currentCertificate(identity, vm)
+  if (certificate) return { session: await open(broker, identity, host, vm, certificate), contact: 'known' }
+  const claimed = {
+    version: 1 as const,
+    vm: vm.id,
+    launch: vm.launch,
+    generation: vm.agent.generation,
+    agentDh: decodeBase64url(vm.agent.agentDh),
+    agentSign: decodeBase64url(vm.agent.agentSign),
+  }
+  const session = await open(broker, identity, host, vm, claimed, true)
+  try {
+    await broker.certifyVm(
+      vm.id,
+      identity.withSigningSeed(seed => signCertificate(claimed, seed)),
+    )
+  } catch (thrown) {
+    session.close()
+    throw thrown
+  }
+  return { session, contact: 'first' }
+}
+
+/** The owner's certificate for this boot; null when there is none yet. Fails with certificate-invalid, agent-key-mismatch. */
+export function currentCertificate(identity: Identity, vm: Vm): AgentCertificate | null {
+  if (!vm.certificate || !vm.agent) return null
+  const certificate = openCertificate(decodeCertificate(vm.certificate), identity.signKey)
+  if (certificate.vm !== vm.id) throw new MortarError('certificate-invalid', `${vm.name}: it is another VM's`)
+  // an earlier boot's: the new keys must prove themselves by the launch secret
+  if (certificate.launch !== vm.launch || certificate.generation !== vm.agent.generation) return null
+  const claimed = [decodeBase64url(vm.agent.agentDh), decodeBase64url(vm.agent.agentSign)] as const
+  if (!equalBytes(claimed[0], certificate.agentDh) || !equalBytes(claimed[1], certificate.agentSign)) {
+    throw new MortarError('agent-key-mismatch', `${vm.name}: the broker names other keys than the certificate`)
+  }
+  return certificate
+}
+
+function decodeCertificate(text: string): Uint8Array {
+  try {
+    return decodeBase64url(text)
+  } catch (cause) {
+    throw new MortarError('certificate-invalid', 'not base64url', { cause })
+  }
+}
+
+async function open(
+  broker: BrokerApi,
+  identity: Identity,
+  host: Host,
+  vm: Vm,
+  agent: { agentDh: Uint8Array },
+  first = false,
+): Promise<ClientSession> {
+  const key = await broker.key()
+  const { session, token } = await broker.createSession(vm.id, 'channel')
+  const transport = await host.openSocket(broker.joinUrl, token)
+  const launchSecret = first ? identity.launchSecret(vm.id, vm.launch) : undefined
+  try {
+    return await openSession({
+      transport,
+      suite: host.suite,
+      clock: host.clock,
+      facts: { broker: key, vm: vm.id, launch: vm.launch, session },
+      ownerKeys: identity.keys,
+      agentDh: agent.agentDh,
+      contact: launchSecret ? { kind: 'first', launchSecret } : { kind: 'known' },
+    })
+  } catch (thrown) {
+    transport.close()
+    throw sessionError(thrown, vm.name)
+  } finally {
+    wipe(launchSecret)
+  }
+}
+
+/** A handshake that failed because the broker closed the socket with a reason is better told by that reason. */
+function sessionError(thrown: unknown, name: string): MortarError {
+  const error = asMortarError(thrown, 'handshake')
+  const told = error.code === 'handshake' && error.cause instanceof MortarError ? error.cause : error
+  return new MortarError(told.code, told.detail === '' ? name : `${name}: ${told.detail}`, { cause: thrown })
+}

@@ -1,0 +1,112 @@
+/** Drives from their owner's side: the key is derived here, goes through the session, and is nowhere else. SPEC §9.4 */
+
+import type { Suite } from '../protocol/channel/suite.ts'
+import { driveFormat, driveLock, driveUnlock } from '../protocol/commands/drives.ts'
+import type { Drive } from '../protocol/control/api.ts'
+import { MortarError } from '../protocol/core/errors.ts'
+import { wipe } from '../protocol/core/secret.ts'
+import type { ClientSession } from '../protocol/session.ts'
+import type { BrokerApi } from './broker-api.ts'
+import { openDriveNote, sealDriveNote } from './drive-note.ts'
+import { newUuid } from './host.ts'
+import { DRIVE_SALT_BYTES, type Identity } from './identity.ts'
+
+/** LUKS2 labels and ext4 labels end here */
+const LABEL_BYTES = 16
+
+export interface MountedDrive {
+  readonly mountPoint: string
+  readonly sizeBytes: number
+  readonly freeBytes: number
+}
+
+/** Makes an empty drive. `sizeBytes`: 16 MiB to 16 TiB. Fails with drive-exists, no-space, bad-request. */
+export function createDrive(
+  broker: BrokerApi,
+  identity: Identity,
+  suite: Suite,
+  options: { name: string; sizeBytes: number },
+): Promise<Drive> {
+  const id = newUuid(suite)
+  const note = sealDriveNote(identity, id, { salt: suite.randomBytes(DRIVE_SALT_BYTES), headerDigest: null })
+  return broker.createDrive({ id, ...options, note })
+}
+
+/**
+ * Formats a drive that is attached to the session's VM, and keeps the digest of its header in the note. Returns the drive
+ * with its new note. Fails with drive-not-empty unless `erase`, drive-detached, drive-note.
+ */
+export async function formatDrive(
+  broker: BrokerApi,
+  identity: Identity,
+  session: ClientSession,
+  drive: Drive,
+  options: { erase: boolean },
+): Promise<Drive> {
+  const { salt } = openDriveNote(identity, drive.id, drive.note)
+  const { id, serial } = drive
+  const call = await session.open(driveFormat, {
+    drive: id,
+    serial,
+    label: drive.name.slice(0, LABEL_BYTES),
+    erase: options.erase,
+  })
+  deliver(call, identity.driveKey(id, salt))
+  const { headerDigest } = await doneOf(call.received())
+  const note = sealDriveNote(identity, id, { salt, headerDigest })
+  await broker.putDriveNote(id, note)
+  return { ...drive, note }
+}
+
+/**
+ * Unlocks and mounts a drive below /drives, under its name. Fails with drive-blank before it is formatted, drive-header when
+ * the host changed the header, drive-key-wrong, drive-detached, drive-note.
+ */
+export async function unlockDrive(
+  identity: Identity,
+  session: ClientSession,
+  drive: Drive,
+  options: { readOnly: boolean },
+): Promise<MountedDrive> {
+  const { salt, headerDigest } = openDriveNote(identity, drive.id, drive.note)
+  if (!headerDigest) throw new MortarError('drive-blank', drive.name)
+  const { readOnly } = options
+  const params = { drive: drive.id, serial: drive.serial, headerDigest, mountName: drive.name, readOnly }
+  const call = await session.open(driveUnlock, params)
+  deliver(call, identity.driveKey(drive.id, salt))
+  return doneOf(call.received())
+}
+
+/** Unmounts and closes a drive; may stay attached. Fails with drive-busy, drive-detached. */
+export async function lockDrive(session: ClientSession, drive: Drive): Promise<void> {
+  const call = await session.open(driveLock, { drive: drive.id, serial: drive.serial })
+  for await (const _ of call.received()) {
+    // it says nothing more, but fails here if locking fails
+  }
+}
+
+/** Sends a key, which is wiped whether it could be sent or not. */
+function deliver(call: { sendSecret(secret: Uint8Array): void }, key: Uint8Array): void {
+  try {
+    call.sendSecret(key)
+  } finally {
+    wipe(key)
+  }
+}
+
+/** The drive of that name or id among the user's own. Fails with not-found. */
+export async function findDrive(broker: BrokerApi, nameOrId: string): Promise<Drive> {
+  const found = (await broker.drives()).find(drive => drive.id === nameOrId || drive.name === nameOrId)
+  if (!found) throw new MortarError('not-found', `drive ${nameOrId}`)
+  return found
+}
+
+/** The body of the one `done` message. Fails with truncated when the stream ends without it. */
+async function doneOf<Body>(
+  received: AsyncIterable<{ type: 'data' } | { type: 'message'; name: 'done'; body: Body }>,
+): Promise<Body> {
+  let done: Body | undefined
+  for await (const item of received) if (item.type === 'message') done = item.body
+  if (done === undefined) throw new MortarError('truncated', 'the agent did not say that it is done')
+  return done
+}

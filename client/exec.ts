@@ -1,0 +1,88 @@
+/** Runs a program in a VM: stdin, stdout, stderr and signals as separate things, and how it ended. SPEC §9.2 */
+import type { ClientCall } from '../protocol/call.ts'
+import type { Params, ToAgentBody } from '../protocol/commands/command.ts'
+import { exec, STDERR } from '../protocol/commands/exec.ts'
+import { concat } from '../protocol/core/bytes.ts'
+import { asMortarError, MortarError } from '../protocol/core/errors.ts'
+import type { ClientSession } from '../protocol/session.ts'
+
+export type ExecParams = Params<typeof exec>
+export type SignalName = ToAgentBody<typeof exec, 'signal'>['name']
+
+/** How a program ended: exit status, or the name of the signal that ended it. */
+export interface Exit {
+  readonly code: number | null
+  readonly signal: string | null
+}
+
+export interface ExecStreams {
+  /** what the program reads; nothing unless given */
+  readonly stdin?: AsyncIterable<Uint8Array>
+  /** takes output; the next comes once it resolves, so a slow taker slows the program */
+  onOutput(bytes: Uint8Array, from: 'stdout' | 'stderr'): void | Promise<void>
+  /** handed over once the program runs: sends it a signal */
+  onRunning?(signal: (name: SignalName) => void): void
+}
+
+/** Runs a program to its end. Fails with exec-not-found, exec-failed, user-unknown, denied, truncated, connection-lost. */
+export async function runProgram(session: ClientSession, params: ExecParams, streams: ExecStreams): Promise<Exit> {
+  const call = await session.open(exec, params)
+  streams.onRunning?.(name => {
+    // it may have ended meanwhile
+    if (!call.signal.aborted) call.post('signal', { name })
+  })
+  const feeding = feed(call, streams.stdin)
+  let exit: Exit | undefined
+  try {
+    for await (const item of call.received()) {
+      if (item.type === 'message') exit = item.body
+      else await streams.onOutput(item.bytes, item.lane === STDERR ? 'stderr' : 'stdout')
+    }
+  } catch (thrown) {
+    // a taker that fails must not leave the program running unseen
+    call.reset('connection-lost')
+    throw thrown
+  }
+  const failure = await Promise.race([feeding, Promise.resolve(undefined)])
+  if (failure && !exit) throw failure
+  if (!exit) throw new MortarError('truncated', 'the program ended without saying how')
+  return exit
+}
+
+/** Sends stdin and then its end; what the program did not want to read is no error. */
+async function feed(
+  call: ClientCall<typeof exec>,
+  stdin?: AsyncIterable<Uint8Array>,
+): Promise<MortarError | undefined> {
+  try {
+    if (stdin) for await (const bytes of stdin) await call.write(bytes)
+    // not the end of the stream, which would leave no way for signals
+    call.post('eof', {})
+    return undefined
+  } catch (thrown) {
+    return asMortarError(thrown)
+  }
+}
+
+export interface ProgramOutput extends Exit {
+  readonly stdout: Uint8Array
+  readonly stderr: Uint8Array
+}
+
+/** Runs a program and collects its output. Fails with limit-exceeded when there is more than `limitBytes` of it. */
+export async function collectProgram(
+  session: ClientSession,
+  params: ExecParams,
+  limitBytes = 4_194_304,
+): Promise<ProgramOutput> {
+  const parts = { stdout: [] as Uint8Array[], stderr: [] as Uint8Array[] }
+  let length = 0
+  const exit = await runProgram(session, params, {
+    onOutput(bytes, from) {
+      length += bytes.length
+      if (length > limitBytes) throw new MortarError('limit-exceeded', `more than ${limitBytes} bytes of output`)
+      parts[from].push(bytes)
+    },
+  })
+  return { ...exit, stdout: concat(...parts.stdout), stderr: concat(...parts.stderr) }
+}

@@ -1,0 +1,7 @@
+/** Node as the library's host. */
+import { wallClock } from '../clock.ts'
+import type { Host } from '../host.ts'
+import { suite } from './suite.ts'
+import { openSocket } from './websocket.ts'
+
+export const nodeHost: Host = { suite, clock: wallClock, openSocket }

@@ -1,0 +1,158 @@
+/** The life of a VM from its owner's side: launch it with a signed ticket, wait for its states, find it by name. SPEC §2.2 */
+import { launchCommitment } from '../protocol/channel/derive.ts'
+import type { Suite } from '../protocol/channel/suite.ts'
+import { launchRequest, type Vm, type VmState } from '../protocol/control/api.ts'
+import { signTicket } from '../protocol/control/ticket.ts'
+import { decodeHex } from '../protocol/core/bytes.ts'
+import type { Clock } from '../protocol/core/clock.ts'
+import { encodeCbor } from '../protocol/core/codec.ts'
+import { asMortarError, MortarError } from '../protocol/core/errors.ts'
+import { wipe } from '../protocol/core/secret.ts'
+import type { BrokerApi } from './broker-api.ts'
+import { sleep } from './clock.ts'
+import { newUuid } from './host.ts'
+import type { Identity } from './identity.ts'
+
+/** shorter than LIMITS.ticketSeconds, so that clocks may differ by some minutes either way */
+const TICKET_SECONDS = 600
+/** one long poll */
+const POLL_MS = 25_000
+const RETRY_MS = 1_000
+const CONSOLE_TAIL_LINES = 20
+/** colours and cursor movements (ECMA-48, 5.4) */
+const ESCAPE_SEQUENCE = new RegExp(`${String.fromCharCode(27)}\\[[0-9;?]*[ -/]*[@-~]`, 'g')
+
+export interface LaunchOptions {
+  readonly name: string
+  /** name of the brick */
+  readonly brick: string
+  readonly memoryMiB: number
+  readonly vcpus: number
+  /** SHA-256 of the brick's image that the owner expects, hex; what the broker lists unless given */
+  readonly brickSha256?: string
+}
+
+/** Signs a ticket and has the VM started. Fails with brick-unknown, brick-digest and what the broker refuses with. */
+export async function launchVm(
+  broker: BrokerApi,
+  identity: Identity,
+  host: { suite: Suite; clock: Clock },
+  options: LaunchOptions,
+): Promise<Vm> {
+  const { name, memoryMiB, vcpus } = options
+  const brick = (await broker.bricks()).find(item => item.name === options.brick)
+  if (!brick) throw new MortarError('brick-unknown', options.brick)
+  if (options.brickSha256 && options.brickSha256 !== brick.sha256) throw new MortarError('brick-digest', options.brick)
+  const [vm, launch] = [newUuid(host.suite), newUuid(host.suite)]
+  const secret = identity.launchSecret(vm, launch)
+  let body: Uint8Array | undefined
+  try {
+    const statement = {
+      version: 1 as const,
+      vm,
+      launch,
+      owner: identity.signKey,
+      ownerDh: identity.keys.publicKey,
+      brick: decodeHex(brick.sha256),
+      broker: await broker.key(),
+      commitment: launchCommitment(host.suite, secret),
+      nonce: host.suite.randomBytes(16),
+      expires: Math.floor(host.clock.now() / 1000) + TICKET_SECONDS,
+    }
+    const ticket = identity.withSigningSeed(seed => signTicket(statement, seed))
+    const request = { options: { name, brick: brick.name, memoryMiB, vcpus }, ticket, secret }
+    const checked = launchRequest.safeParse(request)
+    if (!checked.success) {
+      const issue = checked.error.issues[0]
+      throw new MortarError('bad-request', `${issue?.path.slice(1).join('.')}: ${issue?.message}`)
+    }
+    body = encodeCbor(request)
+    return await broker.createVm(body)
+  } finally {
+    wipe(secret, body)
+  }
+}
+
+export interface WaitOptions {
+  /** enrolled is also reached by ready; stopped also by destroyed */
+  readonly goal: 'enrolled' | 'ready' | 'stopped'
+  readonly timeoutMs: number
+  /** called with the VM at first and whenever it changed */
+  readonly onChange?: (vm: Vm) => void
+  readonly signal?: AbortSignal
+}
+
+const REACHED: Record<WaitOptions['goal'], readonly VmState[]> = {
+  enrolled: ['enrolled', 'ready'],
+  ready: ['ready'],
+  stopped: ['stopped', 'destroyed'],
+}
+const HOPELESS: Record<WaitOptions['goal'], readonly VmState[]> = {
+  enrolled: ['failed', 'stopping', 'stopped', 'destroyed'],
+  ready: ['failed', 'stopping', 'stopped', 'destroyed'],
+  stopped: ['failed'],
+}
+
+/**
+ * Waits until the VM reaches the goal; a broker that restarts meanwhile does not end the wait. Fails with vm-silent when
+ * the VM failed to enrol, vm-state when it went elsewhere (both with stage and console tail), timeout.
+ */
+export async function waitVm(broker: BrokerApi, clock: Clock, id: string, options: WaitOptions): Promise<Vm> {
+  const { goal, signal } = options
+  const deadline = clock.now() + options.timeoutMs
+  let vm = await broker.vm(id)
+  for (;;) {
+    options.onChange?.(vm)
+    if (REACHED[goal].includes(vm.state)) return vm
+    if (HOPELESS[goal].includes(vm.state)) throw failureOf(vm, goal)
+    const { revision } = vm
+    do {
+      signal?.throwIfAborted()
+      const leftMs = deadline - clock.now()
+      if (leftMs <= 0) {
+        throw new MortarError('timeout', `${vm.name} is ${vm.state} after ${options.timeoutMs / 1000} s, not ${goal}`)
+      }
+      vm = await nextOf(broker, vm, Math.min(POLL_MS, leftMs), signal)
+    } while (vm.revision === revision)
+  }
+}
+
+/** One long poll; while the broker cannot be reached the VM stays as it was known. */
+async function nextOf(broker: BrokerApi, vm: Vm, timeoutMs: number, signal?: AbortSignal): Promise<Vm> {
+  try {
+    return await broker.vmChange(vm.id, vm.revision, Math.max(1, Math.round(timeoutMs)), signal)
+  } catch (thrown) {
+    const { code } = asMortarError(thrown)
+    if (code !== 'connection-lost' && code !== 'going-away') throw thrown
+    await sleep(Math.min(RETRY_MS, timeoutMs))
+    return vm
+  }
+}
+
+function failureOf(vm: Vm, goal: string): MortarError {
+  if (!vm.failure) return new MortarError('vm-state', `${vm.name} is ${vm.state} and will not become ${goal}`)
+  const { stage, reason, consoleTail } = vm.failure
+  const tail = printable(consoleTail).trimEnd().split('\n').slice(-CONSOLE_TAIL_LINES).join('\n')
+  const detail = `${vm.name} failed at stage ${stage}: ${reason}${tail === '' ? '' : `\n${tail}`}`
+  // the broker fails a VM at this stage when its deadline passes without an enrolment
+  return new MortarError(vm.agent === null ? 'vm-silent' : 'vm-state', detail)
+}
+
+/** Text of a guest's console without what could steer the reader's terminal. */
+export function printable(text: string): string {
+  return text
+    .replaceAll('\r\n', '\n')
+    .replace(ESCAPE_SEQUENCE, '')
+    .replace(/[^\P{Cc}\n\t]/gu, '')
+}
+
+/** The VM of that name or id among the user's own. Fails with not-found, or bad-request when a name is not unique. */
+export async function findVm(broker: BrokerApi, nameOrId: string): Promise<Vm> {
+  const live = (await broker.vms()).filter(
+    vm => vm.id === nameOrId || (vm.name === nameOrId && vm.state !== 'destroyed'),
+  )
+  const [found, ...others] = live
+  if (!found) throw new MortarError('not-found', `VM ${nameOrId}`)
+  if (others.length > 0) throw new MortarError('bad-request', `${live.length} VMs are named ${nameOrId}; give the id`)
+  return found
+}

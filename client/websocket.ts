@@ -1,0 +1,80 @@
+/** The platform's WebSocket, in browsers and in Node, as the Transport of one end of a joined pair. SPEC §4 */
+import { JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../protocol/control/api.ts'
+import { isErrorCode, MortarError } from '../protocol/core/errors.ts'
+import { LIMITS } from '../protocol/core/limits.ts'
+import { PacketQueue, type Transport } from '../protocol/core/transport.ts'
+
+/** bytes that may wait in the socket before a sender should hold on */
+export const HIGH_WATER_BYTES = 1_048_576
+/** a browser tells nothing when its buffer empties, so it is looked at again after this */
+const DRAIN_LOOK_MS = 4
+const CONNECT_MS = 15_000
+/** the close code that carries one of our error codes as its reason */
+const CLOSE_WITH_CODE = 4000
+
+/** What a socket's close means: null for an orderly end, the error otherwise. */
+export function closeFailure(code: number, reason: string): MortarError | null {
+  if (code === 1000) return null
+  if (code === CLOSE_WITH_CODE && isErrorCode(reason)) return new MortarError(reason)
+  return new MortarError('connection-lost', `the broker closed the connection (${code})`)
+}
+
+/** Opens a joined socket by its token. Fails with connection-lost or timeout. */
+export function openWebSocket(url: string, token: string): Promise<Transport> {
+  const socket = new WebSocket(url, [JOIN_PROTOCOL, JOIN_TOKEN_PREFIX + token])
+  socket.binaryType = 'arraybuffer'
+  const queue = new PacketQueue()
+  let closed = false
+  let failure: MortarError | null = null
+
+  const end = (reason: MortarError | null) => {
+    if (closed) return
+    closed = true
+    failure = reason
+    queue.end(reason ?? undefined)
+  }
+  const fail = (reason: MortarError) => {
+    end(reason)
+    socket.close()
+  }
+  socket.onmessage = event => {
+    if (!(event.data instanceof ArrayBuffer)) return fail(new MortarError('protocol-violation', 'a text message'))
+    if (event.data.byteLength > LIMITS.packetBytes) return fail(new MortarError('limit-exceeded', 'packet'))
+    queue.push(new Uint8Array(event.data))
+  }
+
+  const transport: Transport = {
+    send(packet) {
+      if (closed) throw failure ?? new MortarError('connection-lost')
+      socket.send(packet as Uint8Array<ArrayBuffer>)
+    },
+    receive: () => queue.take(),
+    async drained() {
+      while (!closed && socket.bufferedAmount > HIGH_WATER_BYTES) {
+        await new Promise(resolve => setTimeout(resolve, DRAIN_LOOK_MS))
+      }
+    },
+    close() {
+      end(null)
+      socket.close(1000)
+    },
+  }
+  return new Promise((resolve, reject) => {
+    const late = setTimeout(() => {
+      fail(new MortarError('timeout', `no answer from ${url}`))
+      reject(failure)
+    }, CONNECT_MS)
+    socket.onopen = () => {
+      clearTimeout(late)
+      if (socket.protocol === JOIN_PROTOCOL) return resolve(transport)
+      fail(new MortarError('protocol-violation', `${url} is not a broker of this version`))
+      reject(failure)
+    }
+    socket.onclose = event => {
+      clearTimeout(late)
+      end(closeFailure(event.code, event.reason))
+      // of no effect once it was open
+      reject(failure ?? new MortarError('connection-lost', url))
+    }
+  })
+}
