@@ -26,9 +26,11 @@ export interface DomainStatus {
   readonly state: DomainState
 }
 
+/** One reboot may be told twice: firmware likes to reset once more by itself. */
 export interface DomainEvent {
   readonly vmId: string
   readonly kind: 'started' | 'stopped' | 'crashed' | 'rebooted' | 'drive-detached'
+  /** drive-detached: the drive's id; stopped and crashed: how, in a word or two */
   readonly detail: string
 }
 
@@ -39,20 +41,28 @@ export interface HypervisorDescription {
   readonly reason: string
 }
 
+/**
+ * Beside what is said below a step fails with libvirt-down while the hypervisor is away, qemu-missing, no-space, or
+ * libvirt-failed for whatever else it refused.
+ */
 export interface HypervisorDriver {
   describe(): Promise<HypervisorDescription>
+  /** Makes the VM known, or changes what is known of it from its next start on. */
   define(vm: VmDefinition): Promise<void>
   start(vmId: string): Promise<void>
   /** Asks the guest to power off; returns at once. */
   shutdown(vmId: string): Promise<void>
   /** Powers off and returns when it is. */
   destroy(vmId: string): Promise<void>
+  /** Forgets a stopped VM. Its files are the caller's. */
   undefine(vmId: string): Promise<void>
+  /** Plugs a drive into a running VM until it stops. Fails with vm-state. */
   attachDrive(vmId: string, volume: DriveVolume): Promise<void>
   /** Returns once the guest has let go of the device. Fails with timeout. */
   detachDrive(vmId: string, volume: DriveVolume): Promise<void>
   /** Domains that are ours; foreign ones are neither shown nor touched. */
   list(): Promise<readonly DomainStatus[]>
+  /** Events come once the first step was taken. What happened while the hypervisor was away is told when it is back. */
   onEvent(listener: (event: DomainEvent) => void): void
   close(): void
 }

@@ -4,22 +4,14 @@
  */
 import { connect, type Socket } from 'node:net'
 import { MortarError } from '../../../protocol/core/errors.ts'
-import { KEEPALIVE_PROGRAM, PROCEDURES, PROGRAM, type Procedure } from './procedures.ts'
+import { answerMs, KEEPALIVE_PROGRAM, PROCEDURES, PROGRAM, type Procedure } from './procedures.ts'
+import { LibvirtRefusal } from './refusals.ts'
 import { XdrReader, XdrWriter } from './xdr.ts'
 
 const HEADER_BYTES = 28
 const PACKET_BYTES = 32 * 2 ** 20
 const TYPE = { call: 0, reply: 1, message: 2 } as const
 const POLKIT = 2
-
-/** libvirt's own refusal, with its number so that the driver can tell them apart. */
-export class LibvirtRefusal extends MortarError {
-  readonly number: number
-  constructor(number: number, message: string) {
-    super('libvirt-failed', `${message} (libvirt error ${number})`)
-    this.number = number
-  }
-}
 
 type Pending = { resolve: (body: XdrReader) => void; reject: (cause: unknown) => void; timer: NodeJS.Timeout }
 
@@ -66,7 +58,7 @@ export class LibvirtConnection {
   }
 
   /** One call. Fails with libvirt-failed (a LibvirtRefusal), libvirt-down when the connection ends, timeout. */
-  call(procedure: Procedure, body = new XdrWriter(), timeoutMs = 60_000): Promise<XdrReader> {
+  call(procedure: Procedure, body = new XdrWriter(), timeoutMs = answerMs(procedure)): Promise<XdrReader> {
     if (this.#closed) return Promise.reject(new MortarError('libvirt-down'))
     const serial = ++this.#serial
     this.#send(PROGRAM, PROCEDURES[procedure], TYPE.call, serial, body.bytes())

@@ -13,15 +13,21 @@ const ESCAPES: Readonly<Record<string, string>> = {
 }
 const escapeXml = (text: string) => text.replace(/[&<>"']/g, character => ESCAPES[character] as string)
 
-/** Title by which list() tells our domains from others'. */
-export const domainName = (vm: { vmId: string }) => `mortar-${vm.vmId}`
+/** Name by which our domains are told from others'. */
+export const domainName = (vmId: string) => `mortar-${vmId}`
+
+/** Alias of a drive's device, as removal events name it. */
+export const driveAlias = {
+  of: (driveId: string) => `ua-drive-${driveId}`,
+  driveId: (alias: string) => (alias.startsWith('ua-drive-') ? alias.slice('ua-drive-'.length) : undefined),
+}
 
 export function domainXml(vm: VmDefinition, acceleration: 'kvm' | 'tcg'): string {
   const bootFiles = vm.bootFiles.map(
     file => `<entry name='opt/io.systemd.credentials/${escapeXml(file.name)}' file='${escapeXml(file.path)}'/>`,
   )
   return `<domain type='${acceleration === 'kvm' ? 'kvm' : 'qemu'}'>
-  <name>${domainName(vm)}</name>
+  <name>${domainName(vm.vmId)}</name>
   <uuid>${escapeXml(vm.vmId)}</uuid>
   <title>${escapeXml(vm.name)}</title>
   <metadata><m:vm xmlns:m='${MARK}'/></metadata>
@@ -57,7 +63,7 @@ export function driveXml(volume: DriveVolume, target: string): string {
   <source file='${escapeXml(volume.path)}'/>
   <target dev='${target}' bus='scsi'/>
   <serial>${escapeXml(volume.serial)}</serial>
-  <alias name='ua-drive-${escapeXml(volume.driveId)}'/>
+  <alias name='${escapeXml(driveAlias.of(volume.driveId))}'/>
 </disk>`
 }
 

@@ -13,14 +13,17 @@ import type {
   HypervisorDriver,
   VmDefinition,
 } from '../driver.ts'
-import { LibvirtConnection, LibvirtRefusal } from './connection.ts'
-import { domainXml, driveTargets, driveXml, freeTarget } from './domain-xml.ts'
-import { DOMAIN_STATES, ERROR_NUMBERS, EVENTS, LIFECYCLE, type Procedure, STOPPED_DETAILS } from './procedures.ts'
+import { LibvirtConnection } from './connection.ts'
+import { domainName, domainXml, driveAlias, driveTargets, driveXml, freeTarget } from './domain-xml.ts'
+import { DOMAIN_STATES, EVENTS, LIFECYCLE, type Procedure, STOPPED_DETAILS } from './procedures.ts'
+import { ERROR_NUMBERS, LibvirtRefusal, readRefusal } from './refusals.ts'
 import { type XdrReader, XdrWriter } from './xdr.ts'
 
 /** modular daemons first, then the one daemon of older systems */
 const SOCKETS = ['/run/libvirt/virtqemud-sock', '/run/libvirt/libvirt-sock']
 const DETACH_MS = 30_000
+const RECONNECT_MS = 1000
+const GONE: ReadonlySet<string> = new Set(['stopped', 'crashed'])
 const LIVE = 1
 const UNDEFINE_ALL = 1 | 4 | 16
 
@@ -34,6 +37,8 @@ export class LibvirtDriver implements HypervisorDriver {
   readonly #socketPath: string
   readonly #acceleration: Acceleration
   readonly #listeners: ((event: DomainEvent) => void)[] = []
+  /** VMs known to run, so that what happens while libvirt is away can be told later */
+  #running = new Set<string>()
   #connection: Promise<LibvirtConnection> | undefined
   #closed = false
 
@@ -80,9 +85,7 @@ export class LibvirtDriver implements HypervisorDriver {
   async detachDrive(vmId: string, volume: DriveVolume): Promise<void> {
     const target = driveTargets(await this.#xml(vmId)).ofSerial(volume.serial)
     if (!target) return
-    const removed = this.#nextEvent(
-      event => event.vmId === vmId && event.kind !== 'started' && event.detail.includes(volume.driveId),
-    )
+    const removed = this.#untilDetached(vmId, volume.driveId)
     try {
       await this.#onDomain(vmId, 'domainDetachDevice', writer => writer.text(driveXml(volume, target)).int(LIVE), [])
       await removed.promise
@@ -92,16 +95,7 @@ export class LibvirtDriver implements HypervisorDriver {
   }
 
   async list(): Promise<readonly DomainStatus[]> {
-    const answer = await this.#call('listAllDomains', new XdrWriter().int(1).int(0))
-    const domains: Domain[] = []
-    for (let count = answer.int(); count > 0; count--) domains.push(readDomain(answer))
-    const ours = domains.filter(domain => domain.name.startsWith('mortar-'))
-    return Promise.all(
-      ours.map(async domain => {
-        const state = (await this.#call('domainGetState', writeDomain(domain).int(0))).int()
-        return { vmId: formatUuid(domain.uuid), state: DOMAIN_STATES[state] ?? 'crashed' }
-      }),
-    )
+    return this.#list(await this.#open())
   }
 
   onEvent(listener: (event: DomainEvent) => void): void {
@@ -120,7 +114,7 @@ export class LibvirtDriver implements HypervisorDriver {
     return (await this.#onDomain(vmId, 'domainGetXml', writer => writer.int(0), [])).text()
   }
 
-  /** A call on a domain; refusals whose number is in `harmless` mean that the step was done before. */
+  /** A call on one of our domains; refusals whose number is in `harmless` mean that the step was done before. */
   async #onDomain(
     vmId: string,
     procedure: Procedure,
@@ -129,43 +123,78 @@ export class LibvirtDriver implements HypervisorDriver {
   ): Promise<XdrReader> {
     const uuid = Buffer.from(vmId.replaceAll('-', ''), 'hex')
     const found = await this.#call('domainLookupByUuid', new XdrWriter().opaque(uuid))
-    const writer = writeDomain(readDomain(found))
+    const domain = readDomain(found)
+    if (domain.name !== domainName(vmId)) throw new MortarError('not-found', `the domain ${domain.name} is not ours`)
+    const writer = writeDomain(domain)
+    const connection = await this.#open()
     try {
-      return await this.#call(procedure, add?.(writer) ?? writer)
+      return await connection.call(procedure, add?.(writer) ?? writer)
     } catch (refusal) {
-      if (refusal instanceof LibvirtRefusal && harmless.includes(refusal.number) && !/resource/.test(refusal.detail))
-        return found
-      throw refusal
+      if (!(refusal instanceof LibvirtRefusal)) throw refusal
+      if (harmless.includes(refusal.number)) return found
+      throw readRefusal(refusal)
     }
   }
 
   async #call(procedure: Procedure, body?: XdrWriter): Promise<XdrReader> {
-    this.#connection ??= this.#connect()
     try {
-      return await (await this.#connection).call(procedure, body)
+      return await (await this.#open()).call(procedure, body)
     } catch (refusal) {
-      if (refusal instanceof LibvirtRefusal && refusal.number === ERROR_NUMBERS.noDomain)
-        throw new MortarError('not-found', refusal.detail, { cause: refusal })
-      if (refusal instanceof LibvirtRefusal && /No space left/.test(refusal.detail))
-        throw new MortarError('no-space', refusal.detail, { cause: refusal })
-      if (refusal instanceof LibvirtRefusal && /emulator/.test(refusal.detail))
-        throw new MortarError('qemu-missing', refusal.detail, { cause: refusal })
-      throw refusal
+      throw refusal instanceof LibvirtRefusal ? readRefusal(refusal) : refusal
     }
   }
 
+  #open(): Promise<LibvirtConnection> {
+    this.#connection ??= this.#connect()
+    return this.#connection
+  }
+
   async #connect(): Promise<LibvirtConnection> {
+    let connection: LibvirtConnection | undefined
     try {
-      const connection = await LibvirtConnection.open(this.#socketPath, 'qemu:///system', {
+      connection = await LibvirtConnection.open(this.#socketPath, 'qemu:///system', {
         onMessage: (procedure, body) => this.#receive(procedure, body),
         onClosed: () => this.#reconnect(),
       })
       for (const { id } of Object.values(EVENTS)) await connection.call('registerEvent', new XdrWriter().int(id).int(0))
+      await this.#catchUp(connection)
       return connection
     } catch (cause) {
+      connection?.close()
       this.#connection = undefined
       throw cause
     }
+  }
+
+  /** Tells as events what happened while there was no connection. */
+  async #catchUp(connection: LibvirtConnection): Promise<void> {
+    const now = new Set<string>()
+    for (const { vmId, state } of await this.#list(connection))
+      if (state === 'running' || state === 'paused') now.add(vmId)
+    for (const vmId of [...this.#running]) {
+      if (!now.has(vmId)) this.#emit({ vmId, kind: 'stopped', detail: 'while libvirt was away' })
+    }
+    this.#running = now
+  }
+
+  async #list(connection: LibvirtConnection): Promise<readonly DomainStatus[]> {
+    const answer = await connection.call('listAllDomains', new XdrWriter().int(1).int(0))
+    const domains: Domain[] = []
+    for (let count = answer.int(); count > 0; count--) domains.push(readDomain(answer))
+    const statuses = domains
+      .map(domain => ({ domain, vmId: formatUuid(domain.uuid) }))
+      .filter(({ domain, vmId }) => domain.name === domainName(vmId))
+      .map(async ({ domain, vmId }): Promise<readonly DomainStatus[]> => {
+        try {
+          const state = (await connection.call('domainGetState', writeDomain(domain).int(0))).int()
+          return [{ vmId, state: DOMAIN_STATES[state] ?? 'crashed' }]
+        } catch (refusal) {
+          // removed between the two calls
+          if (refusal instanceof LibvirtRefusal && refusal.number === ERROR_NUMBERS.noDomain) return []
+          throw refusal
+        }
+      })
+    return (await Promise.all(statuses)).flat()
   }
 
   /** Listens again as soon as libvirt is back; calls in between fail with libvirt-down. */
@@ -174,35 +203,42 @@ export class LibvirtDriver implements HypervisorDriver {
     if (this.#closed) return
     setTimeout(() => {
       if (this.#closed || this.#connection) return
-      this.#connection = this.#connect()
-      this.#connection.catch(() => this.#reconnect())
-    }, 1000).unref()
+      this.#open().catch(() => this.#reconnect())
+    }, RECONNECT_MS).unref()
   }
 
   #receive(procedure: number, body: XdrReader): void {
     body.int() // callback id
     const domain = readDomain(body)
-    if (!domain.name.startsWith('mortar-')) return
-    const emit = (kind: DomainEvent['kind'], detail: string) => {
-      for (const listener of [...this.#listeners]) listener({ vmId: formatUuid(domain.uuid), kind, detail })
-    }
-    if (procedure === EVENTS.reboot.message) emit('rebooted', '')
-    else if (procedure === EVENTS.deviceRemoved.message) emit('drive-detached', body.text())
-    else if (procedure === EVENTS.lifecycle.message) {
+    const vmId = formatUuid(domain.uuid)
+    if (domain.name !== domainName(vmId)) return
+    if (procedure === EVENTS.reboot.message) this.#emit({ vmId, kind: 'rebooted', detail: '' })
+    else if (procedure === EVENTS.deviceRemoved.message) {
+      const driveId = driveAlias.driveId(body.text())
+      if (driveId !== undefined) this.#emit({ vmId, kind: 'drive-detached', detail: driveId })
+    } else if (procedure === EVENTS.lifecycle.message) {
       const [event, detail] = [body.int(), body.int()]
-      if (event === LIFECYCLE.started) emit('started', '')
-      else if (event === LIFECYCLE.crashed) emit('crashed', '')
+      if (event === LIFECYCLE.started) this.#emit({ vmId, kind: 'started', detail: '' })
+      else if (event === LIFECYCLE.crashed) this.#emit({ vmId, kind: 'crashed', detail: '' })
       else if (event === LIFECYCLE.stopped) {
         const why = STOPPED_DETAILS[detail] ?? 'stopped'
-        emit(why === 'crashed' || why === 'failed' ? 'crashed' : 'stopped', why)
+        this.#emit({ vmId, kind: why === 'crashed' || why === 'failed' ? 'crashed' : 'stopped', detail: why })
       }
     }
   }
 
-  #nextEvent(wanted: (event: DomainEvent) => boolean): { promise: Promise<void>; cancel: () => void } {
+  #emit(event: DomainEvent): void {
+    if (event.kind === 'started') this.#running.add(event.vmId)
+    else if (event.kind === 'stopped' || event.kind === 'crashed') this.#running.delete(event.vmId)
+    for (const listener of [...this.#listeners]) listener(event)
+  }
+
+  /** Settles when the drive is gone, which the end of its VM is too. */
+  #untilDetached(vmId: string, driveId: string): { promise: Promise<void>; cancel: () => void } {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const listener = (event: DomainEvent) => {
-      if (wanted(event) || event.kind === 'stopped') resolve()
+      if (event.vmId !== vmId) return
+      if (event.kind === 'drive-detached' ? event.detail === driveId : GONE.has(event.kind)) resolve()
     }
     this.#listeners.push(listener)
     const timer = setTimeout(() => reject(new MortarError('timeout', 'the guest holds on to the drive')), DETACH_MS)

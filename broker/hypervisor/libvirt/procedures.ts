@@ -22,15 +22,21 @@ export const PROCEDURES = {
 } as const
 export type Procedure = keyof typeof PROCEDURES
 
+/** ms that libvirt has for an answer; the slow ones may first probe what this QEMU can do, or wait for its end */
+const ANSWER_MS = 60_000
+const SLOW_MS: Partial<Record<Procedure, number>> = {
+  domainDefineXml: 180_000,
+  domainCreate: 180_000,
+  domainDestroy: 120_000,
+}
+export const answerMs = (procedure: Procedure): number => SLOW_MS[procedure] ?? ANSWER_MS
+
 /** event ids to register for, and the procedure numbers their messages come with */
 export const EVENTS = {
   lifecycle: { id: 0, message: 318 },
   reboot: { id: 1, message: 319 },
-  deviceRemoved: { id: 15, message: 332 },
+  deviceRemoved: { id: 15, message: 333 },
 } as const
-
-/** virErrorNumber */
-export const ERROR_NUMBERS = { noDomain: 42, operationInvalid: 55, operationFailed: 9 } as const
 
 /** virDomainEventType of lifecycle events */
 export const LIFECYCLE = { started: 2, stopped: 5, crashed: 8 } as const

@@ -1,0 +1,30 @@
+/** What libvirt's refusals mean to us: its error numbers and texts to our codes. */
+import { type ErrorCode, MortarError } from '../../../protocol/core/errors.ts'
+
+/** virErrorNumber, the ones that we tell apart */
+export const ERROR_NUMBERS = { noDomain: 42, operationInvalid: 55 } as const
+
+/** libvirt's own refusal, with its number so that the driver can tell them apart. */
+export class LibvirtRefusal extends MortarError {
+  readonly number: number
+  constructor(number: number, message: string) {
+    super('libvirt-failed', `${message} (libvirt error ${number})`)
+    this.number = number
+  }
+}
+
+/** Looked through from above; texts are libvirt's English ones (9.0), the numbers alone say too little. */
+const MEANINGS: readonly { readonly code: ErrorCode; readonly number?: number; readonly text?: RegExp }[] = [
+  { code: 'not-found', number: ERROR_NUMBERS.noDomain },
+  { code: 'no-space', text: /No space left/ },
+  { code: 'qemu-missing', text: /Cannot check QEMU binary|No emulator found/ },
+  { code: 'vm-state', number: ERROR_NUMBERS.operationInvalid },
+]
+
+/** The refusal as the error that the broker switches on; itself (libvirt-failed) when it means nothing more special. */
+export function readRefusal(refusal: LibvirtRefusal): MortarError {
+  const meaning = MEANINGS.find(
+    ({ number, text }) => (number === undefined || number === refusal.number) && (!text || text.test(refusal.detail)),
+  )
+  return meaning ? new MortarError(meaning.code, refusal.detail, { cause: refusal }) : refusal
+}
