@@ -83,6 +83,8 @@ export interface ServeOptions<Guest> extends SessionOptions {
   permitted(permission: Permission): boolean
   /** the owner is proven and READY is sent */
   onReady?(): void
+  /** ends the session in order: streams are reset, the client is told that the agent goes away */
+  readonly signal?: AbortSignal
   /** a handler failed: for the local log */
   onFault?(command: string, error: MortarError): void
 }
@@ -98,7 +100,14 @@ export async function serveSession<Guest>(options: ServeOptions<Guest>): Promise
   const offered = Object.values(COMMANDS).filter(command => options.permitted(command.permission))
   mux.sendReady(encodeCbor({ version: 1, commands: offered.map(command => command.name) }))
   options.onReady?.()
-  await mux.run()
+  const leave = () => mux.goAway()
+  options.signal?.addEventListener('abort', leave, { once: true })
+  if (options.signal?.aborted) leave()
+  try {
+    await mux.run()
+  } finally {
+    options.signal?.removeEventListener('abort', leave)
+  }
 }
 
 async function serveStream<Guest>(options: ServeOptions<Guest>, stream: Stream, body: Uint8Array): Promise<void> {

@@ -1,0 +1,190 @@
+/**
+ * The control socket: dials the broker, proves this boot by the launch secret, compares the owner that the broker names
+ * with the ticket's, then takes offers of sessions. Dials again for as long as the agent runs. SPEC §3
+ */
+import { launchSeed } from '../protocol/channel/derive.ts'
+import type { Suite } from '../protocol/channel/suite.ts'
+import {
+  readControl,
+  signEnrolment,
+  type ToAgent,
+  type ToBroker,
+  toAgentSchema,
+} from '../protocol/control/enrolment.ts'
+import { decodeBase64url, encodeBase64url, equalBytes } from '../protocol/core/bytes.ts'
+import { type ErrorCode, isErrorCode, MortarError } from '../protocol/core/errors.ts'
+import { LIMITS } from '../protocol/core/limits.ts'
+import { wipe } from '../protocol/core/secret.ts'
+import type { BootData } from './boot-data.ts'
+import type { BootKeys } from './boot-keys.ts'
+import { clock, sleep } from './clock.ts'
+import type { Generation } from './generation.ts'
+import { addresses } from './guest/addresses.ts'
+import { failure, type Log } from './log.ts'
+import { VERSION } from './version.ts'
+import { type ControlSocket, dialControl } from './websocket.ts'
+
+/** ms between dials: the first, the longest, and after a broker that refuses or lies */
+const BACK_OFF = { firstMs: 200, mostMs: 10_000, refusedMs: 30_000 } as const
+/** what dialling again soon will not mend */
+const SLOW: readonly ErrorCode[] = [
+  'owner-mismatch',
+  'broker-mismatch',
+  'enrolled-already',
+  'enrolment-invalid',
+  'denied',
+]
+
+export type Offer = Extract<ToAgent, { type: 'offer' }>
+
+export interface ConnectOptions {
+  readonly bootData: BootData
+  readonly keys: BootKeys
+  readonly generation: Generation
+  readonly suite: Suite
+  readonly log: Log
+  /** ends the agent */
+  readonly signal: AbortSignal
+  /** Takes an offer. Resolves with the code to decline it with, or null once it is taken. `onProven`: the owner is proven. */
+  takeOffer(offer: Offer, onProven: () => void): Promise<ErrorCode | null>
+}
+
+/** Keeps the control socket until the signal aborts. */
+export async function keepConnected(options: ConnectOptions): Promise<void> {
+  const { log, signal } = options
+  let delayMs: number = BACK_OFF.firstMs
+  while (!signal.aborted) {
+    const control = new Control(options)
+    const error = await control.run()
+    if (signal.aborted) return
+    if (control.enrolled) delayMs = BACK_OFF.firstMs
+    const slow = SLOW.includes(error.code)
+    log(slow ? 'enrolment.refused' : 'control.lost', failure(error))
+    // jitter, so that a broker that restarts is not dialled by all its VMs at once
+    await sleep((slow ? BACK_OFF.refusedMs : delayMs) * (0.5 + Math.random() / 2), signal)
+    delayMs = Math.min(delayMs * 2, BACK_OFF.mostMs)
+  }
+}
+
+/** One control socket from dial to end. */
+class Control {
+  readonly #options: ConnectOptions
+  readonly #ended = Promise.withResolvers<MortarError>()
+  #socket: ControlSocket | undefined
+  #state: 'challenge' | 'enrolling' | 'enrolled' = 'challenge'
+  #readySent = false
+  #lastHeardMs = clock.now()
+
+  constructor(options: ConnectOptions) {
+    this.#options = options
+  }
+
+  get enrolled(): boolean {
+    return this.#state === 'enrolled'
+  }
+
+  /** Resolves with what ended the socket. */
+  async run(): Promise<MortarError> {
+    const { bootData, signal } = this.#options
+    this.#socket = dialControl(bootData.brokerUrl, {
+      onMessage: json => this.#receive(json),
+      onAlive: () => {
+        this.#lastHeardMs = clock.now()
+      },
+      onClosed: error => this.#ended.resolve(error),
+    })
+    const abort = () => this.#end(new MortarError('going-away'))
+    signal.addEventListener('abort', abort, { once: true })
+    const watch = setInterval(() => this.#watch(), 1_000)
+    try {
+      return await this.#ended.promise
+    } finally {
+      clearInterval(watch)
+      signal.removeEventListener('abort', abort)
+    }
+  }
+
+  #end(error: MortarError): void {
+    this.#ended.resolve(error)
+    this.#socket?.terminate()
+  }
+
+  /** The broker pings; one that falls silent, or does not get on with the enrolment, is given up. */
+  #watch(): void {
+    const limitMs = this.enrolled ? LIMITS.silenceMs : LIMITS.authenticationMs
+    if (clock.now() - this.#lastHeardMs > limitMs) this.#end(new MortarError('timeout', 'the broker is silent'))
+  }
+
+  #receive(json: string): void {
+    try {
+      const message = readControl(toAgentSchema, json)
+      if (message.type === 'challenge' && this.#state === 'challenge') this.#enrol(message)
+      else if (message.type === 'enrolled' && this.#state === 'enrolling') this.#confirm(message)
+      else if (message.type === 'offer' && this.#state === 'enrolled') void this.#take(message)
+      else if (message.type === 'refused')
+        throw new MortarError(isErrorCode(message.code) ? message.code : 'denied', 'the broker refused the enrolment')
+      else throw new MortarError('protocol-violation', `${message.type} in state ${this.#state}`)
+    } catch (thrown) {
+      this.#end(thrown instanceof MortarError ? thrown : new MortarError('internal', String(thrown), { cause: thrown }))
+    }
+  }
+
+  #enrol(challenge: Extract<ToAgent, { type: 'challenge' }>): void {
+    const { bootData, keys, generation, suite } = this.#options
+    const { ticket } = bootData
+    if (!equalBytes(decodeBase64url(challenge.broker), ticket.broker)) {
+      throw new MortarError('broker-mismatch', 'the launch ticket is for another one')
+    }
+    const enrolment = {
+      version: 1 as const,
+      vm: ticket.vm,
+      launch: ticket.launch,
+      ...generation,
+      agentDh: keys.dh.publicKey,
+      agentSign: keys.signPublicKey,
+      addresses: addresses(),
+      brick: ticket.brick,
+      agentVersion: VERSION,
+      protocols: [1],
+    }
+    const seed = launchSeed(suite, bootData.launchSecret)
+    try {
+      const signed = signEnrolment(enrolment, decodeBase64url(challenge.nonce), seed, keys.signSeed)
+      this.#send({
+        type: 'enrol',
+        body: encodeBase64url(signed.body),
+        launchSignature: encodeBase64url(signed.launchSignature),
+        agentSignature: encodeBase64url(signed.agentSignature),
+      })
+    } finally {
+      wipe(seed)
+    }
+    this.#state = 'enrolling'
+  }
+
+  /** The broker says who owns this VM; the ticket knows. An agent never serves another. */
+  #confirm(answer: Extract<ToAgent, { type: 'enrolled' }>): void {
+    const { ticket } = this.#options.bootData
+    const same =
+      equalBytes(decodeBase64url(answer.owner), ticket.owner) &&
+      equalBytes(decodeBase64url(answer.ownerDh), ticket.ownerDh)
+    if (!same) throw new MortarError('owner-mismatch', ticket.vm)
+    this.#state = 'enrolled'
+    this.#options.log('enrolled', { vm: ticket.vm, generation: this.#options.generation.generation })
+  }
+
+  async #take(offer: Offer): Promise<void> {
+    const code = await this.#options.takeOffer(offer, () => this.#reportReady())
+    if (code) this.#send({ type: 'declined', session: offer.session, code })
+  }
+
+  #reportReady(): void {
+    if (this.#readySent) return
+    this.#readySent = true
+    this.#send({ type: 'ready' })
+  }
+
+  #send(message: ToBroker): void {
+    this.#socket?.send(JSON.stringify(message))
+  }
+}

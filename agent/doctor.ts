@@ -1,0 +1,100 @@
+/** doctor: checks that the system has what the agent needs, and with --brick that the image carries no identity. */
+import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { CONFIG_PATH, readConfig } from './config.ts'
+import { DEFAULT_PATH } from './guest/program.ts'
+import { nativePty } from './guest/pty.ts'
+import { findUser } from './guest/users.ts'
+
+interface Check {
+  readonly name: string
+  /** what to do when it fails */
+  readonly todo: string
+  /** throws, or returns false, when it fails */
+  readonly passes: () => unknown
+}
+
+/** program → the Debian package that has it */
+const TOOLS = {
+  'systemd-run': 'systemd',
+  systemctl: 'systemd',
+  keyctl: 'keyutils',
+  cryptsetup: 'cryptsetup-bin',
+  blkid: 'util-linux',
+  'mkfs.ext4': 'e2fsprogs',
+  mount: 'mount',
+  umount: 'mount',
+  sshd: 'openssh-server',
+  'ssh-keygen': 'openssh-client',
+} as const
+
+const SYSTEM: readonly Check[] = [
+  ...Object.entries(TOOLS).map(([tool, from]) => ({
+    name: `program ${tool}`,
+    todo: `apt install ${from}`,
+    passes: () => DEFAULT_PATH.split(':').some(folder => isExecutable(join(folder, tool))),
+  })),
+  { name: 'configuration', todo: `mend ${CONFIG_PATH}`, passes: () => readConfig() },
+  {
+    name: 'default user',
+    todo: `add the user, or name another as default_user in ${CONFIG_PATH}`,
+    passes: () => findUser(readConfig().defaultUser),
+  },
+  { name: 'terminal module', todo: 'build the agent again', passes: () => nativePty() },
+  {
+    name: 'no swap',
+    todo: 'remove swap: keys could reach it',
+    passes: () => !existsSync('/proc/swaps') || readFileSync('/proc/swaps', 'utf8').trim().split('\n').length <= 1,
+  },
+]
+
+const BRICK: readonly Check[] = [
+  {
+    name: 'unit is enabled',
+    todo: 'systemctl enable mortar-agent.service',
+    passes: () => existsSync('/etc/systemd/system/sysinit.target.wants/mortar-agent.service'),
+  },
+  {
+    name: 'machine-id is empty',
+    todo: 'truncate -s 0 /etc/machine-id',
+    passes: () => ['', 'uninitialized'].includes(readFileSync('/etc/machine-id', 'utf8').trim()),
+  },
+  {
+    name: 'no SSH host keys',
+    todo: 'rm /etc/ssh/ssh_host_*',
+    passes: () => ['rsa', 'ecdsa', 'ed25519'].every(kind => !existsSync(`/etc/ssh/ssh_host_${kind}_key`)),
+  },
+  {
+    name: 'no boot counter of the agent',
+    todo: 'rm -r /var/lib/mortar-agent',
+    passes: () => !existsSync('/var/lib/mortar-agent/generation.json'),
+  },
+]
+
+/** Prints one line per check; the exit code is 0 when all passed. */
+export function doctor(brick: boolean): number {
+  let failed = 0
+  for (const check of brick ? [...SYSTEM, ...BRICK] : SYSTEM) {
+    const passed = attempt(check)
+    if (!passed) failed++
+    process.stdout.write(passed ? `ok      ${check.name}\n` : `FAILED  ${check.name}\n        → ${check.todo}\n`)
+  }
+  return failed === 0 ? 0 : 1
+}
+
+function attempt(check: Check): boolean {
+  try {
+    return check.passes() !== false
+  } catch {
+    return false
+  }
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return statSync(path).isFile()
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,15 @@
+/** What handlers get of the guest: its configuration and facts, a way to run programs as its users, drives and SSH. */
+import type { AgentConfig } from '../config.ts'
+import type { Log } from '../log.ts'
+import type { Drives } from './drives.ts'
+import type { Runner } from './runner.ts'
+import type { SshAccess } from './ssh-access.ts'
+
+export interface Guest {
+  readonly config: AgentConfig
+  readonly generation: number
+  readonly runner: Runner
+  readonly drives: Drives
+  readonly ssh: SshAccess
+  readonly log: Log
+}

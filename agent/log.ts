@@ -1,0 +1,39 @@
+/** The agent's log: one line of JSON per event to stderr. Names of things and codes only; no secret, no content of a stream. */
+import { asMortarError } from '../protocol/core/errors.ts'
+
+/** Every event there is, with what it says. */
+export type LogEvent =
+  | 'agent.started'
+  | 'agent.stopping'
+  | 'agent.failed'
+  | 'keys.volatile'
+  | 'control.connected'
+  | 'control.lost'
+  | 'enrolled'
+  | 'enrolment.refused'
+  | 'session.opened'
+  | 'session.ended'
+  | 'session.failed'
+  | 'session.declined'
+  | 'command.failed'
+  | 'drive.formatted'
+  | 'drive.unlocked'
+  | 'drive.locked'
+  | 'ssh.key-delivered'
+  | 'ssh.opened'
+  | 'ssh.ended'
+  | 'tool.failed'
+
+export type LogFields = Readonly<Record<string, string | number | boolean | null>>
+export type Log = (event: LogEvent, fields?: LogFields) => void
+
+/** Writes to stderr; a full pipe there loses lines and never blocks the agent. */
+export const log: Log = (event, fields = {}) => {
+  process.stderr.write(`${JSON.stringify({ time: new Date().toISOString(), event, ...fields })}\n`)
+}
+
+/** Code and detail of a failure, as fields of a log line. */
+export function failure(thrown: unknown): LogFields {
+  const error = asMortarError(thrown)
+  return { code: error.code, ...(error.detail === '' ? {} : { detail: error.detail.slice(0, 500) }) }
+}

@@ -1,0 +1,115 @@
+/** mortar-agent: runs inside the VM, dials the broker and serves the VM's owner. */
+import { existsSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { asMortarError, MortarError } from '../protocol/core/errors.ts'
+import { wipe } from '../protocol/core/secret.ts'
+import { readBootData } from './boot-data.ts'
+import { bootKeys, kernelKeyring } from './boot-keys.ts'
+import { CONFIG_PATH, readConfig } from './config.ts'
+import { keepConnected } from './connect.ts'
+import { countBoot, readBootId } from './generation.ts'
+import { directRunner } from './guest/direct-runner.ts'
+import { Drives } from './guest/drives.ts'
+import type { Guest } from './guest/guest.ts'
+import { SshAccess } from './guest/ssh-access.ts'
+import { systemdRunner } from './guest/systemd-runner.ts'
+import { HANDLERS } from './handlers/index.ts'
+import { failure, log } from './log.ts'
+import { nativeSuite } from './native-suite.ts'
+import { Sessions } from './sessions.ts'
+import { VERSION } from './version.ts'
+
+const HELP = `mortar-agent ${VERSION}: runs inside a Mortar VM and serves its owner.
+
+  mortar-agent [serve] [--config FILE]   dial the broker and serve (what the systemd unit does)
+  mortar-agent doctor [--brick]          check that this system has what the agent needs
+  mortar-agent --help | --version
+
+serve reads the launch's boot data (mortar.ticket, mortar.secret, mortar.broker) in $CREDENTIALS_DIRECTORY, keeps its boot
+counter in $STATE_DIRECTORY and short-lived files in $RUNTIME_DIRECTORY; systemd sets all three. FILE is ${CONFIG_PATH}
+unless given. doctor --brick also checks that the image carries no identity. Logs are lines of JSON on stderr.
+Exit: 0 ok, 1 failed, 2 usage.
+`
+
+/** ms that sessions get to end in order */
+const LEAVING_MS = 3_000
+
+/** A directory that systemd gives the unit. Fails with bad-config naming the variable. */
+function directory(variable: string): string {
+  const path = process.env[variable]
+  if (!path || !existsSync(path))
+    throw new MortarError('bad-config', `$${variable} names no directory; run by systemd?`)
+  return path
+}
+
+async function serve(configPath: string | undefined): Promise<void> {
+  const config = readConfig(configPath)
+  const runtime = directory('RUNTIME_DIRECTORY')
+  const bootData = readBootData(directory('CREDENTIALS_DIRECTORY'), nativeSuite)
+  const generation = countBoot(directory('STATE_DIRECTORY'), readBootId())
+  const keys = bootKeys(nativeSuite, kernelKeyring)
+  if (!keys.kept) log('keys.volatile')
+  const runner = existsSync('/run/systemd/system') ? systemdRunner(runtime) : directRunner
+  await runner.cleanUp()
+  const guest: Guest = {
+    config,
+    generation: generation.generation,
+    runner,
+    drives: new Drives(),
+    ssh: new SshAccess(),
+    log,
+  }
+  const leaving = new AbortController()
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => leaving.abort())
+  const { signal } = leaving
+  const sessions = new Sessions({ bootData, keys, guest, handlers: HANDLERS, log, signal })
+  log('agent.started', { version: VERSION, vm: bootData.ticket.vm, generation: generation.generation })
+  await keepConnected({
+    bootData,
+    keys,
+    generation,
+    suite: nativeSuite,
+    log,
+    signal,
+    takeOffer: (offer, onProven) => sessions.take(offer, onProven),
+  })
+  log('agent.stopping')
+  setTimeout(() => process.exit(0), LEAVING_MS).unref()
+  await sessions.ended()
+  wipe(bootData.launchSecret, keys.signSeed)
+  keys.dh.wipe()
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      help: { type: 'boolean', short: 'h' },
+      version: { type: 'boolean', short: 'V' },
+      config: { type: 'string' },
+      brick: { type: 'boolean' },
+    },
+  })
+  const [subcommand = 'serve', ...rest] = positionals
+  if (values.help) process.stdout.write(HELP)
+  else if (values.version) process.stdout.write(`mortar-agent ${VERSION}\n`)
+  else if (rest.length > 0) throw new MortarError('usage', rest.join(' '))
+  else if (subcommand === 'doctor') return (await import('./doctor.ts')).doctor(values.brick ?? false)
+  else if (subcommand === 'serve') await serve(values.config)
+  else throw new MortarError('usage', `no subcommand ${subcommand}`)
+  return 0
+}
+
+if (import.meta.main) {
+  main().then(
+    code => process.exit(code),
+    thrown => {
+      const error = (thrown as { code?: string }).code?.startsWith('ERR_PARSE_ARGS')
+        ? new MortarError('usage', (thrown as Error).message)
+        : asMortarError(thrown)
+      log('agent.failed', failure(error))
+      process.stderr.write(`mortar-agent: ${error.message}\n  → ${error.todo}\n`)
+      process.exit(error.code === 'usage' ? 2 : 1)
+    },
+  )
+}

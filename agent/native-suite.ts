@@ -1,0 +1,110 @@
+/** The suite of Node's own cryptography: the same bytes as noble's, several times its speed, keys held as KeyObjects. */
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  createSecretKey,
+  diffieHellman,
+  generateKeyPairSync,
+  type KeyObject,
+  randomBytes,
+} from 'node:crypto'
+import { writeNonce } from '../protocol/channel/noble-suite.ts'
+import type { Aead, KeyPair, Suite } from '../protocol/channel/suite.ts'
+import { MortarError } from '../protocol/core/errors.ts'
+import { newSecret, wipe } from '../protocol/core/secret.ts'
+
+/** What stands before the 32 key bytes in DER (RFC 8410): PKCS #8 for the secret half, SPKI for the public one. */
+const PKCS8_PREFIX = Buffer.from('302e020100300506032b656e04220420', 'hex')
+const SPKI_PREFIX = Buffer.from('302a300506032b656e032100', 'hex')
+const TAG_BYTES = 16
+const NONE = new Uint8Array(0)
+
+function keyPairOf(privateKey: KeyObject): KeyPair {
+  let held: KeyObject | undefined = privateKey
+  const publicKey = createPublicKey(privateKey).export({ type: 'spki', format: 'der' })
+  return {
+    publicKey: new Uint8Array(publicKey.subarray(SPKI_PREFIX.length)),
+    async dh(remote) {
+      if (!held) throw new MortarError('handshake', 'the key is gone')
+      try {
+        const key = Buffer.concat([SPKI_PREFIX, remote])
+        return diffieHellman({
+          privateKey: held,
+          publicKey: createPublicKey({ key, format: 'der', type: 'spki' }),
+        })
+      } catch (cause) {
+        // a point of low order yields zero, which OpenSSL refuses
+        throw new MortarError('handshake', 'invalid public key', { cause })
+      }
+    },
+    wipe() {
+      held = undefined
+    },
+  }
+}
+
+function importKeyPair(secret: Uint8Array): KeyPair {
+  const der = newSecret(PKCS8_PREFIX.length + 32)
+  try {
+    der.set(PKCS8_PREFIX)
+    der.set(secret, PKCS8_PREFIX.length)
+    return keyPairOf(createPrivateKey({ key: Buffer.from(der.buffer, 0, der.length), format: 'der', type: 'pkcs8' }))
+  } finally {
+    wipe(der)
+  }
+}
+
+function aeadOf(key: Uint8Array): Aead {
+  const options = { authTagLength: TAG_BYTES } as const
+  let held: KeyObject | undefined = createSecretKey(key)
+  const nonce = new Uint8Array(12)
+  const keyOf = () => {
+    if (!held) throw new MortarError('connection-lost', 'the key is gone')
+    return held
+  }
+  return {
+    seal(counter, associated, plaintext) {
+      writeNonce(nonce, counter)
+      const cipher = createCipheriv('chacha20-poly1305', keyOf(), nonce, options)
+      if (associated.length > 0) cipher.setAAD(associated, { plaintextLength: plaintext.length })
+      const ciphertext = cipher.update(plaintext)
+      cipher.final()
+      const sealed = new Uint8Array(Buffer.allocUnsafeSlow(ciphertext.length + TAG_BYTES).buffer)
+      sealed.set(ciphertext)
+      sealed.set(cipher.getAuthTag(), ciphertext.length)
+      return sealed
+    },
+    open(counter, associated, ciphertext) {
+      if (ciphertext.length < TAG_BYTES) return null
+      writeNonce(nonce, counter)
+      const length = ciphertext.length - TAG_BYTES
+      const decipher = createDecipheriv('chacha20-poly1305', keyOf(), nonce, options)
+      if (associated.length > 0) decipher.setAAD(associated, { plaintextLength: length })
+      decipher.setAuthTag(ciphertext.subarray(length))
+      const plaintext = length === 0 ? NONE : decipher.update(ciphertext.subarray(0, length))
+      try {
+        decipher.final()
+        return plaintext
+      } catch {
+        wipe(plaintext)
+        return null
+      }
+    },
+    wipe() {
+      held = undefined
+    },
+  }
+}
+
+export const nativeSuite: Suite = {
+  generateKeyPair: () => keyPairOf(generateKeyPairSync('x25519').privateKey),
+  importKeyPair,
+  aead: aeadOf,
+  sha256: message => new Uint8Array(createHash('sha256').update(message).digest()),
+  hmacSha256: (key, message) => new Uint8Array(createHmac('sha256', key).update(message).digest()),
+  randomBytes: length => new Uint8Array(randomBytes(length)),
+}

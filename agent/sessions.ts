@@ -1,0 +1,102 @@
+/** Sessions at this agent: each offer becomes a data socket and, over it, an encrypted session or bytes for sshd. SPEC §4 */
+import { type ErrorCode, MortarError } from '../protocol/core/errors.ts'
+import { type Handlers, serveSession } from '../protocol/session.ts'
+import type { BootData } from './boot-data.ts'
+import type { BootKeys } from './boot-keys.ts'
+import { clock } from './clock.ts'
+import type { Offer } from './connect.ts'
+import type { Guest } from './guest/guest.ts'
+import { failure, type Log } from './log.ts'
+import { nativeSuite } from './native-suite.ts'
+import { openJoined } from './websocket.ts'
+
+/** sessions at a time, of both kinds */
+const MOST_SESSIONS = 32
+
+export interface SessionsOptions {
+  readonly bootData: BootData
+  readonly keys: BootKeys
+  readonly guest: Guest
+  readonly handlers: Handlers<Guest>
+  readonly log: Log
+  /** ends every session in order */
+  readonly signal: AbortSignal
+}
+
+export class Sessions {
+  readonly #options: SessionsOptions
+  readonly #running = new Set<Promise<void>>()
+
+  constructor(options: SessionsOptions) {
+    this.#options = options
+  }
+
+  /** Takes an offer; the result is the code to decline it with, or null. `onProven`: the owner proved an identity in it. */
+  async take(offer: Offer, onProven: () => void): Promise<ErrorCode | null> {
+    const { guest, log, signal } = this.#options
+    const refusal = signal.aborted
+      ? 'going-away'
+      : this.#running.size >= MOST_SESSIONS
+        ? 'limit-exceeded'
+        : offer.kind === 'ssh' && !guest.ssh.authorised()
+          ? 'ssh-not-authorised'
+          : null
+    if (refusal) {
+      log('session.declined', { session: offer.session, code: refusal })
+      return refusal
+    }
+    const running = (offer.kind === 'ssh' ? this.#serveSsh(offer) : this.#serve(offer, onProven)).catch(thrown =>
+      log('session.failed', { session: offer.session, ...failure(thrown) }),
+    )
+    this.#running.add(running)
+    void running.finally(() => this.#running.delete(running))
+    return null
+  }
+
+  /** Resolves when all sessions have ended. */
+  async ended(): Promise<void> {
+    await Promise.all(this.#running)
+  }
+
+  async #serve(offer: Offer, onProven: () => void): Promise<void> {
+    const { bootData, keys, guest, handlers, log, signal } = this.#options
+    const { session } = offer
+    const { ticket, launchSecret, brokerUrl } = bootData
+    await serveSession({
+      transport: await openJoined(brokerUrl, offer.token),
+      suite: nativeSuite,
+      clock,
+      facts: { broker: ticket.broker, vm: ticket.vm, launch: ticket.launch, session },
+      agentKeys: keys.dh,
+      ownerDh: ticket.ownerDh,
+      launchSecret,
+      handlers,
+      guest,
+      signal,
+      permitted: permission => guest.config.features.includes(permission),
+      onReady() {
+        log('session.opened', { session })
+        onProven()
+      },
+      onFault: (command, error) => log('command.failed', { session, command, ...failure(error) }),
+    })
+    log('session.ended', { session })
+  }
+
+  async #serveSsh(offer: Offer): Promise<void> {
+    const { bootData, guest, log, signal } = this.#options
+    const transport = await openJoined(bootData.brokerUrl, offer.token)
+    log('ssh.opened', { session: offer.session })
+    const abort = () => transport.close()
+    signal.addEventListener('abort', abort, { once: true })
+    try {
+      await guest.ssh.serve(transport)
+    } catch (thrown) {
+      throw thrown instanceof MortarError ? thrown : new MortarError('internal', String(thrown), { cause: thrown })
+    } finally {
+      signal.removeEventListener('abort', abort)
+      transport.close()
+    }
+    log('ssh.ended', { session: offer.session })
+  }
+}
