@@ -37,30 +37,18 @@ export async function buildImage(parts: ImageParts, progress: Progress): Promise
   progress('unpacking the base tree and adding the agent')
   await makeTree(tree, parts)
   progress('writing the file systems')
-  const rootBytes = RECIPE.diskBytes - ROOT_START - TAIL_BYTES
-  const rootImage = join(parts.workDir, 'root.ext4')
-  await makeSparse(rootImage, rootBytes)
-  await run('mke2fs', [
-    '-q',
-    '-t',
-    'ext4',
-    '-L',
-    'mortar-root',
-    '-E',
-    'lazy_itable_init=1,lazy_journal_init=1',
-    '-O',
-    '^metadata_csum_seed',
-    '-d',
-    tree,
-    rootImage,
-  ])
-  const espImage = await makeEsp(tree, parts)
-  progress('joining them into a disk')
   await makeSparse(disk, RECIPE.diskBytes)
   await partition(disk)
-  await placeSparse(espImage, disk, ESP.startBytes)
-  await placeSparse(rootImage, disk, ROOT_START)
   await bootCode(disk)
+  await run('dd', [
+    `if=${await makeEsp(tree, parts)}`,
+    `of=${disk}`,
+    'bs=1M',
+    `seek=${ESP.startBytes / MiB}`,
+    'conv=notrunc,sparse',
+    'status=none',
+  ])
+  await makeRoot(tree, disk)
   progress('converting to qcow2')
   await run('qemu-img', ['convert', '-O', 'qcow2', '-o', 'cluster_size=65536', disk, parts.imagePath])
 }
@@ -136,14 +124,22 @@ async function bootCode(disk: string): Promise<void> {
   ])
 }
 
-async function placeSparse(source: string, disk: string, offsetBytes: number): Promise<void> {
-  await run('dd', [
-    `if=${source}`,
-    `of=${disk}`,
-    'bs=1M',
-    `seek=${offsetBytes / MiB}`,
-    'conv=notrunc,sparse',
-    'status=none',
+/** The root file system, written straight into its place on the disk. */
+async function makeRoot(tree: string, disk: string): Promise<void> {
+  const sizeBytes = RECIPE.diskBytes - ROOT_START - TAIL_BYTES
+  await run('mke2fs', [
+    '-q',
+    '-F',
+    '-t',
+    'ext4',
+    '-L',
+    'mortar-root',
+    '-E',
+    `offset=${ROOT_START},lazy_itable_init=1,lazy_journal_init=1`,
+    '-d',
+    tree,
+    disk,
+    `${sizeBytes / 1024}k`,
   ])
 }
 
