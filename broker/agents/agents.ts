@@ -1,0 +1,193 @@
+/** The agents' control sockets: challenge, enrolment, then offers of sessions out and reports in. SPEC §3.2 */
+import { randomBytes } from 'node:crypto'
+import { readControl, type SignedEnrolment, type ToAgent, toBrokerSchema } from '../../protocol/control/enrolment.ts'
+import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
+import type { Clock } from '../../protocol/core/clock.ts'
+import { asMortarError, isErrorCode, MortarError } from '../../protocol/core/errors.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
+import type { ControlSocket } from '../http/websocket.ts'
+import type { Log } from '../log.ts'
+import type { VmRecord } from '../store/vm-store.ts'
+import type { VmBook } from '../vms/vm-book.ts'
+import { judge } from './enrolment.ts'
+
+/** messages that an agent may send in a minute; it needs a handful */
+const MESSAGES_PER_MINUTE = 120
+/** sockets that have not enrolled yet, of all VMs */
+const MOST_STRANGERS = 256
+/** ms between two alarms about the same VM in its events */
+const ALARM_MS = 60_000
+
+export interface AgentsParts {
+  readonly book: VmBook
+  readonly clock: Clock
+  readonly log: Log
+  /** the broker's Ed25519 key */
+  readonly brokerId: Uint8Array
+  /** the VM has enrolled: its deadline is met */
+  onEnrolled(record: VmRecord): void
+  /** the agent turned an offer down */
+  onDeclined(vmId: string, session: string, code: MortarError['code']): void
+}
+
+export class Agents {
+  readonly #parts: AgentsParts
+  readonly #sockets = new Map<string, ControlSocket>()
+  readonly #lastAlarm = new Map<string, number>()
+  #strangers = 0
+
+  constructor(parts: AgentsParts) {
+    this.#parts = parts
+  }
+
+  connected(vmId: string): boolean {
+    return this.#sockets.has(vmId)
+  }
+
+  /** Asks the agent to open a data socket. Fails with vm-unreachable. */
+  offer(vmId: string, offer: { session: string; token: string; kind: 'channel' | 'ssh' }): void {
+    const socket = this.#sockets.get(vmId)
+    if (!socket) throw new MortarError('vm-unreachable')
+    send(socket, { type: 'offer', ...offer })
+  }
+
+  disconnect(vmId: string): void {
+    this.#sockets.get(vmId)?.close()
+    this.#sockets.delete(vmId)
+  }
+
+  close(): void {
+    for (const socket of this.#sockets.values()) socket.close()
+  }
+
+  /** Takes a socket that some agent opened. Whatever goes wrong closes it. */
+  accept(socket: ControlSocket): void {
+    if (this.#strangers >= MOST_STRANGERS) return socket.close()
+    this.#strangers++
+    const { clock } = this.#parts
+    const nonce = randomBytes(32)
+    let vmId: string | undefined
+    let messages = 0
+    let stranger = true
+    const known = () => {
+      if (stranger) this.#strangers--
+      stranger = false
+    }
+    const cancelDeadline = clock.after(LIMITS.authenticationMs, () => {
+      if (vmId === undefined) socket.close()
+    })
+    const started = clock.now()
+    socket.onMessage(text => {
+      try {
+        const minutes = 1 + Math.floor((clock.now() - started) / 60_000)
+        if (++messages > MESSAGES_PER_MINUTE * minutes) throw new MortarError('rate-limited', 'control messages')
+        const message = readControl(toBrokerSchema, text)
+        if (message.type === 'enrol') {
+          if (vmId !== undefined) throw new MortarError('protocol-violation', 'enrolled twice on one socket')
+          vmId = this.#enrol(socket, toSigned(message), nonce)
+          known()
+        } else if (vmId === undefined) throw new MortarError('protocol-violation', 'not enrolled')
+        else this.#report(vmId, message)
+      } catch (thrown) {
+        this.#fault(vmId, thrown)
+        socket.close()
+      }
+    })
+    socket.onClosed(() => {
+      cancelDeadline()
+      known()
+      if (vmId !== undefined && this.#sockets.get(vmId) === socket) {
+        this.#sockets.delete(vmId)
+        this.#parts.book.note(vmId, 'agent disconnected')
+      }
+    })
+    send(socket, {
+      type: 'challenge',
+      nonce: encodeBase64url(nonce),
+      broker: encodeBase64url(this.#parts.brokerId),
+    })
+  }
+
+  /** Returns the VM's id. A refusal is told by its code and closes the socket. */
+  #enrol(socket: ControlSocket, signed: SignedEnrolment, nonce: Uint8Array): string {
+    const { book, log } = this.#parts
+    let judged: ReturnType<typeof judge>
+    try {
+      judged = judge(signed, nonce, id => book.get(id))
+      if (judged.verdict === 'impostor') {
+        this.#alarm(judged.record.id)
+        throw new MortarError('enrolled-already', judged.record.id)
+      }
+    } catch (thrown) {
+      const { code } = asMortarError(thrown, 'enrolment-invalid')
+      send(socket, { type: 'refused', code })
+      throw thrown
+    }
+    const { record, enrolment, verdict } = judged
+    this.#sockets.get(record.id)?.close()
+    this.#sockets.set(record.id, socket)
+    if (verdict === 'first') this.#record(record, enrolment)
+    else book.note(record.id, 'agent reconnected')
+    log.info('agent.enrolled', { vm: record.id, generation: enrolment.generation, verdict })
+    send(socket, {
+      type: 'enrolled',
+      owner: record.owner,
+      ownerDh: record.ownerDh,
+      generation: enrolment.generation,
+    })
+    const now = book.get(record.id)
+    if (now) this.#parts.onEnrolled(now)
+    return record.id
+  }
+
+  #record(record: VmRecord, enrolment: ReturnType<typeof judge>['enrolment']): void {
+    const { book, clock } = this.#parts
+    const agent = {
+      generation: enrolment.generation,
+      boot: enrolment.boot,
+      agentDh: encodeBase64url(enrolment.agentDh),
+      agentSign: encodeBase64url(enrolment.agentSign),
+      addresses: enrolment.addresses,
+      version: enrolment.agentVersion,
+      enrolledAt: new Date(clock.now()).toISOString(),
+    }
+    const cause = enrolment.generation > 1 ? `agent enrolled, generation ${enrolment.generation}` : 'agent enrolled'
+    // the certificate is for the keys of one boot
+    book.transition(record.id, 'enrolled', cause, { agent, certificate: null, rebootArmed: false, deadline: null })
+  }
+
+  #report(vmId: string, message: ReturnType<typeof readControl<typeof toBrokerSchema>>): void {
+    if (message.type === 'ready') {
+      if (this.#parts.book.get(vmId)?.state === 'enrolled') {
+        this.#parts.book.transition(vmId, 'ready', 'owner proven to the agent')
+      }
+    } else if (message.type === 'declined') {
+      this.#parts.onDeclined(vmId, message.session, isErrorCode(message.code) ? message.code : 'vm-unreachable')
+    }
+  }
+
+  #fault(vmId: string | undefined, thrown: unknown): void {
+    const { code, detail } = asMortarError(thrown)
+    this.#parts.log.warn('agent.refused', { vm: vmId ?? null, code, detail: detail.slice(0, 200) })
+  }
+
+  /** Someone with the launch secret, but not the enrolled agent, tried to enrol: the owner sees it in the VM's events. */
+  #alarm(vmId: string): void {
+    const now = this.#parts.clock.now()
+    if (now - (this.#lastAlarm.get(vmId) ?? 0) < ALARM_MS) return
+    this.#lastAlarm.set(vmId, now)
+    this.#parts.book.note(vmId, 'ALARM: a second enrolment was refused')
+  }
+}
+
+function toSigned(message: { body: string; launchSignature: string; agentSignature: string }): SignedEnrolment {
+  return {
+    body: decodeBase64url(message.body),
+    launchSignature: decodeBase64url(message.launchSignature),
+    agentSignature: decodeBase64url(message.agentSignature),
+  }
+}
+
+function send(socket: ControlSocket, message: ToAgent): void {
+  socket.send(JSON.stringify(message))
+}

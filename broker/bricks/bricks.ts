@@ -1,0 +1,135 @@
+/** Bricks: importing an image with its signed manifest, finding one, removing it. SPEC §2.5 */
+import { createHash } from 'node:crypto'
+import { createReadStream, existsSync } from 'node:fs'
+import { chmod, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Manifest, openManifest } from '../../protocol/control/manifest.ts'
+import { decodeBase64url, equalBytes } from '../../protocol/core/bytes.ts'
+import type { Clock } from '../../protocol/core/clock.ts'
+import { MortarError } from '../../protocol/core/errors.ts'
+import type { DataDir } from '../data-dir.ts'
+import { inspectImage, spaceError } from '../images/overlay.ts'
+import { requireSpace } from '../images/volume.ts'
+import type { Log } from '../log.ts'
+import type { BrickRecord, BrickStore } from '../store/brick-store.ts'
+
+const COPY_BYTES = 1 << 20
+
+export interface BricksParts {
+  readonly store: BrickStore
+  readonly dataDir: DataDir
+  readonly clock: Clock
+  readonly log: Log
+  readonly builders: readonly Uint8Array[]
+  /** whether any VM runs over the brick */
+  inUse(sha256: string): boolean
+}
+
+export class Bricks {
+  readonly #parts: BricksParts
+
+  constructor(parts: BricksParts) {
+    this.#parts = parts
+  }
+
+  list(): BrickRecord[] {
+    return this.#parts.store.list()
+  }
+
+  byDigest(sha256: string): BrickRecord | undefined {
+    return this.#parts.store.get(sha256)
+  }
+
+  pathOf(sha256: string): string {
+    return join(this.#parts.dataDir.bricks, `${sha256}.qcow2`)
+  }
+
+  /** Copies an image of this host in, checking it on the way. Fails with brick-signature, brick-digest, brick-corrupt, no-space. */
+  async import(imagePath: string, manifestPath: string): Promise<BrickRecord> {
+    const manifest = openManifest(await readSmall(manifestPath))
+    if (!this.#parts.builders.some(key => equalBytes(key, decodeBase64url(manifest.builder)))) {
+      throw new MortarError('brick-signature', `builder ${manifest.builder}`)
+    }
+    const path = this.pathOf(manifest.sha256)
+    if (!existsSync(path)) await this.#copyIn(imagePath, path, manifest)
+    const brick: BrickRecord = {
+      name: manifest.name,
+      version: manifest.version,
+      sha256: manifest.sha256,
+      sizeBytes: manifest.sizeBytes,
+      virtualSizeBytes: manifest.virtualSizeBytes,
+      agentVersion: manifest.agentVersion,
+      builder: manifest.builder,
+      importedAt: new Date(this.#parts.clock.now()).toISOString(),
+    }
+    this.#parts.store.save(brick)
+    this.#parts.log.info('brick.imported', { name: brick.name, sha256: brick.sha256 })
+    return brick
+  }
+
+  async #copyIn(imagePath: string, path: string, manifest: Manifest): Promise<void> {
+    const { size } = await stat(imagePath).catch(() => {
+      throw new MortarError('not-found', `${imagePath} on the broker's host`)
+    })
+    if (size !== manifest.sizeBytes) {
+      throw new MortarError('brick-digest', `${imagePath} has ${size} bytes, its manifest says ${manifest.sizeBytes}`)
+    }
+    await requireSpace(this.#parts.dataDir.root, size)
+    const partial = `${path}.partial`
+    try {
+      const sha256 = await copyHashing(imagePath, partial)
+      if (sha256 !== manifest.sha256) throw new MortarError('brick-digest', `${imagePath} is ${sha256}`)
+      const { virtualSizeBytes } = await inspectImage(partial)
+      if (virtualSizeBytes !== manifest.virtualSizeBytes) {
+        throw new MortarError(
+          'brick-corrupt',
+          `its disk has ${virtualSizeBytes} bytes, not ${manifest.virtualSizeBytes}`,
+        )
+      }
+      // read-only for everyone, QEMU's user included: VMs write to their overlays
+      await chmod(partial, 0o444)
+      await rename(partial, path)
+    } catch (cause) {
+      throw spaceError(cause, partial)
+    } finally {
+      await rm(partial, { force: true })
+    }
+  }
+
+  /** Removes all bricks of a name. Fails with brick-unknown or brick-in-use. */
+  async delete(name: string): Promise<void> {
+    const bricks = this.list().filter(brick => brick.name === name)
+    if (bricks.length === 0) throw new MortarError('brick-unknown', name)
+    const used = bricks.find(brick => this.#parts.inUse(brick.sha256))
+    if (used) throw new MortarError('brick-in-use', `${name} (${used.sha256.slice(0, 12)})`)
+    for (const { sha256 } of bricks) {
+      this.#parts.store.remove(sha256)
+      await rm(this.pathOf(sha256), { force: true })
+    }
+    this.#parts.log.info('brick.deleted', { name })
+  }
+}
+
+async function readSmall(path: string): Promise<string> {
+  const { size } = await stat(path).catch(() => {
+    throw new MortarError('not-found', `${path} on the broker's host`)
+  })
+  if (size > 4096) throw new MortarError('brick-signature', `${path} is longer than 4 KiB`)
+  return readFile(path, 'utf8')
+}
+
+/** Copies a file; returns the SHA-256 of what was written, hex. */
+async function copyHashing(source: string, target: string): Promise<string> {
+  const hash = createHash('sha256')
+  const file = await open(target, 'w', 0o600)
+  try {
+    for await (const chunk of createReadStream(source, { highWaterMark: COPY_BYTES })) {
+      hash.update(chunk)
+      await file.writeFile(chunk)
+    }
+    await file.datasync()
+  } finally {
+    await file.close()
+  }
+  return hash.digest('hex')
+}

@@ -1,0 +1,107 @@
+/** The broker's configuration: a TOML file whose unknown keys are refused. */
+import { readFileSync } from 'node:fs'
+import { parse, TomlError } from 'smol-toml'
+import { parseIdentity } from '../protocol/control/login.ts'
+import { decodeBase64url, encodeBase64url } from '../protocol/core/bytes.ts'
+import { MortarError } from '../protocol/core/errors.ts'
+import { base64urlOf, object, z } from '../protocol/core/schema.ts'
+
+const address = z.string().regex(/^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:]+\]):\d{1,5}$/, 'needs ADDRESS:PORT')
+const identity = z.string().transform((textual, context) => {
+  try {
+    return encodeBase64url(parseIdentity(textual).sign)
+  } catch {
+    context.addIssue('needs a public identity (mortar1…), as `mortar identity show` prints it')
+    return z.NEVER
+  }
+})
+
+const configSchema = object({
+  /** bricks, overlays, drives and the database live here; QEMU's user must be able to enter it */
+  data_dir: z.string().startsWith('/', 'needs an absolute path').default('/var/lib/mortar/broker'),
+  /** HTTP API and WebSockets; put a TLS proxy before it to serve other machines */
+  listen: address.default('127.0.0.1:7766'),
+  /** jump host for `ssh -J`; empty for none */
+  ssh_listen: z.union([z.literal(''), address]).default('127.0.0.1:7722'),
+  /** where agents dial; the default is how QEMU's user networking sees the host's loopback */
+  agent_url: z.url({ protocol: /^wss?$/, error: 'needs ws://… or wss://…' }).optional(),
+  /** web origins of consoles that may call the API */
+  origins: z.array(z.url()).max(32).default([]),
+  users: z.array(identity).max(10_000).default([]),
+  administrators: z.array(identity).max(100).default([]),
+  /** Ed25519 keys whose bricks may be imported, base64url */
+  builders: z.array(base64urlOf(32)).max(100).default([]),
+  /** seconds from start to enrolment before a VM counts as failed */
+  enrol_within_seconds: z.int().min(1).max(86_400).default(300),
+  libvirt_socket: z.string().startsWith('/').optional(),
+})
+type ConfigFile = z.output<typeof configSchema>
+
+export interface Config {
+  readonly dataDir: string
+  readonly listen: Address
+  readonly sshListen: Address | null
+  readonly agentUrl: string | undefined
+  readonly origins: readonly string[]
+  /** Ed25519 keys, base64url */
+  readonly users: ReadonlySet<string>
+  readonly administrators: ReadonlySet<string>
+  readonly builders: readonly Uint8Array[]
+  readonly enrolWithinMs: number
+  readonly libvirtSocket: string | undefined
+}
+
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+/** Reads the file, or gives the defaults without one. Fails with bad-config, naming file, line and key. */
+export function readConfig(path: string | undefined): Config {
+  if (path === undefined) return toConfig(configSchema.parse({}))
+  let source: string
+  try {
+    source = readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new MortarError('bad-config', `${path} cannot be read: ${(cause as Error).message}`, { cause })
+  }
+  return toConfig(checkConfig(source, path))
+}
+
+function checkConfig(source: string, path: string): ConfigFile {
+  let value: unknown
+  try {
+    value = parse(source)
+  } catch (cause) {
+    const where = cause instanceof TomlError ? `:${cause.line}` : ''
+    const why = cause instanceof Error ? (cause.message.split('\n')[0] ?? '') : ''
+    throw new MortarError('bad-config', `${path}${where}: ${why}`, { cause })
+  }
+  const checked = configSchema.safeParse(value)
+  if (checked.success) return checked.data
+  const [issue] = checked.error.issues
+  const key = issue?.code === 'unrecognized_keys' ? issue.keys[0] : issue?.path[0]
+  const line = source.split('\n').findIndex(text => new RegExp(`^\\s*"?${String(key)}"?\\s*=`).test(text)) + 1
+  const why = issue?.code === 'unrecognized_keys' ? 'there is no such key' : issue?.message
+  throw new MortarError('bad-config', `${path}${line > 0 ? `:${line}` : ''}: ${String(key)}: ${why}`)
+}
+
+function toConfig(file: ConfigFile): Config {
+  return {
+    dataDir: file.data_dir,
+    listen: parseAddress(file.listen),
+    sshListen: file.ssh_listen === '' ? null : parseAddress(file.ssh_listen),
+    agentUrl: file.agent_url,
+    origins: file.origins,
+    users: new Set(file.users),
+    administrators: new Set(file.administrators),
+    builders: file.builders.map(decodeBase64url),
+    enrolWithinMs: file.enrol_within_seconds * 1000,
+    libvirtSocket: file.libvirt_socket,
+  }
+}
+
+function parseAddress(textual: string): Address {
+  const colon = textual.lastIndexOf(':')
+  return { host: textual.slice(0, colon).replace(/[[\]]/g, ''), port: Number(textual.slice(colon + 1)) }
+}

@@ -1,0 +1,48 @@
+/** The folders and keys below data_dir. Folders can be entered by QEMU's user but not listed; keys are root's alone. */
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { MortarError } from '../protocol/core/errors.ts'
+
+export interface DataDir {
+  readonly root: string
+  readonly database: string
+  readonly bricks: string
+  readonly templates: string
+  readonly drives: string
+  readonly sshHostKey: string
+  vm(id: string): string
+}
+
+export function openDataDir(root: string): DataDir {
+  const folder = (name: string) => join(root, name)
+  try {
+    for (const path of [root, folder('bricks'), folder('templates'), folder('drives'), folder('vms')]) {
+      mkdirSync(path, { recursive: true, mode: 0o711 })
+    }
+  } catch (cause) {
+    throw new MortarError('bad-config', `data_dir ${root}: ${(cause as Error).message}`, { cause })
+  }
+  return {
+    root,
+    database: folder('broker.sqlite'),
+    bricks: folder('bricks'),
+    templates: folder('templates'),
+    drives: folder('drives'),
+    sshHostKey: folder('ssh_host_ed25519_key'),
+    vm: id => join(root, 'vms', id),
+  }
+}
+
+/** The broker's own Ed25519 seed, 32 bytes, made at first start. */
+export function brokerSeed(dataDir: DataDir): Uint8Array {
+  const path = join(dataDir.root, 'broker.key')
+  try {
+    writeFileSync(path, randomBytes(32), { mode: 0o600, flag: 'wx' })
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause
+  }
+  const seed = readFileSync(path)
+  if (seed.length !== 32) throw new MortarError('bad-config', `${path} does not hold 32 bytes`)
+  return seed
+}

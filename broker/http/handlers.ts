@@ -1,0 +1,205 @@
+/** HANDLERS: one per row of ROUTES, with the shape of its body. Access by role is checked before, access to a thing here. SPEC §3.3 */
+import { join } from 'node:path'
+import {
+  brickImport,
+  type brokerInfo,
+  certificateRequest,
+  challengeRequest,
+  driveAttach,
+  driveCreate,
+  driveNote,
+  launchRequest,
+  loginRequest,
+  type RouteName,
+  sessionRequest,
+  sshKeyRequest,
+} from '../../protocol/control/api.ts'
+import { openCertificate } from '../../protocol/control/certificate.ts'
+import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
+import { MortarError } from '../../protocol/core/errors.ts'
+import type { z } from '../../protocol/core/schema.ts'
+import { listScope, requireAccess } from '../auth/access.ts'
+import type { Login, User } from '../auth/login.ts'
+import type { Bricks } from '../bricks/bricks.ts'
+import type { DataDir } from '../data-dir.ts'
+import type { Drives } from '../drives/drives.ts'
+import type { DriveStore } from '../store/drive-store.ts'
+import type { SshKeyStore } from '../store/ssh-key-store.ts'
+import type { VmRecord } from '../store/vm-store.ts'
+import { readTail } from '../vms/console.ts'
+import type { LaunchRequest } from '../vms/launch.ts'
+import type { Lifecycle } from '../vms/lifecycle.ts'
+import type { VmBook } from '../vms/vm-book.ts'
+
+const LONGEST_WAIT_MS = 30_000
+const MOST_SSH_KEYS = 32
+
+/** What handlers work with. */
+export interface Services {
+  readonly login: Login
+  readonly book: VmBook
+  readonly bricks: Bricks
+  readonly drives: Drives
+  readonly driveStore: DriveStore
+  readonly sshKeys: SshKeyStore
+  readonly lifecycle: Lifecycle
+  readonly dataDir: DataDir
+  describe(): Promise<z.output<typeof brokerInfo>>
+  launch(user: User, request: LaunchRequest): Promise<VmRecord>
+  openPair(vmId: string, kind: 'channel' | 'ssh'): { session: string; token: string }
+}
+
+export interface Request {
+  /** absent only where anyone may call */
+  readonly user: User | undefined
+  /** the path's :id */
+  readonly id: string
+  readonly query: Readonly<Record<string, string>>
+  readonly body: unknown
+}
+
+interface Handler {
+  readonly body?: z.ZodType
+  readonly encoding?: 'cbor'
+  run(services: Services, request: Request): Promise<unknown>
+}
+
+/** Ties the type of a body to its schema. */
+function handler<S extends z.ZodType>(
+  body: S,
+  run: (services: Services, request: Omit<Request, 'body'> & { body: z.output<S> }) => Promise<unknown>,
+  encoding?: 'cbor',
+): Handler {
+  return {
+    body,
+    ...(encoding && { encoding }),
+    run: (services, request) => run(services, { ...request, body: request.body as z.output<S> }),
+  }
+}
+
+export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
+  'broker.show': { run: services => services.describe() },
+  'login.challenge': handler(challengeRequest, async ({ login }, { body }) => login.challenge(body.user)),
+  'login.answer': handler(loginRequest, async ({ login }, { body }) => login.answer(body)),
+
+  'brick.list': { run: async ({ bricks }) => ({ bricks: bricks.list() }) },
+  'brick.import': handler(brickImport, async ({ bricks }, { body }) => ({
+    brick: await bricks.import(body.imagePath, body.manifestPath),
+  })),
+  'brick.delete': {
+    async run({ bricks }, { id }) {
+      await bricks.delete(id)
+      return {}
+    },
+  },
+
+  'vm.list': {
+    run: async ({ book }, request) => ({
+      vms: book.list(listScope(userOf(request))).map(record => book.view(record)),
+    }),
+  },
+  'vm.create': handler(
+    launchRequest,
+    async (services, request) => {
+      const record = await services.launch(userOf(request), request.body)
+      services.lifecycle.watchDeadline(record)
+      return { vm: services.book.view(record) }
+    },
+    'cbor',
+  ),
+  'vm.show': {
+    async run(services, request) {
+      const record = vmOf(services, request)
+      if (request.query.after !== undefined) {
+        const timeoutMs = Math.min(Number(request.query.timeoutMs ?? LONGEST_WAIT_MS) || 0, LONGEST_WAIT_MS)
+        await services.book.changed(record.id, Number(request.query.after), timeoutMs)
+      }
+      return { vm: services.book.view(vmOf(services, request)) }
+    },
+  },
+  'vm.stop': {
+    async run(services, request) {
+      await services.lifecycle.stop(vmOf(services, request))
+      return { vm: services.book.view(vmOf(services, request)) }
+    },
+  },
+  'vm.delete': {
+    async run(services, request) {
+      await services.lifecycle.delete(vmOf(services, request))
+      return {}
+    },
+  },
+  'vm.log': {
+    async run(services, request) {
+      const { id } = vmOf(services, request)
+      return { console: await readTail(join(services.dataDir.vm(id), 'console.log')) }
+    },
+  },
+  'vm.certify': handler(certificateRequest, async (services, request) => {
+    const record = vmOf(services, request)
+    const signed = decodeBase64url(request.body.certificate)
+    const certificate = openCertificate(signed, decodeBase64url(record.owner))
+    const fits =
+      certificate.vm === record.id &&
+      certificate.launch === record.launch &&
+      certificate.generation === record.agent?.generation &&
+      encodeBase64url(certificate.agentDh) === record.agent.agentDh &&
+      encodeBase64url(certificate.agentSign) === record.agent.agentSign
+    if (!fits) throw new MortarError('certificate-invalid', 'it is not about the agent that is enrolled')
+    services.book.note(record.id, 'agent certified by the owner', { certificate: request.body.certificate })
+    return { vm: services.book.view(vmOf(services, request)) }
+  }),
+  'vm.session': handler(sessionRequest, async (services, request) =>
+    services.openPair(vmOf(services, request).id, request.body.kind),
+  ),
+
+  'drive.list': {
+    run: async ({ driveStore }, request) => ({ drives: driveStore.list(listScope(userOf(request))) }),
+  },
+  'drive.create': handler(driveCreate, async ({ drives }, request) => ({
+    drive: await drives.create(userOf(request), request.body),
+  })),
+  'drive.note': handler(driveNote, async (services, request) => {
+    const { id } = driveOf(services, request)
+    services.driveStore.setNote(id, request.body.note)
+    return { drive: services.driveStore.get(id) }
+  }),
+  'drive.attach': handler(driveAttach, async (services, request) => {
+    const drive = driveOf(services, request)
+    const vm = vmOf(services, { ...request, id: request.body.vm })
+    return { drive: await services.drives.attach(drive, vm) }
+  }),
+  'drive.detach': {
+    run: async (services, request) => ({ drive: await services.drives.detach(driveOf(services, request)) }),
+  },
+  'drive.delete': {
+    async run(services, request) {
+      await services.drives.delete(driveOf(services, request))
+      return {}
+    },
+  },
+
+  'ssh.key': handler(sshKeyRequest, async ({ sshKeys }, request) => {
+    const user = userOf(request)
+    const key = /^[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}/.exec(request.body.publicKey)?.[0]
+    if (!key) throw new MortarError('bad-request', 'not an OpenSSH public key')
+    if (sshKeys.countOf(user.key) >= MOST_SSH_KEYS && sshKeys.ownerOf(key) !== user.key) {
+      throw new MortarError('limit-exceeded', `${MOST_SSH_KEYS} SSH keys`)
+    }
+    if (!sshKeys.add(key, user.key)) throw new MortarError('denied', 'the SSH key belongs to another user')
+    return {}
+  }),
+}
+
+function userOf({ user }: { user: User | undefined }): User {
+  if (!user) throw new MortarError('login-expired')
+  return user
+}
+
+function vmOf({ book }: Services, request: { user: User | undefined; id: string }): VmRecord {
+  return requireAccess(userOf(request), book.get(request.id), 'VM', request.id)
+}
+
+function driveOf({ driveStore }: Services, request: { user: User | undefined; id: string }) {
+  return requireAccess(userOf(request), driveStore.get(request.id), 'drive', request.id)
+}

@@ -1,0 +1,57 @@
+/** The listening socket: HTTP to the application, upgrades to agents and relay. */
+import type { IncomingMessage, Server } from 'node:http'
+import type { Server as NetServer } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { createAdaptorServer } from '@hono/node-server'
+import { AGENT_PATH, JOIN_PATH } from '../../protocol/control/api.ts'
+import { MortarError } from '../../protocol/core/errors.ts'
+import type { Address } from '../config.ts'
+import { acceptControl, acceptData, type ControlSocket, joinTokenOf, refuseUpgrade } from './websocket.ts'
+
+export interface Upgrades {
+  acceptAgent(socket: ControlSocket): void
+  spendToken(token: string): { take(socket: Duplex): void } | undefined
+}
+
+/** Makes the server; the caller listens and closes. */
+export function createListener(
+  fetch: (request: Request, bindings: unknown) => Response | Promise<Response>,
+  upgrades: Upgrades,
+): Server {
+  const server = createAdaptorServer({
+    fetch: fetch as never,
+    // an API call takes seconds at most; a header that trickles in is an attack
+    serverOptions: { headersTimeout: 10_000, requestTimeout: 30_000, maxHeaderSize: 16_384 },
+  }) as Server
+  server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    const [path] = (request.url ?? '').split('?')
+    if (path === AGENT_PATH) acceptControl(request, socket, head, upgrades.acceptAgent)
+    else if (path === JOIN_PATH) join(request, socket, head, upgrades)
+    else refuseUpgrade(socket, '404 Not Found')
+  })
+  return server
+}
+
+function join(request: IncomingMessage, socket: Duplex, head: Buffer, { spendToken }: Upgrades): void {
+  const token = joinTokenOf(request)
+  if (token === undefined) return refuseUpgrade(socket, '400 Bad Request')
+  const place = spendToken(token)
+  if (!place) return refuseUpgrade(socket, '401 Unauthorized')
+  acceptData(request, socket, head)
+  place.take(socket)
+}
+
+/** Listens; returns the port. Fails with port-taken or bad-config. */
+export function listen(server: NetServer, { host, port }: Address): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const detail = `${host}:${port}`
+      if (cause.code === 'EADDRINUSE') reject(new MortarError('port-taken', detail, { cause }))
+      else reject(new MortarError('bad-config', `cannot listen on ${detail}: ${cause.message}`, { cause }))
+    })
+    server.listen(port, host, () => {
+      const address = server.address()
+      resolve(typeof address === 'object' && address ? address.port : port)
+    })
+  })
+}

@@ -1,0 +1,28 @@
+/** How often somebody may call: a bucket per key that refills with time. */
+import type { Clock } from '../../protocol/core/clock.ts'
+import { MortarError } from '../../protocol/core/errors.ts'
+
+const MOST_KEYS = 10_000
+
+export class RateLimit {
+  readonly #clock: Clock
+  readonly #burst: number
+  readonly #perSecond: number
+  readonly #buckets = new Map<string, { tokens: number; at: number }>()
+
+  constructor(clock: Clock, { burst, perSecond }: { burst: number; perSecond: number }) {
+    this.#clock = clock
+    this.#burst = burst
+    this.#perSecond = perSecond
+  }
+
+  /** Counts a call. Fails with rate-limited. */
+  count(key: string): void {
+    const now = this.#clock.now()
+    if (this.#buckets.size > MOST_KEYS) this.#buckets.clear()
+    const bucket = this.#buckets.get(key) ?? { tokens: this.#burst, at: now }
+    const tokens = Math.min(this.#burst, bucket.tokens + ((now - bucket.at) / 1000) * this.#perSecond)
+    if (tokens < 1) throw new MortarError('rate-limited')
+    this.#buckets.set(key, { tokens: tokens - 1, at: now })
+  }
+}

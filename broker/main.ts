@@ -1,0 +1,82 @@
+/** The program mortar-broker: serve, config check, doctor. */
+import { parseArgs } from 'node:util'
+import { asMortarError, MortarError } from '../protocol/core/errors.ts'
+import { readConfig } from './config.ts'
+import { LibvirtDriver } from './hypervisor/libvirt/driver.ts'
+import { createLog } from './log.ts'
+import { startBroker, VERSION } from './serve.ts'
+import { wallClock } from './wall-clock.ts'
+
+const HELP = `Usage: mortar-broker COMMAND [--config FILE]
+
+Launches VMs on this hypervisor and joins their owners with the agents inside. Reads nothing of what they say.
+
+  serve           run; one line of JSON on stdout when ready, the log on stderr
+  config check    say whether the configuration file is valid
+  doctor          say whether this host can run VMs, and how fast
+
+  --config FILE   TOML file (default: none, everything at its default)
+  --version       print the version
+
+Examples:
+  mortar-broker config check --config /etc/mortar/broker.toml
+  mortar-broker serve --config /etc/mortar/broker.toml`
+
+const COMMANDS: Readonly<Record<string, (configPath: string | undefined) => Promise<void>>> = {
+  serve,
+  'config check': async path => {
+    readConfig(path)
+    console.log(`${path ?? 'the default configuration'} is valid`)
+  },
+  doctor: async path => {
+    const driver = new LibvirtDriver(readConfig(path).libvirtSocket)
+    try {
+      const { hypervisor, acceleration, reason } = await driver.describe()
+      console.log(`hypervisor    ${hypervisor}\nacceleration  ${acceleration}: ${reason}`)
+    } finally {
+      driver.close()
+    }
+  },
+}
+
+async function serve(configPath: string | undefined): Promise<void> {
+  const config = readConfig(configPath)
+  const log = createLog()
+  const driver = new LibvirtDriver(config.libvirtSocket)
+  const broker = await startBroker({ config, driver, clock: wallClock, log })
+  console.log(JSON.stringify({ listening: broker.origin, ssh: broker.ssh, id: broker.id }))
+  const stop = (signal: string) => {
+    log.info('broker.stopping', { signal })
+    broker.close().then(
+      () => process.exit(0),
+      () => process.exit(1),
+    )
+  }
+  process.once('SIGTERM', stop)
+  process.once('SIGINT', stop)
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      config: { type: 'string' },
+      help: { type: 'boolean', short: 'h' },
+      version: { type: 'boolean' },
+    },
+  })
+  if (values.version) return console.log(VERSION)
+  if (values.help || positionals.length === 0) return console.log(HELP)
+  const command = COMMANDS[positionals.join(' ')]
+  if (!command) throw new MortarError('usage', `there is no command "${positionals.join(' ')}"`)
+  await command(values.config)
+}
+
+if (import.meta.main) {
+  main().catch(thrown => {
+    const unknownOption = (thrown as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS') === true
+    const error = asMortarError(thrown, unknownOption ? 'usage' : 'internal')
+    console.error(`mortar-broker: ${error.message}\n  → ${error.todo}`)
+    process.exitCode = error.code === 'usage' ? 2 : 1
+  })
+}

@@ -1,0 +1,201 @@
+/** The broker, put together: every part gets here what it needs, and nothing else knows the whole. */
+import type { Context } from 'hono'
+import { encodeBase64url } from '../protocol/core/bytes.ts'
+import type { Clock } from '../protocol/core/clock.ts'
+import { asMortarError, MortarError } from '../protocol/core/errors.ts'
+import { wipe } from '../protocol/core/secret.ts'
+import { Agents } from './agents/agents.ts'
+import { Login } from './auth/login.ts'
+import { Bricks } from './bricks/bricks.ts'
+import type { Config } from './config.ts'
+import { brokerSeed, openDataDir } from './data-dir.ts'
+import { Drives } from './drives/drives.ts'
+import { createApp } from './http/app.ts'
+import type { Services } from './http/handlers.ts'
+import { createListener, listen } from './http/listener.ts'
+import { RateLimit } from './http/rate-limit.ts'
+import { dialPair } from './http/websocket.ts'
+import type { HypervisorDriver } from './hypervisor/driver.ts'
+import type { Log } from './log.ts'
+import { Relay } from './relay/relay.ts'
+import { Serialiser } from './serialise.ts'
+import { createJumpHost, type JumpHost } from './ssh/jump-host.ts'
+import { BrickStore } from './store/brick-store.ts'
+import { openDatabase } from './store/database.ts'
+import { DriveStore } from './store/drive-store.ts'
+import { SshKeyStore } from './store/ssh-key-store.ts'
+import { VmStore } from './store/vm-store.ts'
+import { launch } from './vms/launch.ts'
+import { Lifecycle } from './vms/lifecycle.ts'
+import { VmBook } from './vms/vm-book.ts'
+
+declare const MORTAR_VERSION: string | undefined
+export const VERSION = typeof MORTAR_VERSION === 'undefined' ? '0.0.0-dev' : MORTAR_VERSION
+
+export interface Broker {
+  /** http://host:port */
+  readonly origin: string
+  /** host:port of the jump host, or null */
+  readonly ssh: string | null
+  /** Ed25519 key, base64url */
+  readonly id: string
+  /** Stops listening; VMs go on running. */
+  close(): Promise<void>
+}
+
+export interface BrokerParts {
+  readonly config: Config
+  readonly driver: HypervisorDriver
+  readonly clock: Clock
+  readonly log: Log
+}
+
+/** Starts the broker. Fails with bad-config or port-taken. */
+export async function startBroker({ config, driver, clock, log }: BrokerParts): Promise<Broker> {
+  const dataDir = openDataDir(config.dataDir)
+  const database = openDatabase(dataDir.database)
+  const seed = brokerSeed(dataDir)
+  const login = new Login(seed, config, clock)
+  const vmStore = new VmStore(database)
+  const driveStore = new DriveStore(database)
+  const sshKeys = new SshKeyStore(database)
+  const serialiser = new Serialiser()
+  vmStore.forgetExpiredLaunches(Math.floor(clock.now() / 1000))
+
+  const book = new VmBook({ store: vmStore, drives: driveStore, clock, log, connected: id => agents.connected(id) })
+  const relay = new Relay({
+    clock,
+    onJoined: ({ session, vmId }) => log.info('pair.joined', { session, vm: vmId }),
+    onEnded: ({ session, vmId, ...bytes }) => log.info('pair.ended', { session, vm: vmId, ...bytes }),
+  })
+  const agents: Agents = new Agents({
+    book,
+    clock,
+    log,
+    brokerId: login.id,
+    onEnrolled: record => lifecycle.watchDeadline(record),
+    onDeclined: (_vmId, session, code) => relay.fail(session, code),
+  })
+  const disconnect = (vmId: string) => {
+    agents.disconnect(vmId)
+    relay.closeVm(vmId)
+  }
+  const lifecycle: Lifecycle = new Lifecycle({
+    book,
+    driver,
+    drives: driveStore,
+    dataDir,
+    clock,
+    log,
+    serialiser,
+    enrolWithinMs: config.enrolWithinMs,
+    disconnect,
+  })
+  const inUse = (sha256: string) => book.list().some(vm => vm.brickSha256 === sha256)
+  const bricks = new Bricks({ store: new BrickStore(database), dataDir, clock, log, builders: config.builders, inUse })
+  const drives = new Drives({ store: driveStore, book, driver, dataDir, clock, log, serialiser })
+
+  const openPair = (vmId: string, kind: 'channel' | 'ssh') => {
+    if (!agents.connected(vmId)) throw new MortarError('vm-unreachable', book.get(vmId)?.name ?? vmId)
+    const { session, clientToken, agentToken } = relay.open(vmId)
+    agents.offer(vmId, { session, token: agentToken, kind })
+    return { session, token: clientToken }
+  }
+
+  let origin = ''
+  let agentUrl = ''
+  let jumpHost: JumpHost | undefined
+  let sshPort: number | undefined
+  const services: Services = {
+    login,
+    book,
+    bricks,
+    drives,
+    driveStore,
+    sshKeys,
+    lifecycle,
+    dataDir,
+    openPair,
+    async describe() {
+      const { acceleration, reason } = await driver
+        .describe()
+        .catch(cause => ({ acceleration: 'unknown' as const, reason: asMortarError(cause).message.slice(0, 400) }))
+      const ssh = jumpHost && sshPort ? { port: sshPort, hostKey: jumpHost.hostKey } : null
+      return { id: encodeBase64url(login.id), version: VERSION, acceleration, accelerationReason: reason, ssh }
+    },
+    launch: (user, request) =>
+      serialiser.run(`launch ${user.key}`, () =>
+        launch(
+          {
+            book,
+            bricks,
+            driver,
+            dataDir,
+            clock,
+            brokerId: login.id,
+            agentUrl,
+            enrolWithinMs: config.enrolWithinMs,
+          },
+          user,
+          request,
+        ),
+      ),
+  }
+  const app = createApp({
+    services,
+    log,
+    origins: config.origins,
+    strangers: new RateLimit(clock, { burst: 60, perSecond: 5 }),
+    remoteAddress: context => remoteAddress(context),
+  })
+  const server = createListener((request, bindings) => app.fetch(request, bindings as object), {
+    acceptAgent: socket => agents.accept(socket),
+    spendToken: token => relay.spend(token),
+  })
+
+  const close = async () => {
+    lifecycle.close()
+    agents.close()
+    relay.close()
+    jumpHost?.server.close()
+    await new Promise<void>(resolve => {
+      server.close(() => resolve())
+      server.closeAllConnections()
+    })
+    driver.close()
+    database.close()
+    wipe(seed)
+  }
+
+  try {
+    const port = await listen(server, config.listen)
+    const host = config.listen.host.includes(':') ? `[${config.listen.host}]` : config.listen.host
+    origin = `http://${host}:${port}`
+    // QEMU's user networking shows the host's loopback to the guest under this address
+    agentUrl = config.agentUrl ?? `ws://10.0.2.2:${port}/v1/agent`
+    if (config.sshListen) {
+      const parts = { keyPath: dataDir.sshHostKey, log, userOf: (key: string) => sshKeys.ownerOf(key) }
+      jumpHost = await createJumpHost({
+        ...parts,
+        connect(user, vm) {
+          const record = book.find(user, vm)
+          if (!record || record.owner !== user) throw new MortarError('not-found', `VM ${vm}`)
+          return dialPair(origin, openPair(record.id, 'ssh').token)
+        },
+      })
+      sshPort = await listen(jumpHost.server, config.sshListen)
+    }
+  } catch (cause) {
+    await close()
+    throw cause
+  }
+  void lifecycle.reconcile()
+  const id = encodeBase64url(login.id)
+  log.info('broker.started', { origin, version: VERSION, id })
+  return { origin, ssh: sshPort ? `${config.sshListen?.host}:${sshPort}` : null, id, close }
+}
+
+function remoteAddress(context: Context): string {
+  const { incoming } = context.env as { incoming?: { socket?: { remoteAddress?: string } } }
+  return incoming?.socket?.remoteAddress ?? 'unknown'
+}

@@ -1,0 +1,164 @@
+/** Launching: ticket checked → overlay → boot files → domain defined and started. Whatever fails, nothing is left behind. */
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { z } from 'zod'
+import type { launchOptions } from '../../protocol/control/api.ts'
+import { checkTicketTime, type LaunchTicket, openTicket } from '../../protocol/control/ticket.ts'
+import { encodeBase64url, encodeHex, equalBytes } from '../../protocol/core/bytes.ts'
+import type { Clock } from '../../protocol/core/clock.ts'
+import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
+import { wipe } from '../../protocol/core/secret.ts'
+import type { User } from '../auth/login.ts'
+import type { Bricks } from '../bricks/bricks.ts'
+import type { DataDir } from '../data-dir.ts'
+import type { HypervisorDriver, VmDefinition } from '../hypervisor/driver.ts'
+import { createOverlay } from '../images/overlay.ts'
+import { requireSpace } from '../images/volume.ts'
+import type { BrickRecord } from '../store/brick-store.ts'
+import type { VmRecord } from '../store/vm-store.ts'
+import type { VmBook } from './vm-book.ts'
+
+/** room that a launch needs at once: template, overlay, boot files, log; the overlay grows later */
+const LAUNCH_BYTES = 16 * 2 ** 20
+
+export interface LaunchParts {
+  readonly book: VmBook
+  readonly bricks: Bricks
+  readonly driver: HypervisorDriver
+  readonly dataDir: DataDir
+  readonly clock: Clock
+  readonly brokerId: Uint8Array
+  readonly agentUrl: string
+  readonly enrolWithinMs: number
+}
+
+export interface LaunchRequest {
+  readonly options: z.output<typeof launchOptions>
+  /** signed ticket */
+  readonly ticket: Uint8Array
+  /** launch secret, 32 bytes; wiped here */
+  readonly secret: Uint8Array
+}
+
+/** Launches a VM and returns when its domain runs. Fails with ticket-*, brick-unknown, vm-exists, no-space, libvirt-*, qemu-missing. */
+export async function launch(parts: LaunchParts, user: User, request: LaunchRequest): Promise<VmRecord> {
+  const { book, driver } = parts
+  try {
+    const ticket = openTicket(request.ticket)
+    const brick = check(parts, user, ticket, request.options.brick)
+    await requireSpace(parts.dataDir.root, LAUNCH_BYTES)
+    await driver.describe()
+    const record = newRecord(parts, ticket, brick, request)
+    book.add(record, ticket.expires)
+    await makeAndStart(parts, record, brick, request)
+    return book.get(record.id) ?? record
+  } finally {
+    wipe(request.secret)
+  }
+}
+
+function check(parts: LaunchParts, user: User, ticket: LaunchTicket, brickName: string): BrickRecord {
+  checkTicketTime(ticket, parts.clock.now())
+  if (encodeBase64url(ticket.owner) !== user.key)
+    throw new MortarError('ticket-invalid', 'its owner is not who logged in')
+  if (!equalBytes(ticket.broker, parts.brokerId)) throw new MortarError('ticket-invalid', 'it is for another broker')
+  const brick = parts.bricks.byDigest(encodeHex(ticket.brick))
+  if (brick?.name !== brickName) throw new MortarError('brick-unknown', brickName)
+  return brick
+}
+
+function newRecord(parts: LaunchParts, ticket: LaunchTicket, brick: BrickRecord, { options }: LaunchRequest): VmRecord {
+  return {
+    id: ticket.vm,
+    name: options.name,
+    state: 'defined',
+    revision: 1,
+    owner: encodeBase64url(ticket.owner),
+    ownerDh: encodeBase64url(ticket.ownerDh),
+    brick: brick.name,
+    brickSha256: brick.sha256,
+    launch: ticket.launch,
+    commitment: encodeBase64url(ticket.commitment),
+    createdAt: new Date(parts.clock.now()).toISOString(),
+    memoryMiB: options.memoryMiB,
+    vcpus: options.vcpus,
+    failure: null,
+    agent: null,
+    rebootArmed: false,
+    deadline: null,
+    certificate: null,
+    events: [],
+  }
+}
+
+async function makeAndStart(
+  parts: LaunchParts,
+  record: VmRecord,
+  brick: BrickRecord,
+  request: LaunchRequest,
+): Promise<void> {
+  const folder = parts.dataDir.vm(record.id)
+  let defined = false
+  try {
+    await mkdir(folder, { mode: 0o711 })
+    const definition = definitionOf(parts, record)
+    await createOverlay(parts.bricks.pathOf(brick.sha256), parts.dataDir.templates, definition.overlayPath)
+    const contents = [request.ticket, request.secret, Buffer.from(JSON.stringify({ url: parts.agentUrl }))]
+    for (const [index, file] of definition.bootFiles.entries()) {
+      await writeFile(file.path, contents[index] as Uint8Array, { mode: 0o600, flag: 'wx' })
+    }
+    defined = true
+    await parts.driver.define(definition)
+    // before the start, since a fast guest enrols before start() returns
+    const deadline = parts.clock.now() + parts.enrolWithinMs
+    parts.book.transition(record.id, 'booting', 'domain started', { deadline })
+    await parts.driver.start(record.id)
+    // QEMU has read it; from here on the secret is in the guest and with its owner only
+    await rm(join(folder, 'mortar.secret'))
+  } catch (cause) {
+    await undo(parts, record.id, defined)
+    throw (cause as NodeJS.ErrnoException).code === 'ENOSPC'
+      ? new MortarError('no-space', folder, { cause })
+      : asMortarError(cause)
+  }
+}
+
+/** Takes a launch back. A domain that cannot be removed now stays on the books as failed, so that it can be deleted later. */
+async function undo(parts: LaunchParts, id: string, defined: boolean): Promise<void> {
+  try {
+    if (defined) await demolish(parts, id)
+    else await rm(parts.dataDir.vm(id), { recursive: true, force: true })
+    parts.book.remove(id)
+  } catch (cause) {
+    const failure = { stage: 'launch', reason: asMortarError(cause).message.slice(0, 400), consoleTail: '' }
+    parts.book.transition(id, 'failed', 'the launch could not be taken back', { failure })
+  }
+}
+
+/** How the hypervisor is told of a VM. */
+export function definitionOf({ dataDir }: Pick<LaunchParts, 'dataDir'>, record: VmRecord): VmDefinition {
+  const folder = dataDir.vm(record.id)
+  const bootFile = (name: string) => ({ name, path: join(folder, name) })
+  return {
+    vmId: record.id,
+    name: record.name,
+    memoryMiB: record.memoryMiB,
+    vcpus: record.vcpus,
+    overlayPath: join(folder, 'overlay.qcow2'),
+    consoleLogPath: join(folder, 'console.log'),
+    bootFiles: ['mortar.ticket', 'mortar.secret', 'mortar.broker'].map(bootFile),
+  }
+}
+
+/** Removes domain, overlay and boot data of a VM, whatever of them there is. Fails with libvirt-* and leaves the files then. */
+export async function demolish(
+  { driver, dataDir }: Pick<LaunchParts, 'driver' | 'dataDir'>,
+  id: string,
+): Promise<void> {
+  for (const step of [() => driver.destroy(id), () => driver.undefine(id)]) {
+    await step().catch(cause => {
+      if (asMortarError(cause).code !== 'not-found') throw cause
+    })
+  }
+  await rm(dataDir.vm(id), { recursive: true, force: true })
+}

@@ -1,0 +1,122 @@
+/** The book of VMs: the one place where a VM's record changes. Each change is stored, numbered, and told to who waits. */
+import type { Vm, VmState } from '../../protocol/control/api.ts'
+import type { Clock } from '../../protocol/core/clock.ts'
+import type { Log } from '../log.ts'
+import type { DriveStore } from '../store/drive-store.ts'
+import type { VmRecord, VmStore } from '../store/vm-store.ts'
+import { mayFollow } from './states.ts'
+
+const MOST_EVENTS = 200
+
+export interface VmBookOptions {
+  readonly store: VmStore
+  readonly drives: DriveStore
+  readonly clock: Clock
+  readonly log: Log
+  /** whether the VM's agent holds its control socket now */
+  connected(vmId: string): boolean
+}
+
+export class VmBook {
+  readonly #options: VmBookOptions
+  readonly #waiters = new Map<string, Set<() => void>>()
+
+  constructor(options: VmBookOptions) {
+    this.#options = options
+  }
+
+  get(id: string): VmRecord | undefined {
+    return this.#options.store.get(id)
+  }
+
+  list(owner?: string): VmRecord[] {
+    return this.#options.store.list(owner)
+  }
+
+  /** By id, or by the owner's name for it. */
+  find(owner: string, nameOrId: string): VmRecord | undefined {
+    return this.#options.store.findByName(owner, nameOrId) ?? this.#options.store.get(nameOrId)
+  }
+
+  /** Adds a VM and spends its launch. Fails with ticket-replayed or vm-exists. */
+  add(record: VmRecord, ticketExpires: number): void {
+    this.#options.store.insert(record, ticketExpires)
+    this.#options.log.info('vm.state', { vm: record.id, state: record.state })
+  }
+
+  /** Forgets the VM; who waits for it learns that it is gone. */
+  remove(id: string): void {
+    this.#options.store.remove(id)
+    this.#options.log.info('vm.state', { vm: id, state: 'destroyed' })
+    this.#wake(id)
+  }
+
+  /** Changes state, with the other members that change with it. False when the state may not follow, or the VM is gone. */
+  transition(id: string, to: VmState, cause: string, changes: Partial<VmRecord> = {}): boolean {
+    const record = this.#options.store.get(id)
+    if (!record) return false
+    if (!mayFollow(record.state, to)) {
+      this.#options.log.warn('vm.transition-refused', { vm: id, from: record.state, to, cause })
+      return false
+    }
+    const failure = to === 'failed' ? (changes.failure ?? record.failure) : null
+    this.#save({ ...record, ...changes, failure, state: to }, cause)
+    this.#options.log.info('vm.state', { vm: id, state: to, cause })
+    return true
+  }
+
+  /** Notes something that does not change the state: the agent came or went, a drive, an alarm. */
+  note(id: string, cause: string, changes: Partial<VmRecord> = {}): void {
+    const record = this.#options.store.get(id)
+    if (record) this.#save({ ...record, ...changes }, cause)
+  }
+
+  #save(record: VmRecord, cause: string): void {
+    const event = {
+      at: new Date(this.#options.clock.now()).toISOString(),
+      state: record.state,
+      cause: printable(cause),
+    }
+    const events = [...record.events, event].slice(-MOST_EVENTS)
+    this.#options.store.save({ ...record, events, revision: record.revision + 1 })
+    this.#wake(record.id)
+  }
+
+  /** Resolves when the VM has another revision than `revision`, is gone, or `timeoutMs` has passed. */
+  changed(id: string, revision: number, timeoutMs: number): Promise<void> {
+    const record = this.#options.store.get(id)
+    if (record?.revision !== revision) return Promise.resolve()
+    return new Promise(resolve => {
+      const waiters = this.#waiters.get(id) ?? new Set()
+      this.#waiters.set(id, waiters)
+      const done = () => {
+        cancel()
+        waiters.delete(done)
+        if (waiters.size === 0) this.#waiters.delete(id)
+        resolve()
+      }
+      const cancel = this.#options.clock.after(timeoutMs, done)
+      waiters.add(done)
+    })
+  }
+
+  #wake(id: string): void {
+    for (const waiter of [...(this.#waiters.get(id) ?? [])]) waiter()
+  }
+
+  /** The VM as the API shows it. */
+  view(record: VmRecord): Vm {
+    const { ownerDh: _ownerDh, commitment: _commitment, rebootArmed: _armed, deadline: _deadline, ...shown } = record
+    let agent: Vm['agent'] = null
+    if (record.agent) {
+      const { boot: _boot, ...rest } = record.agent
+      agent = { ...rest, connected: this.#options.connected(record.id) }
+    }
+    return { ...shown, agent, drives: this.#options.drives.attachedTo(record.id).map(drive => drive.id) }
+  }
+}
+
+/** Causes may quote a guest or libvirt. */
+function printable(cause: string): string {
+  return cause.replace(/\p{Cc}/gu, ' ').slice(0, 200)
+}
