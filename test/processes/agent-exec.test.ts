@@ -1,0 +1,123 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Params } from '../../protocol/commands/command.ts'
+import { exec, STDERR } from '../../protocol/commands/exec.ts'
+import { info } from '../../protocol/commands/info.ts'
+import { decodeText, encodeText } from '../../protocol/core/bytes.ts'
+import type { ClientSession } from '../../protocol/session.ts'
+import { AgentProcess, StandInBroker } from './agent-support.ts'
+
+let broker: StandInBroker
+let agent: AgentProcess
+let session: ClientSession
+
+beforeAll(async () => {
+  broker = await StandInBroker.start()
+  agent = new AgentProcess(broker).start()
+  session = await broker.session()
+})
+afterAll(async () => {
+  session?.close()
+  await agent?.remove()
+  broker?.close()
+})
+
+/** Runs a program to its end. */
+async function run(params: Params<typeof exec>, stdin = '') {
+  const call = await session.open(exec, params)
+  // beside the reading: a program that echoes would otherwise wait for us and we for it
+  const fed = call.write(encodeText(stdin)).then(() => call.end())
+  const seen = { out: '', err: '', exits: [] as unknown[] }
+  for await (const item of call.received()) {
+    if (item.type === 'message') seen.exits.push(item.body)
+    else if (item.lane === STDERR) seen.err += decodeText(item.bytes)
+    else seen.out += decodeText(item.bytes)
+  }
+  await fed
+  return seen
+}
+
+test('info says what the machine is', async () => {
+  const { ready } = await session.open(info, {})
+  expect(ready.cpus).toBeGreaterThan(0)
+  expect(ready.memoryBytes).toBeGreaterThan(ready.memoryFreeBytes)
+  expect(ready.generation).toBe(1)
+})
+
+test('stdout, stderr and the exit code come apart, the exit once and last', async () => {
+  const seen = await run({ argv: ['sh', '-c', 'echo out; echo err >&2; exit 7'] })
+  expect(seen).toEqual({ out: 'out\n', err: 'err\n', exits: [{ code: 7, signal: null }] })
+})
+
+test('stdin reaches the program and its end closes it', async () => {
+  const text = 'x'.repeat(1_000_000)
+  const seen = await run({ argv: ['cat'] }, text)
+  expect(seen.out.length).toBe(text.length)
+  expect(seen.exits).toEqual([{ code: 0, signal: null }])
+})
+
+test('a program that a signal ends is reported with the signal', async () => {
+  const call = await session.open(exec, { argv: ['sleep', '100'] })
+  call.post('signal', { name: 'SIGTERM' })
+  const exits: unknown[] = []
+  for await (const item of call.received()) if (item.type === 'message') exits.push(item.body)
+  expect(exits).toEqual([{ code: null, signal: 'SIGTERM' }])
+})
+
+test('it runs as the default user, in the given directory, with a login environment and what was added', async () => {
+  const { out } = await run({
+    argv: ['sh', '-c', 'id -un; pwd; echo "$HOME $A $CREDENTIALS_DIRECTORY"'],
+    cwd: '/usr',
+    env: { A: 'a "$b" `c`\n' },
+  })
+  expect(out).toBe('nobody\n/usr\n/nonexistent a "$b" `c`\n \n')
+})
+
+test.each([
+  [{ argv: ['no-such-program'] }, 'exec-not-found'],
+  [{ argv: ['/etc/passwd'] }, 'exec-failed'],
+  [{ argv: ['true'], cwd: '/no/such/folder' }, 'exec-failed'],
+  [{ argv: ['true'], user: 'no-such-user' }, 'user-unknown'],
+])('%j is refused with %s', async (params, code) => {
+  await expect(session.open(exec, params)).rejects.toMatchObject({ code })
+})
+
+test('what a program leaves behind ends with it and does not hold the result up', async () => {
+  const { out, exits } = await run({ argv: ['sh', '-c', 'sleep 1000 & echo $!'] })
+  expect(exits).toEqual([{ code: 0, signal: null }])
+  await expect.poll(() => isAlive(Number(out)), { timeout: 5_000 }).toBe(false)
+})
+
+test('programs of a client that goes away are ended', async () => {
+  const other = await broker.session()
+  const call = await other.open(exec, { argv: ['sh', '-c', 'echo $$; exec sleep 1000'] })
+  const { value: first } = await call.received().next()
+  const pid = Number(decodeText((first as { bytes: Uint8Array }).bytes))
+  expect(process.kill(pid, 0)).toBe(true)
+  other.close()
+  await expect.poll(() => isAlive(pid), { timeout: 5_000 }).toBe(false)
+})
+
+test('a slow reader of much output does not grow the agent', async () => {
+  const mebibyte = 2 ** 20
+  const call = await session.open(exec, { argv: ['head', '-c', String(256 * mebibyte), '/dev/zero'] })
+  const before = agent.rssBytes
+  let [received, most] = [0, 0]
+  for await (const item of call.received()) {
+    if (item.type !== 'data') continue
+    received += item.bytes.length
+    if (received % (32 * mebibyte) < item.bytes.length) {
+      await new Promise(resolve => setTimeout(resolve, 300))
+      most = Math.max(most, agent.rssBytes)
+    }
+  }
+  expect(received).toBe(256 * mebibyte)
+  expect(most - before).toBeLessThan(80 * mebibyte)
+})
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,246 @@
+/** A broker of a few lines and a real agent process, for tests of the agent alone: it enrols, offers, and joins in memory. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes, randomUUID } from 'node:crypto'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type WebSocket, WebSocketServer } from 'ws'
+import { nativeSuite as suite } from '../../agent/native-suite.ts'
+import { launchCommitment } from '../../protocol/channel/derive.ts'
+import { AGENT_PATH, JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../../protocol/control/api.ts'
+import { openEnrolment, readControl, type ToBroker, toBrokerSchema } from '../../protocol/control/enrolment.ts'
+import { signTicket } from '../../protocol/control/ticket.ts'
+import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
+import { signingPublicKey } from '../../protocol/core/signing.ts'
+import { PacketQueue, type Transport } from '../../protocol/core/transport.ts'
+import { type ClientSession, openSession } from '../../protocol/session.ts'
+import { wallClock } from '../support/session-pair.ts'
+
+/** Who owns the VM, and the launch. */
+export function newLaunch() {
+  const ownerSeed = randomBytes(32)
+  const ownerKeys = suite.generateKeyPair()
+  const brokerKey = new Uint8Array(randomBytes(32))
+  const launchSecret = new Uint8Array(randomBytes(32))
+  const ticket = {
+    version: 1 as const,
+    vm: randomUUID() as string,
+    launch: randomUUID() as string,
+    owner: signingPublicKey(ownerSeed),
+    ownerDh: ownerKeys.publicKey,
+    brick: new Uint8Array(32).fill(1),
+    broker: brokerKey,
+    commitment: launchCommitment(suite, launchSecret),
+    nonce: new Uint8Array(randomBytes(16)),
+    // long past: an agent that reboots must not mind
+    expires: 1_000_000,
+  }
+  return { ticket, signed: signTicket(ticket, ownerSeed), ownerKeys, launchSecret }
+}
+export type Launch = ReturnType<typeof newLaunch>
+
+/** What a test bends of the broker. */
+export interface Lies {
+  broker?: Uint8Array
+  owner?: Uint8Array
+  ownerDh?: Uint8Array
+  refuse?: string
+}
+
+/** Waits for things that come in an unknown order. */
+class Inbox<T> {
+  readonly all: T[] = []
+  #waiters: (() => void)[] = []
+
+  push(item: T): void {
+    this.all.push(item)
+    for (const wake of this.#waiters.splice(0)) wake()
+  }
+
+  async next(matches: (item: T) => boolean, from = 0): Promise<T> {
+    for (let index = from; ; index++) {
+      while (index >= this.all.length) await new Promise<void>(resolve => this.#waiters.push(resolve))
+      const item = this.all[index] as T
+      if (matches(item)) return item
+    }
+  }
+}
+
+export class StandInBroker {
+  readonly launch: Launch
+  readonly messages = new Inbox<ToBroker>()
+  readonly enrolments = new Inbox<ReturnType<typeof openEnrolment>>()
+  lies: Lies = {}
+  control: WebSocket | undefined
+  readonly #joins = new Map<string, (socket: WebSocket) => void>()
+  readonly #http: Server
+
+  private constructor(launch: Launch, http: Server) {
+    this.launch = launch
+    this.#http = http
+    const sockets = new WebSocketServer({ server: http, handleProtocols: () => JOIN_PROTOCOL })
+    sockets.on('connection', (socket, request) => {
+      if (request.url === AGENT_PATH) return this.#serveControl(socket)
+      const offered = request.headers['sec-websocket-protocol']?.split(',').map(item => item.trim()) ?? []
+      const token = offered.find(item => item.startsWith(JOIN_TOKEN_PREFIX))?.slice(JOIN_TOKEN_PREFIX.length) ?? ''
+      const join = this.#joins.get(token)
+      this.#joins.delete(token)
+      if (join) join(socket)
+      else socket.close(4000, 'denied')
+    })
+  }
+
+  static async start(launch = newLaunch()): Promise<StandInBroker> {
+    const http = createServer()
+    await new Promise<void>(resolve => http.listen(0, '127.0.0.1', resolve))
+    return new StandInBroker(launch, http)
+  }
+
+  get url(): string {
+    return `ws://127.0.0.1:${(this.#http.address() as AddressInfo).port}${AGENT_PATH}`
+  }
+
+  #serveControl(socket: WebSocket): void {
+    this.control = socket
+    const { ticket } = this.launch
+    const nonce = new Uint8Array(randomBytes(32))
+    const send = (message: object) => socket.send(JSON.stringify(message))
+    socket.on('message', data => {
+      const message = readControl(toBrokerSchema, data.toString())
+      if (message.type !== 'enrol') return this.messages.push(message)
+      if (this.lies.refuse) return send({ type: 'refused', code: this.lies.refuse })
+      const enrolment = openEnrolment(
+        {
+          body: decodeBase64url(message.body),
+          launchSignature: decodeBase64url(message.launchSignature),
+          agentSignature: decodeBase64url(message.agentSignature),
+        },
+        nonce,
+        () => ticket.commitment,
+      )
+      send({
+        type: 'enrolled',
+        owner: encodeBase64url(this.lies.owner ?? ticket.owner),
+        ownerDh: encodeBase64url(this.lies.ownerDh ?? ticket.ownerDh),
+        generation: enrolment.generation,
+      })
+      this.enrolments.push(enrolment)
+    })
+    send({
+      type: 'challenge',
+      nonce: encodeBase64url(nonce),
+      broker: encodeBase64url(this.lies.broker ?? ticket.broker),
+    })
+  }
+
+  /** Offers a joined pair; resolves with the agent's socket once it comes. */
+  offer(kind: 'channel' | 'ssh'): { session: string; socket: Promise<WebSocket> } {
+    const session = randomUUID()
+    const token = encodeBase64url(new Uint8Array(randomBytes(32)))
+    const socket = new Promise<WebSocket>(resolve => this.#joins.set(token, resolve))
+    this.control?.send(JSON.stringify({ type: 'offer', session, token, kind }))
+    return { session, socket }
+  }
+
+  /** A session of the owner's client, at first contact unless the agent's key is given. */
+  async session(agentDh?: Uint8Array): Promise<ClientSession> {
+    const enrolment = await this.enrolments.next(() => true)
+    const { ticket, ownerKeys, launchSecret } = this.launch
+    const { session, socket } = this.offer('channel')
+    return openSession({
+      transport: transportOf(await socket),
+      suite,
+      clock: wallClock,
+      facts: { broker: ticket.broker, vm: ticket.vm, launch: ticket.launch, session },
+      ownerKeys,
+      agentDh: agentDh ?? enrolment.agentDh,
+      contact: agentDh ? { kind: 'known' } : { kind: 'first', launchSecret },
+    })
+  }
+
+  close(): void {
+    this.control?.terminate()
+    this.#http.closeAllConnections()
+    this.#http.close()
+  }
+}
+
+function transportOf(socket: WebSocket): Transport {
+  const queue = new PacketQueue()
+  socket.on('message', data => queue.push(data as Buffer))
+  socket.on('close', () => queue.end())
+  return {
+    send: packet => socket.send(packet),
+    receive: () => queue.take(),
+    drained: () => Promise.resolve(),
+    close: () => socket.close(1000),
+  }
+}
+
+type LogLine = { event: string; [field: string]: unknown }
+
+/** A real agent process. */
+export class AgentProcess {
+  readonly folder = mkdtempSync(join(tmpdir(), 'mortar-agent-test-'))
+  readonly log = new Inbox<LogLine>()
+  #child: ChildProcess | undefined
+
+  constructor(broker: StandInBroker, config = 'default_user = "nobody"\n') {
+    for (const name of ['credentials', 'state', 'runtime']) mkdirSync(join(this.folder, name))
+    const credential = (name: string, bytes: Uint8Array | string) =>
+      writeFileSync(join(this.folder, 'credentials', name), bytes)
+    credential('mortar.ticket', broker.launch.signed)
+    credential('mortar.secret', broker.launch.launchSecret)
+    credential('mortar.broker', JSON.stringify({ url: broker.url }))
+    writeFileSync(join(this.folder, 'agent.toml'), config)
+  }
+
+  start(): this {
+    const main = new URL('../../agent/main.ts', import.meta.url).pathname
+    const child = spawn(process.execPath, [main, 'serve', '--config', join(this.folder, 'agent.toml')], {
+      env: {
+        PATH: process.env.PATH,
+        CREDENTIALS_DIRECTORY: join(this.folder, 'credentials'),
+        STATE_DIRECTORY: join(this.folder, 'state'),
+        RUNTIME_DIRECTORY: join(this.folder, 'runtime'),
+      },
+      stdio: ['ignore', 'inherit', 'pipe'],
+    })
+    this.#child = child
+    let rest = ''
+    child.stderr.on('data', (chunk: Buffer) => {
+      const lines = (rest + chunk.toString()).split('\n')
+      rest = lines.pop() ?? ''
+      for (const line of lines) this.log.push(line.startsWith('{') ? JSON.parse(line) : { event: 'text', line })
+    })
+    return this
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? 0
+  }
+
+  get rssBytes(): number {
+    return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'))?.[1]) * 1024
+  }
+
+  saw(event: string, from = 0): Promise<LogLine> {
+    return this.log.next(line => line.event === event, from)
+  }
+
+  /** Ends the process; resolves with its exit code. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    const child = this.#child
+    if (!child || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null
+    const ended = new Promise<number | null>(resolve => child.once('exit', code => resolve(code)))
+    child.kill(signal)
+    return ended
+  }
+
+  async remove(): Promise<void> {
+    await this.stop('SIGKILL')
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
