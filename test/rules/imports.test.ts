@@ -166,3 +166,28 @@ test('each npm package is named in one file of a part, its wrapper', () => {
   }
   expectNone('a package is named in one file, so that it can be changed in one place', problems)
 })
+
+test('each outside package has its row in SECURITY.md, with the files that name it', () => {
+  const rows = read('SECURITY.md')
+    .split('\n')
+    .filter(line => line.startsWith('| '))
+    .map(line => line.split(' | '))
+  const { dependencies } = JSON.parse(read('package.json')) as { dependencies: Record<string, string> }
+  const problems: string[] = []
+  for (const name of Object.keys(dependencies)) {
+    const row = rows.find(([names = '']) => names.replace('| ', '').split(', ').includes(name))
+    if (!row) {
+      problems.push(`SECURITY.md has no row for ${name}`)
+      continue
+    }
+    const uses = imports.filter(item => item.package === name && !item.typeOnly)
+    problems.push(
+      ...uses
+        .filter(item => !row.join().includes(`\`${item.file}\``))
+        .map(item => `${at(item)}; SECURITY.md does not say so`),
+    )
+    const loaded = productSources().some(file => read(file).includes(name.split('/').at(-1) as string))
+    if (uses.length === 0 && !loaded) problems.push(`package.json: nothing uses ${name}`)
+  }
+  expectNone('dependencies', problems)
+})

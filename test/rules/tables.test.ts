@@ -89,7 +89,7 @@ test('each error says what and what to do, in one sentence without a full stop',
   )
 })
 
-test('each limit is named in SPEC, enforced somewhere, and documented with its unit', () => {
+test('each limit is named in SPEC and enforced somewhere', () => {
   const specification = read('protocol/SPEC.md')
   const code = productSources()
     .filter(file => file !== 'protocol/core/limits.ts')
@@ -100,4 +100,38 @@ test('each limit is named in SPEC, enforced somewhere, and documented with its u
     ...(code.includes(`LIMITS.${name}`) ? [] : [`protocol/core/limits.ts: nothing enforces ${name}`]),
   ])
   expectNone('limits', problems)
+})
+
+test('each route and each command has its row in SPEC', () => {
+  const specification = read('protocol/SPEC.md')
+  const routes = Object.values(ROUTES).filter(({ method, path, access }) => {
+    return !specification.includes(`| \`${method} ${path.replace(/:(\w+)/g, '{$1}')}\` | ${access} |`)
+  })
+  const commands = Object.values(COMMANDS).filter(({ name, permission, takesSecret }) => {
+    const row = new RegExp(`^\\|.*\`${name}\`.*\\| ${permission} \\| ${takesSecret ? 'yes' : 'no'} \\|`, 'm')
+    return !row.test(specification)
+  })
+  expectNone('rows missing in protocol/SPEC.md §3.3 and §9', [
+    ...routes.map(({ method, path }) => `${method} ${path}`),
+    ...commands.map(({ name }) => name),
+  ])
+})
+
+test('each label of a signature or derivation is in SPEC', () => {
+  const specification = read('protocol/SPEC.md')
+  const problems = productSources().flatMap(file =>
+    [...read(file).matchAll(/'(mortar [a-z ]+ v\d)'/g)]
+      .filter(match => !specification.includes(`\`${match[1]}\``))
+      .map(match => `${file}: ${match[1]}`),
+  )
+  expectNone('labels that SPEC does not name', problems)
+})
+
+test('each key of the broker configuration is in the README', () => {
+  const keys = keysOf('broker/config.ts', 'configSchema')
+  expect(keys.length, 'broker/config.ts declares no configSchema').toBeGreaterThan(5)
+  expectNone(
+    'keys that README.md does not explain',
+    keys.filter(key => !read('README.md').includes(`\`${key}\``)),
+  )
 })
