@@ -11,6 +11,7 @@ import {
   isSource,
   productSources,
   ROOT,
+  read,
 } from './sources.ts'
 
 const at = ({ file, line, specifier }: Import) => `${file}:${line} imports ${specifier}`
