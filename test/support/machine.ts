@@ -3,13 +3,13 @@
  * three people with identities. Tests and the demo drive it by the command `mortar`, or by the client library.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { createWriteStream, existsSync } from 'node:fs'
+import { closeSync, existsSync, openSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { LibvirtDriver } from '../../broker/hypervisor/libvirt/driver.ts'
-import { type Brick, buildBrick } from '../../images/build-brick.ts'
 import { type Binaries, buildBinaries } from '../../images/build-binaries.ts'
+import { type Brick, buildBrick } from '../../images/build-brick.ts'
 import type { Progress } from '../../images/steps.ts'
 import type { Vm } from '../../protocol/control/api.ts'
 import { ensureLibvirt } from './libvirt-daemons.ts'
@@ -25,6 +25,8 @@ export interface Person {
   readonly identity: string
 }
 
+export type Stage = <T>(name: string, run: (say: Progress) => Promise<T>) => Promise<T>
+
 export interface MachineOptions {
   /** parent of the machine's folder; QEMU's user must be able to enter it */
   readonly parent?: string
@@ -37,7 +39,8 @@ export interface MachineOptions {
   readonly origins?: readonly string[]
   /** the brick for tests: no CPU mitigations, since TCG has nothing to mitigate (default true) */
   readonly testBrick?: boolean
-  readonly progress?: Progress
+  /** told of every stage of the set-up, with a way to report progress */
+  readonly stage?: Stage
   /** no brick and no libvirt: for tests that launch nothing */
   readonly bare?: boolean
 }
@@ -48,7 +51,10 @@ export class Machine {
   readonly brick: Brick | undefined
   readonly people: Readonly<Record<'owner' | 'administrator' | 'other', Person>>
   readonly #options: MachineOptions
+  readonly #kept: ChildProcess[] = []
   #broker: ChildProcess | undefined
+  /** true once it was left running: dispose() is then somebody else's */
+  left = false
   #listening = ''
   #ssh = ''
 
@@ -68,33 +74,26 @@ export class Machine {
 
   /** Builds what is missing, makes people, starts the broker, imports the brick. The caller calls dispose(). */
   static async start(options: MachineOptions = {}): Promise<Machine> {
-    const progress = options.progress ?? (() => undefined)
-    const binaries = await buildBinaries(progress)
+    const stage: Stage = options.stage ?? ((_name, run) => run(() => undefined))
+    const binaries = await stage('programs built', say => buildBinaries(say))
     let brick: Brick | undefined
     if (!options.bare) {
       await ensureLibvirt()
-      brick = await buildBrick(
-        {
-          agentBinary: binaries.agent,
-          agentVersion: binaries.version,
-          cacheDir: CACHE,
-          keyPath: join(CACHE, 'builder.key'),
-          test: options.testBrick ?? true,
-        },
-        progress,
-      )
+      brick = await stage('brick built', say => brickOf(binaries, options, say))
     }
     const folder = await mkdtemp(join(options.parent ?? '/var/tmp', 'mortar-'))
     await chmod(folder, 0o711)
-    const people = {
-      owner: await newPerson(folder, binaries.client, 'owner'),
-      administrator: await newPerson(folder, binaries.client, 'administrator'),
-      other: await newPerson(folder, binaries.client, 'other'),
-    }
+    const people = await stage('identities created', () => newPeople(folder, binaries.client))
     const machine = new Machine(folder, binaries, brick, people, options)
     try {
-      await machine.startBroker()
-      if (brick) await machine.must(people.administrator, ['brick', 'import', brick.imagePath])
+      await stage('broker started', async say => {
+        await machine.startBroker()
+        say(machine.url)
+      })
+      if (brick) {
+        const { imagePath } = brick
+        await stage('brick imported', () => machine.must(people.administrator, ['brick', 'import', imagePath]))
+      }
     } catch (cause) {
       await machine.dispose()
       throw cause
@@ -135,11 +134,13 @@ export class Machine {
   /** Starts the broker; again on the same ports after stopBroker(). */
   async startBroker(): Promise<void> {
     await writeFile(this.configPath, await this.#config())
+    const log = openSync(this.logPath, 'a')
     const child = spawn(this.binaries.broker, ['serve', '--config', this.configPath], {
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', log],
+      detached: true,
     })
+    closeSync(log)
     this.#broker = child
-    child.stderr?.pipe(createWriteStream(this.logPath, { flags: 'a' }))
     const line = await new Promise<string>((resolve, reject) => {
       child.stdout?.once('data', chunk => resolve(String(chunk)))
       child.once('exit', code => reject(new Error(`the broker ended with ${code}; see ${this.logPath}`)))
@@ -169,7 +170,11 @@ export class Machine {
   }
 
   /** Runs `mortar --json` as a person and reads its answer; fails unless it exits with 0. */
-  async must<T = Record<string, unknown>>(person: Person, args: readonly string[], options?: ProgramOptions): Promise<T> {
+  async must<T = Record<string, unknown>>(
+    person: Person,
+    args: readonly string[],
+    options?: ProgramOptions,
+  ): Promise<T> {
     const { code, stdout, stderr } = await this.mortar(person, ['--json', ...args], { timeoutMs: 400_000, ...options })
     if (code !== 0) throw new Error(`mortar ${args.join(' ')} ended with ${code}:\n${stderr}${stdout}`)
     return (stdout.trim() === '' ? {} : JSON.parse(stdout)) as T
@@ -190,22 +195,25 @@ export class Machine {
     return stdout
   }
 
+  /** Counts a process among those that leave() lets live. */
+  keep(child: ChildProcess): void {
+    this.#kept.push(child)
+  }
+
+  /** Lets broker and kept processes live on without us; returns what they are. */
+  leave(): { pid: number; program: string }[] {
+    this.left = true
+    return [this.#broker, ...this.#kept].flatMap(child => {
+      child?.stdout?.destroy()
+      child?.unref()
+      return child?.pid ? [{ pid: child.pid, program: child.spawnfile }] : []
+    })
+  }
+
   /** Ends VMs, broker and files. Safe to repeat. */
   async dispose(): Promise<void> {
-    const folders = join(this.dataDir, 'vms')
     await this.stopBroker()
-    if (existsSync(folders) && !this.#options.bare) {
-      const driver = new LibvirtDriver()
-      try {
-        for (const { vmId } of await driver.list()) {
-          if (!existsSync(join(folders, vmId))) continue
-          await driver.destroy(vmId).catch(() => undefined)
-          await driver.undefine(vmId).catch(() => undefined)
-        }
-      } finally {
-        driver.close()
-      }
-    }
+    if (!this.#options.bare) await removeDomainsOf(this.folder)
     await rm(this.folder, { recursive: true, force: true })
   }
 
@@ -232,12 +240,43 @@ export class Machine {
   }
 }
 
+/** Removes the domains of a machine that once lived in `folder`, and no others. */
+export async function removeDomainsOf(folder: string): Promise<void> {
+  const driver = new LibvirtDriver()
+  try {
+    for (const { vmId } of await driver.list()) {
+      if (!existsSync(join(folder, 'broker/vms', vmId))) continue
+      await driver.destroy(vmId).catch(() => undefined)
+      await driver.undefine(vmId).catch(() => undefined)
+    }
+  } finally {
+    driver.close()
+  }
+}
+
+function brickOf(binaries: Binaries, options: MachineOptions, say: Progress): Promise<Brick> {
+  const { agent, version } = binaries
+  const keyPath = join(CACHE, 'builder.key')
+  const test = options.testBrick ?? true
+  return buildBrick({ agentBinary: agent, agentVersion: version, cacheDir: CACHE, keyPath, test }, say)
+}
+
+async function newPeople(folder: string, client: string): Promise<Machine['people']> {
+  return {
+    owner: await newPerson(folder, client, 'owner'),
+    administrator: await newPerson(folder, client, 'administrator'),
+    other: await newPerson(folder, client, 'other'),
+  }
+}
+
 async function newPerson(folder: string, client: string, name: string): Promise<Person> {
   const home = join(folder, name)
   await mkdir(home, { mode: 0o700 })
   const identityPath = join(home, 'identity')
   const env = { HOME: home, MORTAR_IDENTITY: identityPath }
-  const { code, stdout, stderr } = await runProgram(client, ['--json', 'identity', 'create', '--no-passphrase'], { env })
+  const { code, stdout, stderr } = await runProgram(client, ['--json', 'identity', 'create', '--no-passphrase'], {
+    env,
+  })
   if (code !== 0) throw new Error(`identity create ended with ${code}: ${stderr}`)
   const { identity } = JSON.parse(stdout) as { identity: string }
   return { name, home, identityPath, identity }

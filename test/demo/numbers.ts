@@ -1,0 +1,82 @@
+/** The figures that the demo prints beside the most they should be. Printed, not enforced: a busy machine is no fault. */
+import { spawn } from 'node:child_process'
+import { copyFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { createOverlay } from '../../broker/images/overlay.ts'
+import type { Machine } from '../support/machine.ts'
+
+const ROUNDS = 50
+const MiB = 2 ** 20
+
+interface Figure {
+  readonly what: string
+  readonly value: number
+  readonly most: number
+  readonly unit: string
+}
+
+/** `enrolledSeconds`: from the start of the domain; `agentRssBytes`: as the agent reports it. */
+export async function measure(machine: Machine, enrolledSeconds: number, agentRssBytes: number): Promise<Figure[]> {
+  const bareRssBytes = await bareNodeRss(machine)
+  return [
+    { what: 'overlay, above the copy of a file of its size', value: await overlayMs(machine), most: 1, unit: 'ms' },
+    { what: 'agent RSS above bare Node', value: (agentRssBytes - bareRssBytes) / MiB, most: 20, unit: 'MiB' },
+    { what: 'broker RSS', value: (await rssOf(machine.brokerPid)) / MiB, most: 90, unit: 'MiB' },
+    { what: 'from power-on to enrolled', value: enrolledSeconds, most: 60, unit: 's' },
+  ]
+}
+
+export function printFigures(figures: readonly Figure[]): void {
+  console.log('\nNumbers')
+  for (const { what, value, most, unit } of figures) {
+    const verdict = value <= most ? 'within' : 'OVER'
+    console.log(`  ${what.padEnd(46)} ${value.toFixed(2).padStart(8)} ${unit.padEnd(3)}  ${verdict} ${most} ${unit}`)
+  }
+}
+
+/** Median ms of an overlay less the median ms of copying a finished one, in turns so that both meet the same machine. */
+async function overlayMs(machine: Machine): Promise<number> {
+  if (!machine.brick) throw new Error('no brick')
+  const folder = await mkdtemp(join(machine.folder, 'overlay-'))
+  try {
+    const template = join(folder, 'template')
+    await createOverlay(machine.brick.imagePath, template, join(folder, 'first.qcow2'))
+    const [made = ''] = await readdir(template)
+    const times: Record<'overlay' | 'copy', number[]> = { overlay: [], copy: [] }
+    for (let round = 0; round < ROUNDS; round++) {
+      let started = performance.now()
+      await createOverlay(machine.brick.imagePath, template, join(folder, `${round}.qcow2`))
+      times.overlay.push(performance.now() - started)
+      started = performance.now()
+      await copyFile(join(template, made), join(folder, `${round}.copy`))
+      times.copy.push(performance.now() - started)
+    }
+    return median(times.overlay) - median(times.copy)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+/** RSS in bytes of Node doing nothing: the same stripped Node that the agent is made of. */
+async function bareNodeRss({ binaries }: Machine): Promise<number> {
+  const node = join(binaries.agent, '..', `node-${process.version}`)
+  const child = spawn(node, ['-e', 'setTimeout(() => {}, 60_000)'], { stdio: 'ignore', cwd: tmpdir() })
+  try {
+    await delay(1_500)
+    return await rssOf(child.pid ?? 0)
+  } finally {
+    child.kill('SIGKILL')
+  }
+}
+
+/** RSS of a process in bytes. */
+export async function rssOf(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8')
+  return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) * 1024
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
+}
