@@ -1,7 +1,8 @@
 /** Drives from their owner's side: the key is derived here, goes through the session, and is nowhere else. SPEC §9.4 */
 
 import type { Suite } from '../protocol/channel/suite.ts'
-import { driveFormat, driveLock, driveUnlock } from '../protocol/commands/drives.ts'
+import type { Ready } from '../protocol/commands/command.ts'
+import { driveFormat, driveList, driveLock, driveUnlock } from '../protocol/commands/drives.ts'
 import type { Drive } from '../protocol/control/api.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { wipe } from '../protocol/core/secret.ts'
@@ -92,6 +93,15 @@ function deliver(call: { sendSecret(secret: Uint8Array): void }, key: Uint8Array
   } finally {
     wipe(key)
   }
+}
+
+/** Drives as the guest sees them, by serial, with their state. */
+export async function listDrives(session: ClientSession): Promise<Ready<typeof driveList>['drives']> {
+  const call = await session.open(driveList, {})
+  for await (const _ of call.received()) {
+    // all is said in the answer; this takes the end of the stream
+  }
+  return call.ready.drives
 }
 
 /** The drive of that name or id among the user's own. Fails with not-found. */

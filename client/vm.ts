@@ -18,6 +18,7 @@ const TICKET_SECONDS = 600
 /** one long poll */
 const POLL_MS = 25_000
 const RETRY_MS = 1_000
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 const CONSOLE_TAIL_LINES = 20
 /** colours and cursor movements (ECMA-48, 5.4) */
 const ESCAPE_SEQUENCE = new RegExp(`${String.fromCharCode(27)}\\[[0-9;?]*[ -/]*[@-~]`, 'g')
@@ -148,6 +149,7 @@ export function printable(text: string): string {
 
 /** The VM of that name or id among the user's own. Fails with not-found, or bad-request when a name is not unique. */
 export async function findVm(broker: BrokerApi, nameOrId: string): Promise<Vm> {
+  if (UUID.test(nameOrId)) return broker.vm(nameOrId)
   const live = (await broker.vms()).filter(
     vm => vm.id === nameOrId || (vm.name === nameOrId && vm.state !== 'destroyed'),
   )

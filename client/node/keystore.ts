@@ -1,6 +1,4 @@
 /** Where an identity lives on disk: one file that nobody else can read, never overwritten. */
-import { homedir } from 'node:os'
-import { join } from 'node:path'
 import type { Suite } from '../../protocol/channel/suite.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import { wipe } from '../../protocol/core/secret.ts'
@@ -12,8 +10,6 @@ const LARGEST_FILE_BYTES = 8192
 const LARGEST_PASSPHRASE_BYTES = 1024
 const LINE_FEED = 0x0a
 const CARRIAGE_RETURN = 0x0d
-
-export const DEFAULT_IDENTITY_PATH = join(homedir(), '.config', 'mortar', 'identity')
 
 /** Writes a new identity; plain without a passphrase (bytes, the caller's to wipe). Fails with identity-exists. */
 export async function createIdentityFile(path: string, identity: Identity, passphrase?: Uint8Array): Promise<void> {

@@ -1,0 +1,84 @@
+/** Sessions for subcommands: finds the VM, connects, and closes when the work is done; brings a VM to `ready`. */
+import type { Vm } from '../../protocol/control/api.ts'
+import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
+import type { ClientSession } from '../../protocol/session.ts'
+import { connectVm } from '../connect.ts'
+import { findVm, waitVm } from '../vm.ts'
+import type { Context } from './context.ts'
+
+/** ms from first contact to the agent's report that the VM is ready */
+const READY_MS = 30_000
+
+/** Runs `use` in a session with the VM of that name or id. */
+export async function withSession<T>(
+  context: Context,
+  nameOrId: string,
+  use: (session: ClientSession, vm: Vm) => Promise<T>,
+): Promise<T> {
+  const vm = await findVm(await context.broker(), nameOrId)
+  return withSessionOf(context, vm, session => use(session, vm))
+}
+
+/** Runs `use` in a session with a VM. */
+export async function withSessionOf<T>(
+  context: Context,
+  vm: Vm,
+  use: (session: ClientSession) => Promise<T>,
+): Promise<T> {
+  const connecting = connectVm(await context.broker(), await context.identity(), await context.host(), vm)
+  const { session } = await context.progress.during(`connecting to ${vm.name}`, connecting)
+  try {
+    return await use(session)
+  } finally {
+    session.close()
+  }
+}
+
+/** Says each new event of a VM once. */
+export function eventTeller(context: Context): (vm: Vm) => void {
+  let told = ''
+  return vm => {
+    for (const { at, state, cause } of vm.events) {
+      if (at <= told) continue
+      told = at
+      context.progress.line(`${state.padEnd(8)}  ${cause}`)
+    }
+  }
+}
+
+/** Waits for the goal; for `ready` makes first contact when nobody has. Fails with vm-silent, vm-state, timeout. */
+export async function bringTo(context: Context, vm: Vm, goal: 'enrolled' | 'ready', timeoutMs: number): Promise<Vm> {
+  const broker = await context.broker()
+  const { clock } = await context.host()
+  const onChange = eventTeller(context)
+  const waiting = waitVm(broker, clock, vm.id, { goal: 'enrolled', timeoutMs, onChange })
+  const enrolled = await context.progress.during(`waiting for ${vm.name} to enrol`, waiting)
+  if (goal === 'enrolled' || enrolled.state === 'ready') return enrolled
+  await withSessionOf(context, enrolled, async () => context.progress.line(`${vm.name} proved its key; certified`))
+  return waitVm(broker, clock, vm.id, { goal: 'ready', timeoutMs: READY_MS, onChange })
+}
+
+/** Drives that are open in a VM are locked before it or they are taken away; `force` goes on when that fails. */
+export async function lockDrivesOf(context: Context, vm: Vm, force: boolean, only?: string): Promise<void> {
+  const wanted = only ? [only] : vm.drives
+  // nobody can lock drives in a VM that does not answer; its kernel closes them when it ends
+  if (wanted.length === 0 || vm.state !== 'ready' || !vm.agent?.connected) return
+  const { encodeBase64url } = await import('../../protocol/core/bytes.ts')
+  if (vm.owner !== encodeBase64url((await context.identity()).signKey)) return
+  try {
+    await withSessionOf(context, vm, session => lockOpen(context, session, wanted))
+  } catch (thrown) {
+    const error = asMortarError(thrown)
+    if (!force) throw new MortarError(error.code, `${error.detail} (--force goes on without)`, { cause: error })
+    context.progress.line(`going on although drives were not locked: ${error.message}`)
+  }
+}
+
+async function lockOpen(context: Context, session: ClientSession, wanted: readonly string[]): Promise<void> {
+  const { listDrives, lockDrive } = await import('../drives.ts')
+  const open = (await listDrives(session)).filter(({ state }) => state === 'open' || state === 'mounted')
+  for (const drive of await (await context.broker()).drives()) {
+    if (!wanted.includes(drive.id) || !open.some(({ serial }) => serial === drive.serial)) continue
+    await context.progress.during(`locking ${drive.name}`, lockDrive(session, drive))
+  }
+}

@@ -1,0 +1,257 @@
+/** SUBCOMMANDS: the list. A new subcommand is a row here and a function in the file of its noun. */
+import type { Option, Subcommand } from './subcommand.ts'
+
+const user: Option = { flags: '--user <user>', says: "user in the VM (default: the agent's default user)" }
+const timeout = (fallback: string): Option => ({ flags: '--timeout <seconds>', says: 'give up after this', fallback })
+const force: Option = { flags: '--force', says: 'even when drives are in use and cannot be locked first' }
+
+const IDENTITY: readonly Subcommand[] = [
+  {
+    name: 'identity create',
+    operands: '',
+    says: 'make an identity, the one secret that all your keys come from',
+    options: [{ flags: '--no-passphrase', says: 'do not encrypt the file: who reads it is you' }],
+    examples: ['mortar identity create', 'mortar --identity ./work.identity identity create'],
+    load: async () => (await import('./identity.ts')).create,
+  },
+  {
+    name: 'identity show',
+    operands: '',
+    says: 'print the public identity, which the operator adds to the broker',
+    options: [],
+    examples: ['mortar identity show'],
+    load: async () => (await import('./identity.ts')).show,
+  },
+]
+
+const BRICK: readonly Subcommand[] = [
+  {
+    name: 'brick list',
+    operands: '',
+    says: 'list the templates that VMs start from',
+    options: [],
+    examples: ['mortar brick list'],
+    load: async () => (await import('./brick.ts')).list,
+  },
+  {
+    name: 'brick import',
+    operands: '<image>',
+    says: "import an image and its manifest, which lie on the broker's host (administrators)",
+    options: [{ flags: '--manifest <file>', says: 'manifest (default: beside the image, ending in .json)' }],
+    examples: ['mortar brick import /srv/bricks/brick.qcow2', 'mortar brick import b.qcow2 --manifest b.json'],
+    load: async () => (await import('./brick.ts')).importImage,
+  },
+  {
+    name: 'brick delete',
+    operands: '<brick>',
+    says: 'delete a brick that no VM runs from (administrators)',
+    options: [],
+    examples: ['mortar brick delete debian-12'],
+    load: async () => (await import('./brick.ts')).remove,
+  },
+]
+
+const VM: readonly Subcommand[] = [
+  {
+    name: 'vm create',
+    operands: '<name>',
+    says: 'launch a VM from a brick',
+    options: [
+      { flags: '--brick <name>', says: 'brick to start from', required: true },
+      { flags: '--memory <MiB>', says: 'memory', fallback: '1024' },
+      { flags: '--cpus <count>', says: 'virtual CPUs', fallback: '1' },
+      { flags: '--wait <state>', says: 'wait until it is ready or enrolled, or do not: none', fallback: 'ready' },
+      timeout('300'),
+    ],
+    examples: [
+      'mortar vm create first --brick debian-12',
+      'mortar vm create big --brick debian-12 --memory 4096 --cpus 4',
+    ],
+    load: async () => (await import('./vm.ts')).create,
+  },
+  {
+    name: 'vm list',
+    operands: '',
+    says: 'list your VMs',
+    options: [],
+    examples: ['mortar vm list', 'mortar vm list --json'],
+    load: async () => (await import('./vm.ts')).list,
+  },
+  {
+    name: 'vm show',
+    operands: '<vm>',
+    says: 'show a VM: state, addresses, drives, what happened',
+    options: [],
+    examples: ['mortar vm show first'],
+    load: async () => (await import('./vm.ts')).show,
+  },
+  {
+    name: 'vm wait',
+    operands: '<vm>',
+    says: 'wait until a VM is ready, enrolled or stopped',
+    options: [{ flags: '--for <state>', says: 'ready, enrolled or stopped', fallback: 'ready' }, timeout('300')],
+    examples: ['mortar vm wait first', 'mortar vm wait first --for stopped --timeout 60'],
+    load: async () => (await import('./vm.ts')).wait,
+  },
+  {
+    name: 'vm stop',
+    operands: '<vm>',
+    says: 'lock its drives and shut a VM down',
+    options: [timeout('120'), force],
+    examples: ['mortar vm stop first'],
+    load: async () => (await import('./vm.ts')).stop,
+  },
+  {
+    name: 'vm delete',
+    operands: '<vm>',
+    says: 'lock its drives and destroy a VM with its system disk; drives stay',
+    options: [force],
+    examples: ['mortar vm delete first'],
+    load: async () => (await import('./vm.ts')).remove,
+  },
+  {
+    name: 'vm logs',
+    operands: '<vm>',
+    says: "print a VM's console",
+    options: [],
+    examples: ['mortar vm logs first'],
+    load: async () => (await import('./vm.ts')).logs,
+  },
+]
+
+const RUN: readonly Subcommand[] = [
+  {
+    name: 'exec',
+    operands: '<vm> <argv...>',
+    says: 'run a program in a VM, without a shell; its exit code becomes this one (125 to 127: it did not run)',
+    options: [
+      user,
+      { flags: '--cwd <folder>', says: 'absolute folder to run in (default: home)' },
+      { flags: '--env <name=value>', says: 'add to its environment; may be repeated', repeated: true },
+      { flags: '-i, --interactive', says: 'pass standard input on even when it is a terminal' },
+    ],
+    examples: ['mortar exec first -- uname -a', 'tar c . | mortar exec first --cwd /tmp -- tar x'],
+    load: async () => (await import('./exec.ts')).execute,
+  },
+  {
+    name: 'shell',
+    operands: '<vm>',
+    says: 'open a login shell in a VM',
+    options: [user],
+    examples: ['mortar shell first', 'mortar shell first --user root'],
+    load: async () => (await import('./shell.ts')).shell,
+  },
+]
+
+const DRIVE: readonly Subcommand[] = [
+  {
+    name: 'drive create',
+    operands: '<name>',
+    says: 'make an empty drive, whose key only your identity yields',
+    options: [{ flags: '--size <size>', says: 'bytes, or with K, M, G, T', required: true }],
+    examples: ['mortar drive create data --size 64M'],
+    load: async () => (await import('./drive.ts')).create,
+  },
+  {
+    name: 'drive list',
+    operands: '',
+    says: 'list your drives',
+    options: [],
+    examples: ['mortar drive list'],
+    load: async () => (await import('./drive.ts')).list,
+  },
+  {
+    name: 'drive attach',
+    operands: '<drive> <vm>',
+    says: 'plug a drive into a VM; it stays locked',
+    options: [],
+    examples: ['mortar drive attach data first'],
+    load: async () => (await import('./drive.ts')).attach,
+  },
+  {
+    name: 'drive unlock',
+    operands: '<drive>',
+    says: 'unlock an attached drive and mount it below /drives',
+    options: [
+      { flags: '--format', says: 'format it first' },
+      { flags: '--erase', says: 'with --format: destroy what is on it' },
+      { flags: '--read-only', says: 'mount it for reading only' },
+    ],
+    examples: ['mortar drive unlock data --format', 'mortar drive unlock data'],
+    load: async () => (await import('./drive.ts')).unlock,
+  },
+  {
+    name: 'drive lock',
+    operands: '<drive>',
+    says: 'unmount and lock a drive; it stays attached',
+    options: [],
+    examples: ['mortar drive lock data'],
+    load: async () => (await import('./drive.ts')).lock,
+  },
+  {
+    name: 'drive detach',
+    operands: '<drive>',
+    says: 'lock a drive and unplug it from its VM',
+    options: [force],
+    examples: ['mortar drive detach data'],
+    load: async () => (await import('./drive.ts')).detach,
+  },
+  {
+    name: 'drive delete',
+    operands: '<drive>',
+    says: 'delete a drive and all that is on it',
+    options: [],
+    examples: ['mortar drive delete data'],
+    load: async () => (await import('./drive.ts')).remove,
+  },
+]
+
+const OTHERS: readonly Subcommand[] = [
+  {
+    name: 'ssh',
+    operands: '<vm> [arguments...]',
+    says: 'exchange keys with a VM and run the ssh of this machine; options for ssh follow the VM',
+    options: [user],
+    examples: ['mortar ssh first', 'mortar ssh first -L 8080:localhost:80', 'mortar ssh --user root first uptime'],
+    passThrough: true,
+    load: async () => (await import('./ssh.ts')).ssh,
+  },
+  {
+    name: 'ssh-config',
+    operands: '<vm>',
+    says: 'exchange keys with a VM and print its block for ssh_config, for ssh, scp and rsync',
+    options: [user, { flags: '--jump', says: "go through the broker's jump host instead of this program" }],
+    examples: ['mortar ssh-config first > first.config && scp -F first.config notes.txt first:'],
+    load: async () => (await import('./ssh.ts')).sshConfig,
+  },
+  {
+    name: 'ssh-proxy',
+    operands: '<vm>',
+    says: 'connection for ProxyCommand of ssh: standard input and output lead to sshd in the VM',
+    options: [{ flags: '--socket <path>', says: 'of the mortar ssh that started ssh' }],
+    examples: ['ssh -o ProxyCommand="mortar ssh-proxy first" …'],
+    hidden: true,
+    load: async () => (await import('./ssh-proxy.ts')).sshProxy,
+  },
+  {
+    name: 'console',
+    operands: '',
+    says: 'serve the console page from this machine, so that nobody else can change it',
+    options: [
+      { flags: '--listen <address>', says: 'address and port', fallback: '127.0.0.1:7780' },
+      { flags: '--page <folder>', says: 'built page (default: beside this program)' },
+    ],
+    examples: ['mortar console', 'mortar --broker https://broker.example console --listen 127.0.0.1:8000'],
+    load: async () => (await import('./console.ts')).serveConsole,
+  },
+]
+
+export const SUBCOMMANDS: readonly Subcommand[] = [...IDENTITY, ...BRICK, ...VM, ...RUN, ...DRIVE, ...OTHERS]
+
+/** Nouns that group subcommands, for --help. */
+export const NOUNS: Readonly<Record<string, string>> = {
+  identity: 'your identity',
+  brick: 'templates that VMs start from',
+  vm: 'virtual machines',
+  drive: 'encrypted drives',
+}
