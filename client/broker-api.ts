@@ -8,6 +8,10 @@ import { object, z as zod } from '../protocol/core/schema.ts'
 import { type BrokerRequest, parseBrokerUrl, REQUEST_MS, requestBroker } from './broker-request.ts'
 import type { Identity } from './identity.ts'
 
+/** for what the hypervisor does while the request waits */
+const SLOW_MS = 120_000
+/** an image of some GiB is read and hashed */
+const IMPORT_MS = 600_000
 const LARGEST_LIST_BYTES = 33_554_432
 const LARGEST_LOG_BYTES = 16_777_216
 
@@ -19,6 +23,9 @@ export type Role = z.output<typeof api.loginAnswer>['role']
 const brickList = object({ bricks: zod.array(api.brick).max(1000) })
 const vmList = object({ vms: zod.array(api.vm).max(10_000) })
 const driveList = object({ drives: zod.array(api.drive).max(10_000) })
+const oneBrick = object({ brick: api.brick })
+const oneVm = object({ vm: api.vm })
+const oneDrive = object({ drive: api.drive })
 /** answers that nobody reads */
 const anything = zod.unknown()
 
@@ -133,9 +140,9 @@ export class BrokerApi {
   }
 
   /** Imports an image that lies on the broker's host; administrators only. May take minutes. */
-  importBrick(imagePath: string, manifestPath: string): Promise<Brick> {
+  async importBrick(imagePath: string, manifestPath: string): Promise<Brick> {
     const body = { imagePath, manifestPath }
-    return this.#call({ route: 'brick.import', body, answer: api.brick, timeoutMs: 600_000 })
+    return (await this.#call({ route: 'brick.import', body, answer: oneBrick, timeoutMs: IMPORT_MS })).brick
   }
 
   async deleteBrick(name: string): Promise<void> {
@@ -147,32 +154,27 @@ export class BrokerApi {
   }
 
   /** `launch`: CBOR of launchRequest, which holds a secret: the caller wipes it. */
-  createVm(launch: Uint8Array): Promise<api.Vm> {
-    return this.#call({ route: 'vm.create', body: launch, answer: api.vm, timeoutMs: 120_000 })
+  async createVm(launch: Uint8Array): Promise<api.Vm> {
+    return (await this.#call({ route: 'vm.create', body: launch, answer: oneVm, timeoutMs: SLOW_MS })).vm
   }
 
-  vm(id: string): Promise<api.Vm> {
-    return this.#call({ route: 'vm.show', id, answer: api.vm })
+  async vm(id: string): Promise<api.Vm> {
+    return (await this.#call({ route: 'vm.show', id, answer: oneVm })).vm
   }
 
   /** The VM once its revision is another than `after`, or as it is after `timeoutMs`. */
-  vmChange(id: string, after: number, timeoutMs: number, signal?: AbortSignal): Promise<api.Vm> {
-    return this.#call({
-      route: 'vm.show',
-      id,
-      query: { after: String(after), timeoutMs: String(timeoutMs) },
-      answer: api.vm,
-      timeoutMs: timeoutMs + REQUEST_MS,
-      signal,
-    })
+  async vmChange(id: string, after: number, timeoutMs: number, signal?: AbortSignal): Promise<api.Vm> {
+    const query = { after: String(after), timeoutMs: String(timeoutMs) }
+    const patience = { timeoutMs: timeoutMs + REQUEST_MS, signal }
+    return (await this.#call({ route: 'vm.show', id, query, answer: oneVm, ...patience })).vm
   }
 
   async stopVm(id: string): Promise<void> {
-    await this.#call({ route: 'vm.stop', id, answer: anything, timeoutMs: 120_000 })
+    await this.#call({ route: 'vm.stop', id, answer: anything, timeoutMs: SLOW_MS })
   }
 
   async deleteVm(id: string): Promise<void> {
-    await this.#call({ route: 'vm.delete', id, answer: anything, timeoutMs: 120_000 })
+    await this.#call({ route: 'vm.delete', id, answer: anything, timeoutMs: SLOW_MS })
   }
 
   /** The VM's console as the broker kept it. */
@@ -194,20 +196,20 @@ export class BrokerApi {
     return (await this.#call({ route: 'drive.list', answer: driveList, limitBytes: LARGEST_LIST_BYTES })).drives
   }
 
-  createDrive(drive: z.output<typeof api.driveCreate>): Promise<api.Drive> {
-    return this.#call({ route: 'drive.create', body: drive, answer: api.drive, timeoutMs: 120_000 })
+  async createDrive(drive: z.output<typeof api.driveCreate>): Promise<api.Drive> {
+    return (await this.#call({ route: 'drive.create', body: drive, answer: oneDrive, timeoutMs: SLOW_MS })).drive
   }
 
   async putDriveNote(id: string, note: string): Promise<void> {
     await this.#call({ route: 'drive.note', id, body: { note }, answer: anything })
   }
 
-  async attachDrive(id: string, vm: string): Promise<void> {
-    await this.#call({ route: 'drive.attach', id, body: { vm }, answer: anything, timeoutMs: 120_000 })
+  async attachDrive(id: string, vm: string): Promise<api.Drive> {
+    return (await this.#call({ route: 'drive.attach', id, body: { vm }, answer: oneDrive, timeoutMs: SLOW_MS })).drive
   }
 
-  async detachDrive(id: string): Promise<void> {
-    await this.#call({ route: 'drive.detach', id, answer: anything, timeoutMs: 120_000 })
+  async detachDrive(id: string): Promise<api.Drive> {
+    return (await this.#call({ route: 'drive.detach', id, answer: oneDrive, timeoutMs: SLOW_MS })).drive
   }
 
   async deleteDrive(id: string): Promise<void> {

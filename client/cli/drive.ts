@@ -36,8 +36,8 @@ export const attach: Action = async (context, given) => {
   const broker = await context.broker()
   const drive = await findDrive(broker, given.operand(0))
   const vm = await findVm(broker, given.operand(1))
-  await context.progress.during(`attaching ${drive.name} to ${vm.name}`, broker.attachDrive(drive.id, vm.id))
-  return outcomeOf(await findDrive(broker, drive.id))
+  const attaching = broker.attachDrive(drive.id, vm.id)
+  return outcomeOf(await context.progress.during(`attaching ${drive.name} to ${vm.name}`, attaching))
 }
 
 export const unlock: Action = async (context, given) => {
@@ -71,8 +71,8 @@ export const detach: Action = async (context, given) => {
   const drive = await findDrive(broker, given.operand(0))
   const vm = await broker.vm(vmOf(drive))
   await lockDrivesOf(context, vm, given.flag('force'), drive.id)
-  await context.progress.during(`detaching ${drive.name} from ${vm.name}`, broker.detachDrive(drive.id))
-  return outcomeOf(await findDrive(broker, drive.id))
+  const detaching = broker.detachDrive(drive.id)
+  return outcomeOf(await context.progress.during(`detaching ${drive.name} from ${vm.name}`, detaching))
 }
 
 export const remove: Action = async (context, given) => {
