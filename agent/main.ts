@@ -55,8 +55,8 @@ async function serve(configPath: string | undefined): Promise<void> {
     config,
     generation: generation.generation,
     runner,
-    drives: new Drives(),
-    ssh: new SshAccess(),
+    drives: new Drives(runner, runtime),
+    ssh: new SshAccess(runner, runtime),
     log,
   }
   const leaving = new AbortController()

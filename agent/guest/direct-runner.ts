@@ -13,6 +13,7 @@ import {
   type RunningTerminal,
   type TerminalSize,
 } from './runner.ts'
+import { runTool } from './tool.ts'
 
 export const directRunner: Runner = {
   async run(program: Program): Promise<Running> {
@@ -23,7 +24,7 @@ export const directRunner: Runner = {
       stdio: ['pipe', 'pipe', 'pipe'],
       detached: true,
     })
-    const exited = exitOf(child)
+    const exited = exitOf(child, program.sparesChildren ?? false)
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve)
       child.once('error', cause => reject(new MortarError('exec-failed', program.argv[0], { cause })))
@@ -62,6 +63,8 @@ export const directRunner: Runner = {
     }
   },
 
+  asRoot: ([file = '', ...args]) => runTool(file, args),
+
   cleanUp: () => Promise.resolve(),
 }
 
@@ -75,11 +78,11 @@ function environment({ user, env }: Program): Record<string, string> {
   return { ...loginEnvironment(user, DEFAULT_PATH), ...env }
 }
 
-function exitOf(child: ChildProcess): Promise<Exit> {
+function exitOf(child: ChildProcess, sparesChildren: boolean): Promise<Exit> {
   return new Promise(resolve => {
     child.once('exit', (code, signal) => {
       // what it left behind would hold the pipes open
-      killGroup(child.pid)
+      if (!sparesChildren) killGroup(child.pid)
       resolve({ code, signal })
     })
   })

@@ -48,7 +48,7 @@ export function nativePty(): NativePty {
 }
 
 function loadAsset(module: object): void {
-  const folder = mkdtempSync(join(tmpdir(), 'mortar-pty-'))
+  const folder = mkdtempSync(join(process.env.STATE_DIRECTORY ?? tmpdir(), 'pty-'))
   try {
     const path = join(folder, 'pty.node')
     writeFileSync(path, new Uint8Array(getRawAsset('pty.node')), { mode: 0o500 })

@@ -1,5 +1,6 @@
 /** Running programs as users of the guest: by PID 1 where systemd is, directly elsewhere. Both keep the same promises. */
 import type { Readable, Writable } from 'node:stream'
+import type { ToolResult } from './tool.ts'
 import type { User } from './users.ts'
 
 export interface Program {
@@ -10,6 +11,8 @@ export interface Program {
   readonly cwd: string
   /** added to the environment of the user's login */
   readonly env: Readonly<Record<string, string>>
+  /** what it started may outlive it, as after a login */
+  readonly sparesChildren?: boolean
 }
 
 export interface Exit {
@@ -50,6 +53,8 @@ export interface Runner {
   run(program: Program): Promise<Running>
   /** Runs a program on a terminal of its own. */
   terminal(program: Program, size: TerminalSize): Promise<RunningTerminal>
+  /** Runs a system tool as root outside the agent's sandbox, to its end. */
+  asRoot(argv: readonly string[]): Promise<ToolResult>
   /** Ends what an earlier run of the agent left behind. */
   cleanUp(): Promise<void>
 }

@@ -20,6 +20,7 @@ import {
   type RunningTerminal,
   type TerminalSize,
 } from './runner.ts'
+import { runTool } from './tool.ts'
 
 const UNIT_PREFIX = 'mortar-run-'
 
@@ -30,7 +31,10 @@ export function systemdRunner(directory: string): Runner {
   return {
     async run(program: Program): Promise<Running> {
       const unit = new Unit(folder, program)
-      const child = unit.start(['--pipe'], ['pipe', 'pipe', 'pipe'])
+      const child = unit.start(
+        ['--pipe', ...properties(program.sparesChildren ? ['KillMode=process'] : [])],
+        ['pipe', 'pipe', 'pipe'],
+      )
       const { stdin, stdout, stderr } = child
       if (!stdin || !stdout || !stderr) throw new MortarError('internal', 'pipes')
       return { stdin, stdout, stderr, exited: unit.exited, signal: name => unit.signal(name), kill: () => unit.kill() }
@@ -59,6 +63,17 @@ export function systemdRunner(directory: string): Runner {
         },
       }
     },
+
+    asRoot: argv =>
+      runTool('systemd-run', [
+        '--quiet',
+        '--wait',
+        '--collect',
+        '--pipe',
+        '--service-type=exec',
+        '--',
+        ...argv.map(escapeDollars),
+      ]),
 
     async cleanUp() {
       rmSync(folder, { recursive: true, force: true })
@@ -118,8 +133,7 @@ class Unit {
       ]),
       ...options,
       '--',
-      // PID 1 replaces $NAME in arguments; $$ is a dollar
-      ...argv.map(argument => argument.replaceAll('$', '$$$$')),
+      ...argv.map(escapeDollars),
     ]
     const child = spawn('systemd-run', args, { stdio: [...stdio] })
     child.once('error', cause => this.#end(new MortarError('exec-failed', 'systemd-run', { cause })))
@@ -174,6 +188,11 @@ export function environmentFile(env: Readonly<Record<string, string>>): string {
   return Object.entries(env)
     .map(([name, value]) => `${name}="${value.replace(/["\\$`]/g, '\\$&')}"\n`)
     .join('')
+}
+
+/** PID 1 replaces $NAME in arguments; $$ is a dollar. */
+export function escapeDollars(argument: string): string {
+  return argument.replaceAll('$', '$$$$')
 }
 
 /** Resolves however it went: what it is used for may be over already. */
