@@ -254,6 +254,16 @@ export async function removeDomainsOf(folder: string): Promise<void> {
   }
 }
 
+/** Ids of the domains that libvirt runs or keeps for any broker. */
+export async function domainIds(): Promise<string[]> {
+  const driver = new LibvirtDriver()
+  try {
+    return (await driver.list()).map(domain => domain.vmId)
+  } finally {
+    driver.close()
+  }
+}
+
 function brickOf(binaries: Binaries, options: MachineOptions, say: Progress): Promise<Brick> {
   const { agent, version } = binaries
   const keyPath = join(CACHE, 'builder.key')
