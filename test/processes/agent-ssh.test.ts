@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ssh } from '../../protocol/commands/ssh.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import { AgentProcess, StandInBroker } from './agent-support.ts'
 
@@ -23,7 +24,12 @@ describe.skipIf(!possible)('stock ssh through the agent', () => {
     const { socket } = broker.offer('ssh')
     client.pause()
     void socket.then(joined => {
-      client.on('data', bytes => joined.send(bytes))
+      client.on('data', bytes => {
+        const pieces = Math.ceil(bytes.length / LIMITS.packetBytes)
+        for (let i = 0; i < pieces; i++) {
+          joined.send(bytes.subarray(i * LIMITS.packetBytes, (i + 1) * LIMITS.packetBytes))
+        }
+      })
       client.on('end', () => joined.close(1000))
       client.on('error', () => joined.close(1000))
       joined.on('message', data => client.write(data as Buffer))
