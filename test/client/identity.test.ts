@@ -4,7 +4,6 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { openDriveNote, sealDriveNote } from '../../client/drive-note.ts'
 import { Identity } from '../../client/identity.ts'
 import {
   encryptIdentityFile,
@@ -13,7 +12,7 @@ import {
   parseIdentityFile,
 } from '../../client/identity-file.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
-import { decodeBase64url, encodeBase64url, encodeHex, encodeText } from '../../protocol/core/bytes.ts'
+import { encodeHex, encodeText } from '../../protocol/core/bytes.ts'
 
 const seed = Uint8Array.from({ length: 32 }, (_, i) => i + 1)
 const identity = Identity.fromSeed(nobleSuite, seed)
@@ -142,39 +141,4 @@ describe.skipIf(!hasAge)('stock age', () => {
       expect(parsed.text).toBe(identity.text)
     }
   }, 60_000)
-})
-
-describe('drive notes', () => {
-  const salt = new Uint8Array(32).fill(3)
-  const headerDigest = new Uint8Array(32).fill(4)
-
-  test('say what was put in, before and after formatting', () => {
-    for (const note of [
-      { salt, headerDigest: null },
-      { salt, headerDigest },
-    ]) {
-      const sealed = sealDriveNote(identity, drive, note)
-      expect(sealed.length).toBeLessThan(300)
-      expect(openDriveNote(identity, drive, sealed)).toEqual(note)
-    }
-  })
-
-  test('a note with any byte changed is refused', () => {
-    const sealed = decodeBase64url(sealDriveNote(identity, drive, { salt, headerDigest }))
-    for (let i = 0; i < sealed.length; i++) {
-      const changed = sealed.slice()
-      changed[i] = (changed[i] as number) ^ 1
-      expect(() => openDriveNote(identity, drive, encodeBase64url(changed)), `byte ${i}`).toThrowError(
-        expect.objectContaining({ code: 'drive-note' }),
-      )
-    }
-  })
-
-  test("another drive's or another owner's note is refused", () => {
-    const sealed = sealDriveNote(identity, drive, { salt, headerDigest })
-    const other = Identity.create(nobleSuite)
-    expect(() => openDriveNote(identity, vm, sealed)).toThrowError(expect.objectContaining({ code: 'drive-note' }))
-    expect(() => openDriveNote(other, drive, sealed)).toThrowError(expect.objectContaining({ code: 'drive-note' }))
-    expect(() => openDriveNote(identity, drive, '***')).toThrowError(expect.objectContaining({ code: 'drive-note' }))
-  })
 })

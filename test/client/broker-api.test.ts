@@ -1,0 +1,150 @@
+/** The client's half of the HTTP API against a real server: login, pinning, renewed tokens, and what each failure becomes. */
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
+import { parseBrokerUrl } from '../../client/broker-request.ts'
+import { wallClock } from '../../client/clock.ts'
+import { Identity } from '../../client/identity.ts'
+import { waitVm } from '../../client/vm.ts'
+import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
+import type { Vm } from '../../protocol/control/api.ts'
+import { type Answer, refusal, type Script, sampleVm, smallBroker } from './small-broker.ts'
+
+const identity = Identity.create(nobleSuite)
+const vm = sampleVm(identity.signKey)
+let open: { close(): void }[] = []
+beforeEach(() => {
+  open = []
+})
+afterEach(() => {
+  for (const broker of open) broker.close()
+})
+
+async function start(script: Script, pins = pinsInMemory(), seed?: Uint8Array) {
+  const broker = await smallBroker(script, seed)
+  open.push(broker)
+  return { broker, pins, api: new BrokerApi({ url: broker.url, identity, pins }) }
+}
+
+describe('login', () => {
+  test('happens by itself, once for calls at the same time, and its token goes along', async () => {
+    const { api, broker } = await start({ 'GET /v1/vms': () => ({ json: { vms: [vm] } }) })
+    expect(await Promise.all([api.vms(), api.vms()])).toEqual([[vm], [vm]])
+    expect(broker.calls.filter(call => call.route === 'POST /v1/login')).toHaveLength(1)
+    expect(broker.calls.at(-1)).toMatchObject({ authorization: 'Bearer token-1' })
+  })
+
+  test('is renewed once when it expired', async () => {
+    const { api, broker } = await start({
+      'GET /v1/vms': (_, request) =>
+        request.headers.authorization === 'Bearer token-1' ? refusal('login-expired') : { json: { vms: [] } },
+    })
+    expect(await api.vms()).toEqual([])
+    expect(broker.calls.filter(call => call.route === 'POST /v1/login')).toHaveLength(2)
+    const never = await start({ 'GET /v1/vms': () => refusal('login-expired') })
+    await expect(never.api.vms()).rejects.toMatchObject({ code: 'login-expired' })
+  })
+
+  test('pins the broker at the first visit and refuses another one at that address', async () => {
+    const { api, broker, pins } = await start({})
+    await api.login()
+    expect(await pins.read(broker.url)).toEqual(broker.key)
+    const other = await start({}, pins, new Uint8Array(32).fill(43))
+    await pins.write(other.broker.url, broker.key)
+    await expect(other.api.login()).rejects.toMatchObject({ code: 'broker-mismatch' })
+    expect(other.broker.calls.map(call => call.route)).not.toContain('POST /v1/login')
+    expect(await pins.read(other.broker.url)).toEqual(broker.key)
+  })
+
+  test('refuses a broker that names a key it cannot prove, and pins nothing', async () => {
+    const honest = await start({})
+    const { json } = { json: await (await fetch(`${honest.broker.url}/v1/broker`)).json() }
+    const { api, broker, pins } = await start({ 'GET /v1/broker': () => ({ json }) }, undefined, new Uint8Array(32))
+    await expect(api.login()).rejects.toMatchObject({ code: 'broker-mismatch' })
+    expect(await pins.read(broker.url)).toBeNull()
+  })
+})
+
+describe('failures', () => {
+  test.each([
+    ['libvirt-down', 'libvirt-down'],
+    ['brick-unknown', 'brick-unknown'],
+    ['rate-limited', 'rate-limited'],
+    ['a-code-of-the-future', 'protocol-violation'],
+    ['constructor', 'protocol-violation'],
+  ])('the code %s arrives as %s, with its detail', async (sent, code) => {
+    const { api } = await start({ 'GET /v1/bricks': () => refusal(sent, 'which thing', 503) })
+    await expect(api.bricks()).rejects.toMatchObject({ code })
+    if (sent === code) await expect(api.bricks()).rejects.toMatchObject({ detail: 'which thing' })
+  })
+
+  const malformed: [string, Answer][] = [
+    ['no JSON', { raw: '<html>' }],
+    ['an error that is none of ours', { status: 502, json: { message: 'bad gateway' } }],
+    ['a member that is unknown', { json: { vms: [], more: 1 } }],
+    ['a member that is missing', { json: {} }],
+    ['a name with control characters', { json: { vms: [{ ...vm, brick: 'a\u001b[2J' }] } }],
+    ['more than the limit', { raw: ' '.repeat(34 * 1024 * 1024) }],
+  ]
+  test.each(malformed)('an answer that is %s is refused', async (_, answer) => {
+    const { api } = await start({ 'GET /v1/vms': () => answer })
+    await expect(api.vms()).rejects.toMatchObject({ code: 'protocol-violation' })
+  })
+
+  test('a broker that is not there is connection-lost, naming address and reason', async () => {
+    const { api, broker } = await start({})
+    broker.close()
+    const failing = api.info()
+    await expect(failing).rejects.toMatchObject({ code: 'connection-lost' })
+    await expect(failing).rejects.toThrow(`${broker.url} cannot be reached (ECONNREFUSED)`)
+  })
+
+  test.each(['broker', 'ftp://host', 'http://user:word@host', 'http://host/?a=b', ''])('"%s" is no broker', url => {
+    expect(() => parseBrokerUrl(url)).toThrowError(expect.objectContaining({ code: 'usage' }))
+  })
+  test('addresses have one form', () => {
+    expect(parseBrokerUrl('HTTP://Host:80/')).toBe('http://host')
+    expect(parseBrokerUrl('https://host/below/')).toBe('https://host/below')
+  })
+})
+
+describe('waiting for a VM', () => {
+  /** A broker whose VM changes with each long poll. */
+  const changing = (...views: Partial<Vm>[]) => {
+    let at = 0
+    const viewOf = () => ({ json: { vm: { ...vm, ...views[at], revision: at } } })
+    return start({
+      [`GET /v1/vms/${vm.id}`]: (_, request) => {
+        if (request.url?.includes('after=') && at < views.length - 1) at++
+        return viewOf()
+      },
+    })
+  }
+  const failure = { stage: 'booting', reason: 'no enrolment', consoleTail: 'line 1\r\n\u001b[31mpanic\u001b[0m' }
+
+  test('reports each change until the goal', async () => {
+    const { api } = await changing({ state: 'booting' }, { state: 'booting' }, { state: 'enrolled' })
+    const seen: string[] = []
+    const options = { goal: 'enrolled', timeoutMs: 5000, onChange: (view: Vm) => seen.push(view.state) } as const
+    expect((await waitVm(api, wallClock, vm.id, options)).state).toBe('enrolled')
+    expect(seen).toEqual(['booting', 'booting', 'enrolled'])
+  })
+
+  test('a VM that never enrolled is vm-silent, with stage and console, without escape sequences', async () => {
+    const { api } = await changing({ state: 'booting' }, { state: 'failed', failure })
+    const waiting = waitVm(api, wallClock, vm.id, { goal: 'enrolled', timeoutMs: 5000 })
+    await expect(waiting).rejects.toMatchObject({
+      code: 'vm-silent',
+      detail: 'first failed at stage booting: no enrolment\nline 1\npanic',
+    })
+  })
+
+  test('a VM that went elsewhere is vm-state, one that stays is timeout', async () => {
+    const stopped = await changing({ state: 'stopped' })
+    const waiting = waitVm(stopped.api, wallClock, vm.id, { goal: 'ready', timeoutMs: 5000 })
+    await expect(waiting).rejects.toMatchObject({ code: 'vm-state' })
+    const same = { json: { vm: { ...vm, state: 'booting' } }, delayMs: 30 } satisfies Answer
+    const slow = await start({ [`GET /v1/vms/${vm.id}`]: () => same })
+    const late = waitVm(slow.api, wallClock, vm.id, { goal: 'ready', timeoutMs: 200 })
+    await expect(late).rejects.toMatchObject({ code: 'timeout' })
+  })
+})
