@@ -1,0 +1,48 @@
+/** Logging in and out. The identity comes from a file, lives in memory, and is wiped when the person leaves. */
+import { encodeText } from '../../protocol/core/bytes.ts'
+import { wipe } from '../../protocol/core/secret.ts'
+import { BrokerApi } from '../broker-api.ts'
+import { browserHost } from '../host.ts'
+import { parseIdentityFile } from '../identity-file.ts'
+import { storedPins } from './pins.ts'
+import { rememberBroker } from './route.ts'
+import { closeSessions } from './sessions.ts'
+import { current, reset, set } from './state.ts'
+import { startWatching } from './watch.ts'
+
+export interface Credentials {
+  readonly brokerUrl: string
+  readonly file: File
+  /** what the person typed; only for an encrypted file */
+  readonly passphrase: string | undefined
+}
+
+let stopWatching: () => void = () => undefined
+
+/** Fails with identity-locked, identity-wrong, broker-mismatch, connection-lost, bad-request, usage. */
+export async function logIn({ brokerUrl, file, passphrase }: Credentials): Promise<void> {
+  const bytes = new Uint8Array(await file.arrayBuffer())
+  const phrase = passphrase === undefined ? undefined : encodeText(passphrase)
+  const identity = await parseIdentityFile(browserHost.suite, bytes, phrase).finally(() => wipe(bytes, phrase))
+  try {
+    const broker = new BrokerApi({ url: brokerUrl, identity, pins: storedPins })
+    const role = await broker.login()
+    const info = await broker.info()
+    rememberBroker(broker.url)
+    const login = { identity, broker, role, info }
+    set({ login, notices: [] })
+    stopWatching = startWatching(login)
+  } catch (thrown) {
+    identity.wipe()
+    throw thrown
+  }
+}
+
+/** Ends every session, forgets what was listed, wipes the identity. Safe to repeat. */
+export function logOut(): void {
+  const { login } = current()
+  stopWatching()
+  closeSessions()
+  reset()
+  login?.identity.wipe()
+}
