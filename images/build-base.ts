@@ -1,24 +1,22 @@
 /** Step one of a brick: the Debian root tree as a tar file, from Debian's packages. Needs the network once; cached by its recipe. */
 import { existsSync } from 'node:fs'
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { RECIPE } from './debian-12/recipe.ts'
 import { digestOf, type Progress, requireTools, run } from './steps.ts'
 
 /** Builds or finds the base tree below `cacheDir`; returns the tar file's path. Root only. */
 export async function buildBase(cacheDir: string, progress: Progress): Promise<string> {
-  const { packages, initialModules, suite, user } = RECIPE
+  const { packages, suite, user } = RECIPE
   const tarPath = join(
     cacheDir,
-    `base-${digestOf([JSON.stringify({ packages, initialModules, suite, user }), hooks().join('\n')])}.tar`,
+    `base-${digestOf([JSON.stringify({ packages, suite, user }), hooks().join('\n')])}.tar`,
   )
   if (existsSync(tarPath)) return tarPath
   requireTools({ mmdebstrap: 'mmdebstrap' })
   await mkdir(cacheDir, { recursive: true })
   const partial = `${tarPath}.partial`
   progress('installing Debian into the base tree (about a minute, needs the network)')
-  const modulesFile = join(cacheDir, 'initial-modules')
-  await writeFile(modulesFile, `${initialModules.join('\n')}\n`)
   try {
     await run('mmdebstrap', [
       '--variant=minbase',
@@ -28,8 +26,6 @@ export async function buildBase(cacheDir: string, progress: Progress): Promise<s
       '--dpkgopt=path-exclude=/usr/share/locale/*',
       '--dpkgopt=path-exclude=/usr/share/doc/*',
       '--dpkgopt=path-include=/usr/share/doc/*/copyright',
-      `--essential-hook=mkdir -p "$1/usr/share/initramfs-tools/modules.d" "$1/etc/initramfs-tools/conf.d"`,
-      `--essential-hook=copy-in ${modulesFile} /usr/share/initramfs-tools/modules.d`,
       ...hooks(),
       '--format=tar',
       suite,
@@ -38,7 +34,6 @@ export async function buildBase(cacheDir: string, progress: Progress): Promise<s
     await rename(partial, tarPath)
   } finally {
     await rm(partial, { force: true })
-    await rm(modulesFile, { force: true })
   }
   return tarPath
 }
@@ -46,7 +41,8 @@ export async function buildBase(cacheDir: string, progress: Progress): Promise<s
 function hooks(): string[] {
   const { name, uid } = RECIPE.user
   return [
-    `--essential-hook=printf 'MODULES=list\\nRESUME=none\\nFSTYPE=ext4\\n' > "$1/etc/initramfs-tools/conf.d/mortar"`,
+    // the image gets an initial RAM disk of its own
+    `--essential-hook=mkdir -p "$1/etc/initramfs-tools" && echo 'update_initramfs=no' > "$1/etc/initramfs-tools/update-initramfs.conf"`,
     // `*` forbids passwords and still lets sshd accept a key; `!` would not
     `--customize-hook=chroot "$1" useradd --create-home --shell /bin/bash --uid ${uid} --user-group --password '*' ${name}`,
     // a brick has no identity: each VM makes its own

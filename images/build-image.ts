@@ -5,6 +5,7 @@
 import { chmod, copyFile, cp, mkdir, open, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { RECIPE } from './debian-12/recipe.ts'
+import { makeInitialRamDisk } from './initial-ram-disk.ts'
 import { type Progress, requireTools, run } from './steps.ts'
 
 const MiB = 2 ** 20
@@ -48,6 +49,9 @@ export async function buildImage(parts: ImageParts, progress: Progress): Promise
     'conv=notrunc,sparse',
     'status=none',
   ])
+  // kernel and RAM disk are on the EFI system partition
+  await rm(join(tree, 'boot'), { recursive: true })
+  await mkdir(join(tree, 'boot'))
   await makeRoot(tree, disk)
   progress('converting to qcow2')
   await run('qemu-img', ['convert', '-O', 'qcow2', '-o', 'cluster_size=65536', disk, parts.imagePath])
@@ -57,7 +61,6 @@ async function makeTree(tree: string, { baseTar, agentBinary }: ImageParts): Pro
   await mkdir(tree, { recursive: true })
   await run('tar', ['-C', tree, '--numeric-owner', '--xattrs', '-xf', baseTar])
   await cp(new URL('debian-12/tree', import.meta.url).pathname, tree, { recursive: true, force: true })
-  await run('chown', ['-R', '0:0', join(tree, 'etc/systemd'), join(tree, 'etc/mortar'), join(tree, 'etc/fstab')])
   await copyFile(agentBinary, join(tree, 'usr/sbin/mortar-agent'))
   await chmod(join(tree, 'usr/sbin/mortar-agent'), 0o755)
   await mkdir(join(tree, 'drives'), { recursive: true })
@@ -66,6 +69,12 @@ async function makeTree(tree: string, { baseTar, agentBinary }: ImageParts): Pro
     await rm(join(units, unit), { force: true })
     await symlink('/dev/null', join(units, unit))
   }
+  const wanted = join(units, 'multi-user.target.wants')
+  await mkdir(wanted, { recursive: true })
+  for (const unit of RECIPE.lateUnits) await symlink('/dev/null', join(wanted, unit))
+  const generators = join(tree, 'etc/systemd/system-generators')
+  await mkdir(generators, { recursive: true })
+  for (const generator of RECIPE.maskedGenerators) await symlink('/dev/null', join(generators, generator))
   for (const unit of RECIPE.enabledUnits) await run('chroot', [tree, 'systemctl', 'enable', '--quiet', unit])
   await writeFile(join(tree, 'etc/machine-id'), '')
 }
@@ -74,23 +83,21 @@ async function makeEsp(tree: string, { workDir, test }: ImageParts): Promise<str
   const esp = join(workDir, 'esp.fat')
   await makeSparse(esp, ESP.sizeBytes)
   await run('mkfs.vfat', ['-n', 'MORTAR-ESP', esp])
-  const boot = await readdir(join(tree, 'boot'))
-  const find = (prefix: string) => {
-    const name = boot
-      .filter(entry => entry.startsWith(prefix))
-      .sort()
-      .at(-1)
-    return join(tree, 'boot', name ?? prefix)
-  }
+  const [kernel] = (await readdir(join(tree, 'boot')))
+    .filter(name => name.startsWith('vmlinuz-'))
+    .map(name => join(tree, 'boot', name))
+  if (!kernel) throw new Error('the base tree has no kernel')
   const config = join(workDir, 'syslinux.cfg')
+  const initialRamDisk = join(workDir, 'initrd.img')
+  await makeInitialRamDisk(tree, RECIPE.initialModules, initialRamDisk)
   const options = test ? `${RECIPE.kernelOptions} ${RECIPE.testKernelOptions}` : RECIPE.kernelOptions
   await writeFile(
     config,
     `SERIAL 0 115200\nDEFAULT mortar\nPROMPT 0\nLABEL mortar\n  LINUX vmlinuz\n  INITRD initrd.img\n  APPEND ${options}\n`,
   )
   for (const [source, target] of [
-    [find('vmlinuz-'), 'vmlinuz'],
-    [find('initrd.img-'), 'initrd.img'],
+    [kernel, 'vmlinuz'],
+    [initialRamDisk, 'initrd.img'],
     [config, 'syslinux.cfg'],
   ] as const) {
     await run('mcopy', ['-i', esp, source, `::${target}`])

@@ -22,11 +22,42 @@ export const RECIPE = {
     'less',
     'nano-tiny',
   ],
-  /** in the initial RAM disk: what it takes to find and mount the root file system, nothing else */
-  initialModules: ['virtio_pci', 'virtio_blk', 'ext4', 'crc32c_generic'],
+  /**
+   * Loaded by the initial RAM disk, in this order with what they depend on: disk and root file system, boot data, and what
+   * every VM soon needs anyway, since loading it here is cheaper than by udev.
+   */
+  initialModules: [
+    'virtio_pci',
+    'virtio_blk',
+    'crc32c_generic',
+    'ext4',
+    'qemu_fw_cfg',
+    'virtio_rng',
+    'virtio_net',
+    'virtio_scsi',
+    'sd_mod',
+    'dm_mod',
+    'autofs4',
+  ],
   /** units that would run before the agent, or listen, without being needed */
   maskedUnits: [
     'apt-daily.timer',
+    'dev-hugepages.mount',
+    'dev-mqueue.mount',
+    'kmod-static-nodes.service',
+    'modprobe@dm_mod.service',
+    'modprobe@loop.service',
+    'proc-sys-fs-binfmt_misc.automount',
+    'systemd-ask-password-console.path',
+    'systemd-ask-password-wall.path',
+    'systemd-fsckd.socket',
+    'systemd-initctl.socket',
+    'systemd-machine-id-commit.service',
+    'systemd-modules-load.service',
+    'systemd-random-seed.service',
+    'systemd-remount-fs.service',
+    'systemd-sysusers.service',
+    'systemd-tmpfiles-setup-dev.service',
     'apt-daily-upgrade.timer',
     'apt-daily.service',
     'apt-daily-upgrade.service',
@@ -65,10 +96,28 @@ export const RECIPE = {
     'modprobe@fuse.service',
     'swap.target',
   ],
-  enabledUnits: ['mortar-agent.service', 'systemd-networkd.service'],
+  /** units that late.service starts instead of the boot */
+  lateUnits: ['systemd-logind.service'],
+  /** what they would generate is here as files, or is not wanted; each one costs a process before the first unit starts */
+  maskedGenerators: [
+    'systemd-bless-boot-generator',
+    'systemd-cryptsetup-generator',
+    'systemd-debug-generator',
+    'systemd-fstab-generator',
+    'systemd-getty-generator',
+    'systemd-gpt-auto-generator',
+    'systemd-hibernate-resume-generator',
+    'systemd-integritysetup-generator',
+    'systemd-rc-local-generator',
+    'systemd-run-generator',
+    'systemd-system-update-generator',
+    'systemd-sysv-generator',
+    'systemd-veritysetup-generator',
+  ],
+  enabledUnits: ['mortar-agent.service', 'systemd-networkd.service', 'tmp.mount', 'late.timer'],
   /** init_on_free: freed pages that held a key are zeroed at once */
   kernelOptions:
-    'root=LABEL=mortar-root ro console=ttyS0 loglevel=5 init_on_free=1 net.ifnames=0 systemd.show_status=true',
+    'root=/dev/vda2 rw console=ttyS0 loglevel=4 init_on_free=1 net.ifnames=0 lsm=landlock,lockdown,yama audit=0 cryptomgr.notests systemd.show_status=auto',
   /** for bricks that only ever run tests under software emulation, where the CPU's side channels are not at stake */
   testKernelOptions: 'mitigations=off',
   user: { name: 'researcher', uid: 1000 },
