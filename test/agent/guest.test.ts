@@ -1,0 +1,110 @@
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { listDevices, mountPointOf } from '../../agent/guest/block-devices.ts'
+import { resolveProgram } from '../../agent/guest/program.ts'
+import { authorizedKeys } from '../../agent/guest/ssh-access.ts'
+import { environmentFile, escapeDollars, parseExit } from '../../agent/guest/systemd-runner.ts'
+import { parseUser } from '../../agent/guest/users.ts'
+
+let folder: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'mortar-guest-'))
+})
+afterEach(() => rmSync(folder, { recursive: true, force: true }))
+
+const user = { name: 'ada', uid: 1000, gid: 1000, home: '/home/ada', shell: '/bin/sh', groups: [1000, 50] }
+
+describe('programs', () => {
+  const put = (name: string, content: string, mode: number) => {
+    writeFileSync(join(folder, name), content)
+    chmodSync(join(folder, name), mode)
+    return join(folder, name)
+  }
+
+  test('are found on the path and below the working directory', () => {
+    const path = put('tool', '#!/bin/sh\n', 0o755)
+    expect(resolveProgram(['tool', 'x'], user, '/', folder)).toEqual([path, 'x'])
+    expect(resolveProgram(['./tool'], user, folder)).toEqual([path])
+  })
+
+  test('a script without an interpreter line is given to sh, as a shell would', () => {
+    const path = put('script', 'echo hi\n', 0o755)
+    expect(resolveProgram([path], user, '/')).toEqual(['/bin/sh', path])
+  })
+
+  test.each([
+    ['absent', 'exec-not-found', () => 'no-such'],
+    ['below a file', 'exec-not-found', () => '/etc/passwd/x'],
+    ['not executable', 'exec-failed', () => put('plain', 'x', 0o644)],
+    ['executable for others than this user', 'exec-failed', () => put('others', '#!/bin/sh\n', 0o700)],
+    ['a directory', 'exec-failed', () => '/etc/'],
+    ['no name at all', 'exec-not-found', () => ''],
+  ])('%s: %s', (_name, code, make) => {
+    expect(() => resolveProgram([make()], user, '/')).toThrow(expect.objectContaining({ code }))
+  })
+})
+
+test('users come with their home, shell and all their groups', () => {
+  const passwd = 'root:x:0:0:root:/root:/bin/bash\nada:x:1000:1001:Ada,,,:/home/ada:/bin/zsh\nbad:x:one:1::/:\n'
+  const group = 'disk:x:6:ada\naudio:x:29:bob,ada\nnone:x:30:adam\n'
+  expect(parseUser('ada', passwd, group)).toEqual({
+    name: 'ada',
+    uid: 1000,
+    gid: 1001,
+    home: '/home/ada',
+    shell: '/bin/zsh',
+    groups: [1001, 6, 29],
+  })
+  expect(parseUser('bad', passwd, group)).toBeNull()
+  expect(parseUser('Ada', passwd, group)).toBeNull()
+})
+
+test('how a unit ended is read exactly', () => {
+  expect(parseExit('exited 0\n')).toEqual({ code: 0, signal: null })
+  expect(parseExit('exited 203\n')).toEqual({ code: 203, signal: null })
+  expect(parseExit('killed TERM\n')).toEqual({ code: null, signal: 'SIGTERM' })
+  expect(parseExit('dumped SEGV\n')).toEqual({ code: null, signal: 'SIGSEGV' })
+  for (const text of ['', '\n', ' \n', 'exited\n', 'exited 1']) expect(() => parseExit(text)).toThrow()
+})
+
+test('variables and arguments reach the program as they are', () => {
+  expect(environmentFile({ A: 'a "b"' })).toBe('A="a \\"b\\""\n')
+  expect(environmentFile({ A: '$c `d` \\e\nf' })).toBe('A="\\$c \\`d\\` \\\\e\nf"\n')
+  expect(escapeDollars('$HOME $$ a')).toBe('$$HOME $$$$ a')
+})
+
+test('authorised keys expire in UTC', () => {
+  expect(authorizedKeys(new Map([['ssh-ed25519 AAAA', Date.UTC(2030, 0, 2, 3, 4, 5)]]))).toBe(
+    'expiry-time="20300102030405Z" ssh-ed25519 AAAA\n',
+  )
+})
+
+describe('block devices', () => {
+  const serial = '0123456789abcdef0123'
+  const device = (name: string, files: Record<string, string | Uint8Array>) => {
+    mkdirSync(join(folder, 'block', name, 'device'), { recursive: true })
+    mkdirSync(join(folder, 'dev'), { recursive: true })
+    writeFileSync(join(folder, 'dev', name), '')
+    for (const [path, content] of Object.entries(files)) writeFileSync(join(folder, 'block', name, path), content)
+  }
+
+  test('are found by serial on SCSI and virtio, others are none of ours', () => {
+    const page = Buffer.concat([Buffer.from([0, 0x80, 0, 20]), Buffer.from(serial)])
+    device('sda', { 'device/vpd_pg80': page, size: '131072\n' })
+    device('vdb', { serial: serial.replace('0', 'f'), size: '8\n' })
+    device('vda', { serial: 'root', size: '8\n' })
+    device('loop0', { size: '0\n' })
+    expect(listDevices(folder, join(folder, 'dev'))).toEqual([
+      { serial, path: join(folder, 'dev/sda'), sizeBytes: 64 * 2 ** 20 },
+      { serial: serial.replace('0', 'f'), path: join(folder, 'dev/vdb'), sizeBytes: 4096 },
+    ])
+  })
+
+  test('mount points are read as the kernel writes them', () => {
+    const line = '36 35 98:0 / /drives/my\\040data rw,noatime shared:1 - ext4 /dev/mapper/mortar-1 rw'
+    expect(mountPointOf('/dev/mapper/mortar-1', `1 2 3 / / rw - ext4 /dev/vda rw\n${line}\n`)).toBe('/drives/my data')
+    expect(mountPointOf('/dev/mapper/mortar-2', line)).toBeNull()
+  })
+})

@@ -1,0 +1,142 @@
+import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { nativeSuite } from '../../agent/native-suite.ts'
+import { Handshake } from '../../protocol/channel/handshake.ts'
+import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
+import { REKEY_COUNTER, type Suite } from '../../protocol/channel/suite.ts'
+import { exec } from '../../protocol/commands/exec.ts'
+import { decodeHex, encodeHex } from '../../protocol/core/bytes.ts'
+import { sessionPair } from '../support/session-pair.ts'
+
+const suites: [string, Suite, Suite][] = [
+  ['native seals, noble opens', nativeSuite, nobleSuite],
+  ['noble seals, native opens', nobleSuite, nativeSuite],
+]
+const random = (length: number) => new Uint8Array(randomBytes(length))
+
+test.each(suites)('%s, at every size and counter', (_name, sealing, opening) => {
+  const key = random(32)
+  const [sealer, opener] = [sealing.aead(key), opening.aead(key)]
+  for (const length of [0, 1, 15, 16, 17, 63, 64, 65, 1_000, 65_519]) {
+    for (const counter of [0, 1, 255, 2 ** 32, Number.MAX_SAFE_INTEGER, REKEY_COUNTER]) {
+      for (const associated of [new Uint8Array(0), random(32)]) {
+        const plaintext = random(length)
+        const sealed = sealer.seal(counter, associated, plaintext)
+        expect(sealed.length).toBe(length + 16)
+        expect(opener.open(counter, associated, sealed)).toSatisfy((opened: Uint8Array) =>
+          Buffer.from(plaintext).equals(opened),
+        )
+      }
+    }
+  }
+})
+
+test('what was changed anywhere does not open', () => {
+  const aead = nativeSuite.aead(random(32))
+  const associated = random(8)
+  const sealed = aead.seal(5, associated, random(40))
+  for (let i = 0; i < sealed.length; i++) {
+    const changed = sealed.slice()
+    changed[i] = (changed[i] as number) ^ 1
+    expect(aead.open(5, associated, changed)).toBeNull()
+  }
+  expect(aead.open(6, associated, sealed)).toBeNull()
+  expect(aead.open(5, random(8), sealed)).toBeNull()
+  expect(aead.open(5, associated, sealed.subarray(0, 15))).toBeNull()
+  expect(aead.open(5, associated, sealed)).not.toBeNull()
+})
+
+test('both suites agree on X25519, SHA-256 and HMAC', async () => {
+  for (let round = 0; round < 8; round++) {
+    const [a, b] = [random(32), random(32)]
+    const native = [nativeSuite.importKeyPair(a), nativeSuite.importKeyPair(b)] as const
+    const noble = [nobleSuite.importKeyPair(a), nobleSuite.importKeyPair(b)] as const
+    expect(encodeHex(native[0].publicKey)).toBe(encodeHex(noble[0].publicKey))
+    expect(encodeHex(await native[0].dh(noble[1].publicKey))).toBe(encodeHex(await noble[1].dh(native[0].publicKey)))
+    const message = random(round * 37)
+    expect(encodeHex(nativeSuite.sha256(message))).toBe(encodeHex(nobleSuite.sha256(message)))
+    expect(encodeHex(nativeSuite.hmacSha256(a, message))).toBe(encodeHex(nobleSuite.hmacSha256(a, message)))
+  }
+})
+
+test('a point of low order is refused, and a wiped key cannot be used', async () => {
+  const pair = nativeSuite.generateKeyPair()
+  await expect(pair.dh(new Uint8Array(32))).rejects.toMatchObject({ code: 'handshake' })
+  const order8 = decodeHex('e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800')
+  await expect(pair.dh(order8)).rejects.toMatchObject({ code: 'handshake' })
+  await expect(pair.dh(new Uint8Array(31))).rejects.toMatchObject({ code: 'handshake' })
+  pair.wipe()
+  await expect(pair.dh(nativeSuite.generateKeyPair().publicKey)).rejects.toThrow()
+  const aead = nativeSuite.aead(random(32))
+  aead.wipe()
+  expect(() => aead.seal(0, new Uint8Array(0), random(1))).toThrow()
+})
+
+test.each([
+  ['native agent', nobleSuite, nativeSuite],
+  ['native client', nativeSuite, nobleSuite],
+])('a session opens between noble and a %s', async (_name, client, agent) => {
+  const { session } = await sessionPair({
+    suites: { client, agent },
+    handlers: {
+      async exec(call) {
+        call.accept({})
+        for await (const item of call.received()) if (item.type === 'data') await call.write(item.bytes)
+      },
+    },
+  })
+  const call = await session.open(exec, { argv: ['cat'] })
+  const sent = randomBytes(200_000)
+  void call.write(sent).then(() => call.end())
+  const received: Uint8Array[] = []
+  for await (const item of call.received()) if (item.type === 'data') received.push(item.bytes)
+  expect(Buffer.concat(received).equals(sent)).toBe(true)
+  session.close()
+})
+
+interface Vector {
+  protocol_name: string
+  messages: { payload: string; ciphertext: string }[]
+  [member: string]: unknown
+}
+const { vectors } = JSON.parse(readFileSync(new URL('../vectors/noise.json', import.meta.url), 'utf8')) as {
+  vectors: Vector[]
+}
+const ours = vectors.filter(vector => vector.protocol_name === 'Noise_XKpsk3_25519_ChaChaPoly_SHA256')
+
+test('there are published vectors to run', () => expect(ours.length).toBeGreaterThan(0))
+
+test.each(ours.map(vector => [vector] as const))('the native suite gives the published bytes', async vector => {
+  const side = (mine: 'init' | 'resp') => {
+    const bytes = (member: string) => {
+      const value = vector[`${mine}_${member}`]
+      return typeof value === 'string' ? decodeHex(value) : undefined
+    }
+    const keys = (secret: Uint8Array | undefined) => (secret ? nativeSuite.importKeyPair(secret) : undefined)
+    return new Handshake({
+      suite: nativeSuite,
+      pattern: 'XKpsk3',
+      initiator: mine === 'init',
+      prologue: bytes('prologue') ?? new Uint8Array(),
+      staticKeys: keys(bytes('static')),
+      ephemeralKeys: keys(bytes('ephemeral')),
+      remoteStatic: bytes('remote_static'),
+      psks: (vector[`${mine}_psks`] as string[]).map(decodeHex),
+    })
+  }
+  const [initiator, responder] = [side('init'), side('resp')]
+  for (const [index, { payload, ciphertext }] of vector.messages.slice(0, 3).entries()) {
+    const [sender, receiver] = index % 2 === 0 ? [initiator, responder] : [responder, initiator]
+    const message = await sender.write(decodeHex(payload))
+    expect(encodeHex(message)).toBe(ciphertext)
+    expect(encodeHex(await receiver.read(message))).toBe(payload)
+  }
+  const [mine, theirs] = [initiator.split(), responder.split()]
+  for (const [index, { payload, ciphertext }] of vector.messages.slice(3).entries()) {
+    const [sending, receiving] = index % 2 === 0 ? [theirs.sending, mine.receiving] : [mine.sending, theirs.receiving]
+    const sealed = sending.seal(decodeHex(payload))
+    expect(encodeHex(sealed)).toBe(ciphertext)
+    expect(encodeHex(receiving.open(sealed))).toBe(payload)
+  }
+})
