@@ -2,10 +2,12 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { info } from '../../protocol/commands/info.ts'
 import type { Vm } from '../../protocol/control/api.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import { startConsole } from '../support/console.ts'
 import { Machine } from '../support/machine.ts'
+import { handsOf, sessionWith } from '../support/person.ts'
 import { runProgram } from '../support/program.ts'
 import { noteKept, readKept, stopKept } from './kept.ts'
 import { measure, printFigures } from './numbers.ts'
@@ -90,8 +92,13 @@ async function lifecycle(timeline: Timeline, machine: Machine): Promise<void> {
     say(shown(`ssh -F ssh_config ${VM} '${command}'`, ssh.stdout))
   })
   const figures = await timeline.stage('figures measured', async () => {
-    const rss = await machine.inVm(owner, VM, ['ps', '-o', 'rss=', '-C', 'mortar-agent'])
-    return measure(machine, enrolledSeconds, Number(rss.trim().split('\n')[0]) * 1024)
+    const session = await sessionWith(await handsOf(machine, owner), VM)
+    try {
+      const { ready } = await session.open(info, {})
+      return await measure(machine, enrolledSeconds, ready.agentRssBytes)
+    } finally {
+      session.close()
+    }
   })
   printFigures(figures)
 }

@@ -16,6 +16,8 @@ import { ensureLibvirt } from './libvirt-daemons.ts'
 import { type Outcome, type ProgramOptions, runProgram } from './program.ts'
 
 const CACHE = '/var/cache/mortar'
+/** of the broker's log, shown when a command fails */
+const LOG_LINES = 8
 
 export interface Person {
   readonly name: string
@@ -176,7 +178,12 @@ export class Machine {
     options?: ProgramOptions,
   ): Promise<T> {
     const { code, stdout, stderr } = await this.mortar(person, ['--json', ...args], { timeoutMs: 400_000, ...options })
-    if (code !== 0) throw new Error(`mortar ${args.join(' ')} ended with ${code}:\n${stderr}${stdout}`)
+    if (code !== 0) {
+      const log = (await readFile(this.logPath, 'utf8')).trim().split('\n').slice(-LOG_LINES).join('\n')
+      throw new Error(
+        `mortar ${args.join(' ')} ended with ${code}:\n${stderr}${stdout}\nend of the broker's log:\n${log}`,
+      )
+    }
     return (stdout.trim() === '' ? {} : JSON.parse(stdout)) as T
   }
 
