@@ -127,8 +127,7 @@ function brokerError(route: RouteName, status: number, json: unknown): MortarErr
 
 /** What a failed fetch has to say: Node keeps the reason in the cause, browsers say nothing. */
 function reasonOf(thrown: unknown): string {
-  const cause = thrown instanceof Error ? thrown.cause : undefined
-  if (typeof cause === 'object' && cause !== null && 'code' in cause && typeof cause.code === 'string')
-    return cause.code
-  return thrown instanceof Error ? thrown.message : String(thrown)
+  const cause = thrown instanceof Error ? (thrown.cause ?? thrown) : thrown
+  if (!(cause instanceof Error)) return String(cause)
+  return 'code' in cause && typeof cause.code === 'string' ? cause.code : cause.message
 }

@@ -113,21 +113,24 @@ export async function waitVm(broker: BrokerApi, clock: Clock, id: string, option
       if (leftMs <= 0) {
         throw new MortarError('timeout', `${vm.name} is ${vm.state} after ${options.timeoutMs / 1000} s, not ${goal}`)
       }
-      vm = await nextOf(broker, vm, Math.min(POLL_MS, leftMs), signal)
+      vm = await nextOf(broker, clock, vm, Math.min(POLL_MS, leftMs), signal)
     } while (vm.revision === revision)
   }
 }
 
-/** One long poll; while the broker cannot be reached the VM stays as it was known. */
-async function nextOf(broker: BrokerApi, vm: Vm, timeoutMs: number, signal?: AbortSignal): Promise<Vm> {
+/** One long poll; while the broker cannot be reached the VM stays as it was known. Never returns twice within a moment. */
+async function nextOf(broker: BrokerApi, clock: Clock, vm: Vm, timeoutMs: number, signal?: AbortSignal): Promise<Vm> {
+  const started = clock.now()
+  let next = vm
   try {
-    return await broker.vmChange(vm.id, vm.revision, Math.max(1, Math.round(timeoutMs)), signal)
+    next = await broker.vmChange(vm.id, vm.revision, Math.max(1, Math.round(timeoutMs)), signal)
   } catch (thrown) {
     const { code } = asMortarError(thrown)
     if (code !== 'connection-lost' && code !== 'going-away') throw thrown
-    await sleep(Math.min(RETRY_MS, timeoutMs))
-    return vm
   }
+  const waitedMs = clock.now() - started
+  if (next.revision === vm.revision && waitedMs < RETRY_MS) await sleep(Math.min(RETRY_MS, timeoutMs) - waitedMs)
+  return next
 }
 
 function failureOf(vm: Vm, goal: string): MortarError {

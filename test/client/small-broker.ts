@@ -25,7 +25,7 @@ export const refusal = (code: string, detail = '', status?: number): Answer => (
 })
 
 /** Routes are given as `GET /v1/vms`; broker and login are answered unless scripted otherwise. */
-export async function smallBroker(script: Script, seed = new Uint8Array(32).fill(42)) {
+export async function smallBroker(script: Script, seed: Uint8Array = new Uint8Array(32).fill(42)) {
   const key = signingPublicKey(seed)
   const nonce = new Uint8Array(32).fill(1)
   const calls: { route: string; authorization: string | undefined }[] = []

@@ -1,0 +1,167 @@
+/** Files of the user: identity, known brokers, and what stock ssh makes of our ssh_config. */
+import { execFileSync } from 'node:child_process'
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { Identity } from '../../client/identity.ts'
+import { createIdentityFile, readIdentityFile, readPassphraseFile } from '../../client/node/keystore.ts'
+import { pinsInFile } from '../../client/node/known-brokers.ts'
+import {
+  hostAlias,
+  jumpHost,
+  publicKeyOf,
+  sshConfigBlock,
+  sshFiles,
+  userPublicKey,
+  writeKnownHosts,
+} from '../../client/node/ssh-files.ts'
+import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
+import { decodeText } from '../../protocol/core/bytes.ts'
+
+let folder = ''
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'mortar-files-'))
+})
+afterEach(() => rmSync(folder, { recursive: true }))
+
+const mode = (path: string) => (statSync(path).mode & 0o777).toString(8)
+const never = () => Promise.reject(new Error('asked for a passphrase'))
+
+describe('the identity file', () => {
+  const identity = Identity.create(nobleSuite)
+
+  test('is for its owner only and is never replaced', async () => {
+    const path = join(folder, 'new', 'identity')
+    await createIdentityFile(path, identity)
+    expect([mode(path), mode(join(folder, 'new'))]).toEqual(['600', '700'])
+    expect((await readIdentityFile(nobleSuite, path, never)).text).toBe(identity.text)
+    const again = createIdentityFile(path, Identity.create(nobleSuite))
+    await expect(again).rejects.toMatchObject({ code: 'identity-exists' })
+    expect((await readIdentityFile(nobleSuite, path, never)).text).toBe(identity.text)
+    expect(readdirSync(join(folder, 'new'))).toEqual(['identity'])
+  })
+
+  test('is refused when others can read it, when absent, and when it is something else', async () => {
+    const path = join(folder, 'identity')
+    await expect(readIdentityFile(nobleSuite, path, never)).rejects.toMatchObject({ code: 'identity-missing' })
+    await createIdentityFile(path, identity)
+    for (const exposed of [0o640, 0o604, 0o620]) {
+      chmodSync(path, exposed)
+      await expect(readIdentityFile(nobleSuite, path, never)).rejects.toMatchObject({ code: 'identity-exposed' })
+    }
+    writeFileSync(path, 'x'.repeat(100_000))
+    chmodSync(path, 0o600)
+    await expect(readIdentityFile(nobleSuite, path, never)).rejects.toMatchObject({ code: 'bad-request' })
+  })
+
+  test('a passphrase file gives its bytes without the line end', async () => {
+    const path = join(folder, 'passphrase')
+    for (const text of ['two words', 'two words\n', 'two words\r\n']) {
+      writeFileSync(path, text)
+      expect(decodeText(await readPassphraseFile(path))).toBe('two words')
+    }
+    await expect(readPassphraseFile(join(folder, 'none'))).rejects.toMatchObject({ code: 'identity-locked' })
+  })
+})
+
+test('known brokers are kept by address, and a damaged file is not taken for an empty one', async () => {
+  const path = join(folder, 'known-brokers.json')
+  const pins = pinsInFile(path)
+  const [key, other] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)]
+  expect(await pins.read('http://a')).toBeNull()
+  await pins.write('http://a', key)
+  await pins.write('http://b', other)
+  expect([await pins.read('http://a'), await pins.read('http://b')]).toEqual([key, other])
+  expect(await pins.read('constructor')).toBeNull()
+  expect(mode(path)).toBe('600')
+  for (const damaged of ['', '{', '[]', '{"http://a":"short"}', '{"http://a":1}']) {
+    writeFileSync(path, damaged)
+    await expect(pins.read('http://a')).rejects.toMatchObject({ code: 'bad-config' })
+    await expect(pins.write('http://a', key)).rejects.toMatchObject({ code: 'bad-config' })
+  }
+})
+
+describe('files for ssh', () => {
+  const vm = '11111111-1111-4111-8111-111111111111'
+  const hostKey = `ssh-ed25519 ${'A'.repeat(68)}`
+  /** what ssh itself understands the configuration to say */
+  const understood = (config: string, host: string) => {
+    const path = join(folder, 'config')
+    writeFileSync(path, config)
+    const lines = execFileSync('ssh', ['-G', '-F', path, host], { encoding: 'utf8' }).trim().split('\n')
+    return Object.fromEntries(lines.map(line => [line.split(' ')[0], line.slice(line.indexOf(' ') + 1)]))
+  }
+
+  test("the user's key is made once, for its owner only", async () => {
+    const below = join(folder, 'with space', 'ssh')
+    const key = await userPublicKey(below)
+    expect(key).toMatch(/^ssh-ed25519 [A-Za-z0-9+/=]+$/)
+    expect(await userPublicKey(below)).toBe(key)
+    expect([mode(sshFiles(below).key), mode(below)]).toEqual(['600', '700'])
+  })
+
+  test('known hosts hold the keys of this boot under the alias, and nothing that is no key', async () => {
+    const alias = hostAlias(vm)
+    await writeKnownHosts(folder, alias, [`${hostKey} root@guest`])
+    await writeKnownHosts(folder, alias, [`${hostKey} root@guest`])
+    expect(readFileSync(sshFiles(folder).knownHosts(alias), 'utf8')).toBe(`${alias} ${hostKey}\n`)
+    for (const bad of ['', '@cert-authority * ssh-ed25519 AAAA', 'ssh-ed25519 AAAA\n* ssh-rsa AAAA', 'ssh-dss AAAA']) {
+      const written = writeKnownHosts(folder, alias, [bad]).then(() => readFileSync(sshFiles(folder).knownHosts(alias)))
+      await written.then(
+        bytes => expect(bytes.toString()).toBe(`${alias} ssh-ed25519 AAAA\n`),
+        error => expect(error).toMatchObject({ code: 'bad-request' }),
+      )
+    }
+    expect(() => publicKeyOf('ssh-ed25519', 'x')).toThrow()
+  })
+
+  test('a VM through this program: strict checking against our file, our key only, no prompt', () => {
+    const below = join(folder, 'a b%c')
+    const proxyCommand = ['/opt/my programs/mortar', '--broker', 'http://h:1/%7e', 'ssh-proxy', "it's", vm]
+    const alias = hostAlias(vm)
+    const config = sshConfigBlock(below, {
+      names: ['first', alias],
+      alias,
+      hostName: alias,
+      user: 'researcher',
+      proxyCommand,
+    })
+    for (const name of ['first', alias]) {
+      const said = understood(config, name)
+      expect(said).toMatchObject({
+        hostname: alias,
+        hostkeyalias: alias,
+        user: 'researcher',
+        identitiesonly: 'yes',
+        batchmode: 'yes',
+        identityfile: `${below.replace('%', '%%')}/id_ed25519`,
+        stricthostkeychecking: expect.stringMatching(/^(true|yes)$/),
+        updatehostkeys: expect.stringMatching(/^(false|no)$/),
+      })
+      expect(said.userknownhostsfile).toContain(`${alias}.known_hosts`)
+    }
+    // what the shell that ssh starts makes of the command, after ssh replaced its tokens
+    const command = (understood(config, 'first').proxycommand as string).replaceAll('%%', '%')
+    const words = execFileSync('sh', ['-c', `printf '%s\\n' ${command}`], { encoding: 'utf8' })
+    expect(words.trimEnd().split('\n')).toEqual(proxyCommand)
+  })
+
+  test('a VM through the jump host: both hosts are checked', () => {
+    const alias = hostAlias(vm)
+    const config = [
+      jumpHost('http://[::1]:7766', 7722),
+      { names: ['first'], alias, hostName: vm, user: 'researcher', jump: 'mortar-jump' },
+    ]
+      .map(host => sshConfigBlock(folder, host))
+      .join('\n')
+    expect(understood(config, 'first')).toMatchObject({ hostname: vm, hostkeyalias: alias, proxyjump: 'mortar-jump' })
+    expect(understood(config, 'mortar-jump')).toMatchObject({
+      hostname: '::1',
+      port: '7722',
+      user: 'mortar',
+      hostkeyalias: 'mortar-jump',
+      stricthostkeychecking: expect.stringMatching(/^(true|yes)$/),
+    })
+  })
+})
