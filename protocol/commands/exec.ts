@@ -1,7 +1,9 @@
 /**
- * exec: runs a program, no shell. Data from the client is stdin; `eof` closes it, and so does the end of the stream, after
- * which no signal can follow. Data to the client is stdout on lane 0 and stderr on lane 1. Exactly one `exit`, after the last output, then END. SPEC §9.2
+ * exec: runs a program, no shell. Data from the client is stdin and its end closes stdin; data to the client is stdout
+ * on lane 0 and stderr on lane 1. Exactly one `exit`, after the
+ * last output, then END. SPEC §9.2
  */
+import { encodeText } from '../core/bytes.ts'
 import { LIMITS } from '../core/limits.ts'
 import { object, text, uint, z } from '../core/schema.ts'
 import { defineCommand } from './command.ts'
@@ -35,7 +37,11 @@ export const exec = defineCommand({
     argv: z
       .array(z.string().refine(item => !item.includes('\0'), 'must not hold NUL'))
       .min(1)
-      .max(LIMITS.argvItems),
+      .max(LIMITS.argvItems)
+      .refine(
+        items => items.reduce((sum, item) => sum + encodeText(item).length, 0) <= LIMITS.argvBytes,
+        `needs at most ${LIMITS.argvBytes} bytes in all`,
+      ),
     /** added to the environment of the user's login; names as in the shell */
     env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/), z.string().max(4096)).optional(),
     /** absolute; the user's home when absent */
@@ -47,7 +53,7 @@ export const exec = defineCommand({
       .optional(),
   }),
   ready: object({}),
-  toAgent: { eof: object({}), signal: object({ name: z.enum(SIGNALS) }) },
+  toAgent: { signal: object({ name: z.enum(SIGNALS) }) },
   toClient: { exit: exitBody },
   takesSecret: false,
 })

@@ -2,6 +2,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
+import { SUBCOMMANDS } from '../../client/cli/subcommands.ts'
 import { documents, expectNone, lineAt, ROOT, read } from './sources.ts'
 
 const folders = readdirSync(ROOT, { withFileTypes: true })
@@ -96,4 +97,30 @@ test('the version of the package has its entry in the changelog', () => {
   expect(read('CHANGELOG.md'), `CHANGELOG.md has no entry for ${version}`).toMatch(
     new RegExp(`^## ${version.replaceAll('.', '\\.')}\\b`, 'm'),
   )
+})
+
+test('every mortar command line in the README is one that the program knows, and it shows each noun', () => {
+  const globals = ['--broker', '--identity', '--passphrase-file', '--json', '--quiet', '--help']
+  const text = read('README.md')
+  const problems: string[] = []
+  const shown = new Set<string>()
+  for (const match of text.matchAll(/^mortar ([^\n#]*)/gm)) {
+    const words =
+      (match[1] as string)
+        .split(/ --(?: |$)| > /)[0]
+        ?.trim()
+        .split(/\s+/) ?? []
+    const row = SUBCOMMANDS.find(({ name }) => name === words.slice(0, name.split(' ').length).join(' '))
+    const where = `README.md:${lineAt(text, match.index)} mortar ${words.join(' ')}`
+    if (!row) {
+      problems.push(`${where}: no such command`)
+      continue
+    }
+    shown.add(row.name.split(' ')[0] as string)
+    const known = [...globals, ...row.options.flatMap(option => option.flags.match(/--[\w-]+/g) ?? [])]
+    for (const word of words) if (word.startsWith('--') && !known.includes(word)) problems.push(`${where}: ${word}`)
+  }
+  const nouns = SUBCOMMANDS.filter(({ hidden }) => !hidden).map(({ name }) => name.split(' ')[0] as string)
+  problems.push(...nouns.filter(noun => !shown.has(noun)).map(noun => `README.md does not show mortar ${noun}`))
+  expectNone('command lines', problems)
 })
