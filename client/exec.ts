@@ -20,48 +20,62 @@ export interface ExecStreams {
   readonly stdin?: AsyncIterable<Uint8Array>
   /** takes output; the next comes once it resolves, so a slow taker slows the program */
   onOutput(bytes: Uint8Array, from: 'stdout' | 'stderr'): void | Promise<void>
-  /** handed over once the program runs: sends it a signal */
-  onRunning?(signal: (name: SignalName) => void): void
+  /** handed over once the program runs */
+  onRunning?(signal: SendSignal): void
 }
+
+/**
+ * Sends the program a signal. Nothing can follow the end of its input in the stream; behind it a signal that asks for an
+ * end cancels the program, which the agent then kills, and the others cannot be sent: returns false for those.
+ */
+export type SendSignal = (name: SignalName) => boolean
+
+const ENDING: readonly SignalName[] = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGKILL', 'SIGTERM']
 
 /** Runs a program to its end. Fails with exec-not-found, exec-failed, user-unknown, denied, truncated, connection-lost. */
 export async function runProgram(session: ClientSession, params: ExecParams, streams: ExecStreams): Promise<Exit> {
   const call = await session.open(exec, params)
-  streams.onRunning?.(name => {
-    // it may have ended meanwhile
-    if (!call.signal.aborted) call.post('signal', { name })
-  })
-  const feeding = feed(call, streams.stdin)
+  let inputEnded = false
   let exit: Exit | undefined
+  streams.onRunning?.(name => {
+    if (exit || call.signal.aborted) return false
+    if (!inputEnded) call.post('signal', { name })
+    else if (!ENDING.includes(name)) return false
+    else {
+      exit = { code: null, signal: name }
+      call.reset('going-away')
+    }
+    return true
+  })
+  let inputFailure: MortarError | undefined
+  feed(call, streams.stdin).then(
+    () => {
+      inputEnded = true
+    },
+    thrown => {
+      inputFailure = asMortarError(thrown)
+    },
+  )
   try {
     for await (const item of call.received()) {
       if (item.type === 'message') exit = item.body
       else await streams.onOutput(item.bytes, item.lane === STDERR ? 'stderr' : 'stdout')
     }
   } catch (thrown) {
+    // cancelled by a signal
+    if (exit?.signal && call.signal.aborted) return exit
     // a taker that fails must not leave the program running unseen
     call.reset('connection-lost')
     throw thrown
   }
-  const failure = await Promise.race([feeding, Promise.resolve(undefined)])
-  if (failure && !exit) throw failure
-  if (!exit) throw new MortarError('truncated', 'the program ended without saying how')
+  if (!exit) throw inputFailure ?? new MortarError('truncated', 'the program ended without saying how')
   return exit
 }
 
-/** Sends stdin and then its end; what the program did not want to read is no error. */
-async function feed(
-  call: ClientCall<typeof exec>,
-  stdin?: AsyncIterable<Uint8Array>,
-): Promise<MortarError | undefined> {
-  try {
-    if (stdin) for await (const bytes of stdin) await call.write(bytes)
-    // not the end of the stream, which would leave no way for signals
-    call.post('eof', {})
-    return undefined
-  } catch (thrown) {
-    return asMortarError(thrown)
-  }
+/** Sends stdin and then its end. */
+async function feed(call: ClientCall<typeof exec>, stdin?: AsyncIterable<Uint8Array>): Promise<void> {
+  if (stdin) for await (const bytes of stdin) await call.write(bytes)
+  call.end()
 }
 
 export interface ProgramOutput extends Exit {

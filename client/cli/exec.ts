@@ -1,6 +1,6 @@
 /** `mortar exec`: a program in a VM as if it ran here: its input, output, signals and exit code. */
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
-import { type ExecParams, runProgram, type SignalName } from '../exec.ts'
+import { type ExecParams, runProgram, type SendSignal, type SignalName } from '../exec.ts'
 import type { Context } from './context.ts'
 import { execExitCodeOf, exitCodeOfProgram } from './exit-codes.ts'
 import { withSession } from './session.ts'
@@ -56,7 +56,7 @@ async function run(context: Context, given: Arguments, params: ExecParams): Prom
   }
 }
 
-function forwardSignals(signal: (name: SignalName) => void): () => void {
+function forwardSignals(signal: SendSignal): () => void {
   const listeners = FORWARDED.map(name => [name, () => signal(name)] as const)
   for (const [name, listener] of listeners) process.on(name, listener)
   return () => {

@@ -1,7 +1,6 @@
 /**
  * exec: runs a program, no shell. Data from the client is stdin and its end closes stdin; data to the client is stdout
- * on lane 0 and stderr on lane 1. Exactly one `exit`, after the
- * last output, then END. SPEC §9.2
+ * on lane 0 and stderr on lane 1. Exactly one `exit`, after the last output, then END. SPEC §9.2
  */
 import { encodeText } from '../core/bytes.ts'
 import { LIMITS } from '../core/limits.ts'

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
 import { openDriveNote, sealDriveNote } from '../../client/drive-note.ts'
 import { formatDrive, listDrives, lockDrive, unlockDrive } from '../../client/drives.ts'
-import { collectProgram, runProgram } from '../../client/exec.ts'
+import { collectProgram, runProgram, type SendSignal } from '../../client/exec.ts'
 import { Identity } from '../../client/identity.ts'
 import { openTerminal } from '../../client/terminal.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
@@ -17,6 +17,11 @@ async function* pieces(...texts: string[]) {
   for (const text of texts) yield encodeText(text)
 }
 
+/** input of somebody who types nothing */
+async function* endless(): AsyncGenerator<Uint8Array> {
+  await new Promise(() => {})
+}
+
 describe('programs', () => {
   test('input, both outputs and the exit arrive', async () => {
     const { session } = await sessionPair({
@@ -24,10 +29,7 @@ describe('programs', () => {
         async exec(call) {
           call.accept({})
           let input = ''
-          for await (const item of call.received()) {
-            if (item.type === 'message') break
-            input += decodeText(item.bytes)
-          }
+          for await (const item of call.received()) if (item.type === 'data') input += decodeText(item.bytes)
           await call.write(encodeText(input.toUpperCase()))
           await call.write(encodeText('warning'), 1)
           call.post('exit', { code: 7, signal: null })
@@ -49,35 +51,65 @@ describe('programs', () => {
     expect(seen).toEqual({ stdout: 'ONE TWO', stderr: 'warning' })
   })
 
-  test('a signal reaches the program although its input has ended', async () => {
+  test('a signal reaches a program that still reads', async () => {
     const { session } = await sessionPair({
       handlers: {
         async exec(call) {
           call.accept({})
-          const said: string[] = []
+          await call.write(encodeText('running'))
           for await (const item of call.received()) {
-            if (item.type !== 'message') continue
-            said.push(item.name)
-            if (item.name === 'eof') await call.write(encodeText('input ended'))
-            else break
+            if (item.type === 'message') return call.post('exit', { code: null, signal: item.body.name })
           }
-          expect(said).toEqual(['eof', 'signal'])
-          call.post('exit', { code: null, signal: 'SIGINT' })
         },
       },
     })
-    let signal = (_: 'SIGINT') => {}
+    let signal: SendSignal = () => false
+    const exit = await runProgram(
+      session,
+      { argv: ['cat'] },
+      {
+        stdin: endless(),
+        onOutput: () => void signal('SIGUSR1'),
+        onRunning: send => {
+          signal = send
+        },
+      },
+    )
+    expect(exit).toEqual({ code: null, signal: 'SIGUSR1' })
+  })
+
+  test('behind the end of the input, Ctrl-C cancels the program and other signals are told not to go', async () => {
+    let killed = false
+    const { session } = await sessionPair({
+      handlers: {
+        async exec(call) {
+          call.signal.addEventListener('abort', () => {
+            killed = true
+          })
+          call.accept({})
+          for await (const _ of call.received()) {
+            // until the input ends
+          }
+          await call.write(encodeText('input ended'))
+          await new Promise(resolve => call.signal.addEventListener('abort', resolve))
+        },
+      },
+    })
+    let signal: SendSignal = () => false
+    const sent: boolean[] = []
     const exit = await runProgram(
       session,
       { argv: ['sleep'] },
       {
-        onOutput: () => signal('SIGINT'),
+        onOutput: () => void sent.push(signal('SIGUSR1'), signal('SIGINT'), signal('SIGINT')),
         onRunning: send => {
           signal = send
         },
       },
     )
     expect(exit).toEqual({ code: null, signal: 'SIGINT' })
+    expect(sent).toEqual([false, true, false])
+    await expect.poll(() => killed).toBe(true)
   })
 
   test('a stream that ends without an exit is truncated, never a success', async () => {
