@@ -7,6 +7,7 @@ import { readBootData } from './boot-data.ts'
 import { bootKeys, kernelKeyring } from './boot-keys.ts'
 import { CONFIG_PATH, readConfig } from './config.ts'
 import { keepConnected } from './connect.ts'
+import { startFrugally } from './frugal.ts'
 import { countBoot, readBootId } from './generation.ts'
 import { directRunner } from './guest/direct-runner.ts'
 import { Drives } from './guest/drives.ts'
@@ -43,6 +44,7 @@ function directory(variable: string): string {
 }
 
 async function serve(configPath: string | undefined): Promise<void> {
+  startFrugally()
   const config = readConfig(configPath)
   const runtime = directory('RUNTIME_DIRECTORY')
   const bootData = readBootData(directory('CREDENTIALS_DIRECTORY'), nativeSuite)

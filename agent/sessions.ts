@@ -5,6 +5,7 @@ import type { BootData } from './boot-data.ts'
 import type { BootKeys } from './boot-keys.ts'
 import { clock } from './clock.ts'
 import type { Offer } from './connect.ts'
+import { allowOptimising } from './frugal.ts'
 import type { Guest } from './guest/guest.ts'
 import { failure, type Log } from './log.ts'
 import { nativeSuite } from './native-suite.ts'
@@ -48,6 +49,7 @@ export class Sessions {
     const running = (offer.kind === 'ssh' ? this.#serveSsh(offer) : this.#serve(offer, onProven)).catch(thrown =>
       log('session.failed', { session: offer.session, ...failure(thrown) }),
     )
+    allowOptimising()
     this.#running.add(running)
     void running.finally(() => this.#running.delete(running))
     return null

@@ -1,6 +1,6 @@
 /** WebSockets to the broker: the control socket's text messages and joined pairs as transports. The one file that names `ws`. */
 import { WebSocket } from 'ws'
-import { JOIN_PATH, JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../protocol/control/api.ts'
+import { JOIN_PATH, JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../protocol/control/sockets.ts'
 import { isErrorCode, MortarError } from '../protocol/core/errors.ts'
 import { LIMITS } from '../protocol/core/limits.ts'
 import { PacketQueue, type Transport } from '../protocol/core/transport.ts'
