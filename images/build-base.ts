@@ -15,7 +15,7 @@ export async function buildBase(cacheDir: string, progress: Progress): Promise<s
   if (existsSync(tarPath)) return tarPath
   requireTools({ mmdebstrap: 'mmdebstrap' })
   await mkdir(cacheDir, { recursive: true })
-  const partial = `${tarPath}.partial`
+  const partial = `${tarPath}.${process.pid}.partial`
   progress('installing Debian into the base tree (about a minute, needs the network)')
   try {
     await run('mmdebstrap', [
@@ -41,8 +41,8 @@ export async function buildBase(cacheDir: string, progress: Progress): Promise<s
 function hooks(): string[] {
   const { name, uid } = RECIPE.user
   return [
-    // the image gets an initial RAM disk of its own
-    `--essential-hook=mkdir -p "$1/etc/initramfs-tools" && echo 'update_initramfs=no' > "$1/etc/initramfs-tools/update-initramfs.conf"`,
+    // the image gets an initial RAM disk of its own: let Debian's be small and quick to make
+    `--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d" && echo MODULES=list > "$1/etc/initramfs-tools/conf.d/mortar"`,
     // `*` forbids passwords and still lets sshd accept a key; `!` would not
     `--customize-hook=chroot "$1" useradd --create-home --shell /bin/bash --uid ${uid} --user-group --password '*' ${name}`,
     // a brick has no identity: each VM makes its own

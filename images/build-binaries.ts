@@ -39,18 +39,29 @@ export interface Binaries {
   readonly version: string
 }
 
-export async function buildBinaries(progress: Progress): Promise<Binaries> {
+/** One program; its path and version. */
+export async function buildProgram(
+  name: keyof typeof TARGETS,
+  progress: Progress,
+): Promise<{ path: string; version: string }> {
   const { version } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')) as { version: string }
   await mkdir(BUILD, { recursive: true })
-  for (const [name, target] of Object.entries(TARGETS)) await buildBinary(name, target, version, progress)
+  await buildBinary(name, TARGETS[name], version, progress)
+  return { path: join(BUILD, name), version }
+}
+
+/** All programs and the console page. */
+export async function buildBinaries(progress: Progress): Promise<Binaries> {
+  const agent = await buildProgram('mortar-agent', progress)
+  const broker = await buildProgram('mortar-broker', progress)
+  const client = await buildProgram('mortar', progress)
   await bundlePage(join(ROOT, 'client/web'), join(BUILD, 'console'))
-  const path = (name: keyof typeof TARGETS) => join(BUILD, name)
   return {
-    agent: path('mortar-agent'),
-    broker: path('mortar-broker'),
-    client: path('mortar'),
+    agent: agent.path,
+    broker: broker.path,
+    client: client.path,
     console: join(BUILD, 'console'),
-    version,
+    version: agent.version,
   }
 }
 

@@ -9,10 +9,14 @@ import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { signManifest } from '../protocol/control/manifest.ts'
 import { buildBase } from './build-base.ts'
-import { buildBinaries } from './build-binaries.ts'
+import { buildProgram } from './build-binaries.ts'
 import { buildImage } from './build-image.ts'
 import { RECIPE } from './debian-12/recipe.ts'
 import { digestFile, digestOf, type Progress } from './steps.ts'
+
+/** bricks of one name that stay in the cache */
+const KEPT = 3
+const DIGEST = /^[0-9a-f]{16}$/
 
 export interface BrickOptions {
   readonly agentBinary: string
@@ -37,6 +41,7 @@ export async function buildBrick(options: BrickOptions, progress: Progress): Pro
     JSON.stringify(RECIPE),
     await treeDigest(),
     await readFile(new URL('build-image.ts', import.meta.url), 'utf8'),
+    await readFile(new URL('initial-ram-disk.ts', import.meta.url), 'utf8'),
   ]
   const digest = digestOf([baseTar, await digestFile(options.agentBinary), String(test), ...recipe])
   const name = test ? `${RECIPE.name}-test` : RECIPE.name
@@ -57,9 +62,22 @@ async function assemble(options: BrickOptions, baseTar: string, folder: string, 
     )
     await mkdir(folder, { recursive: true })
     await rename(partial, join(folder, 'brick.qcow2'))
+    await prune(options.cacheDir, options.test ? `${RECIPE.name}-test-` : `${RECIPE.name}-`)
   } finally {
     await rm(workDir, { recursive: true, force: true })
   }
+}
+
+/** Removes all but the newest bricks of a name: each change of the agent makes another half a gigabyte. */
+async function prune(cacheDir: string, prefix: string): Promise<void> {
+  const folders = (await readdir(cacheDir)).filter(
+    name => name.startsWith(prefix) && DIGEST.test(name.slice(prefix.length)),
+  )
+  const aged = await Promise.all(
+    folders.map(async name => ({ path: join(cacheDir, name), mtimeMs: (await stat(join(cacheDir, name))).mtimeMs })),
+  )
+  const old = aged.sort((one, other) => other.mtimeMs - one.mtimeMs).slice(KEPT)
+  for (const { path } of old) await rm(path, { recursive: true, force: true })
 }
 
 async function writeManifest(options: BrickOptions, name: string, brick: Brick): Promise<void> {
@@ -123,9 +141,15 @@ if (import.meta.main) {
   if (values.help) console.log(HELP)
   else {
     const progress = (line: string) => console.error(line)
-    const { agent, version } = await buildBinaries(progress)
+    const agent = await buildProgram('mortar-agent', progress)
     const brick = await buildBrick(
-      { agentBinary: agent, agentVersion: version, cacheDir: values.cache, keyPath: values.key, test: values.test },
+      {
+        agentBinary: agent.path,
+        agentVersion: agent.version,
+        cacheDir: values.cache,
+        keyPath: values.key,
+        test: values.test,
+      },
       progress,
     )
     console.log(JSON.stringify(brick, null, 2))

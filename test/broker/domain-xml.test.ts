@@ -1,0 +1,63 @@
+/** The XML for libvirt: nothing that a person chose can break out of its place, and targets are found again. */
+import { expect, test } from 'vitest'
+import {
+  domainName,
+  domainXml,
+  driveAlias,
+  driveTargets,
+  driveXml,
+  freeTarget,
+} from '../../broker/hypervisor/libvirt/domain-xml.ts'
+
+const vmId = '1f2e3d4c-0000-4000-8000-000000000001'
+const vm = {
+  vmId,
+  name: 'plain',
+  memoryMiB: 512,
+  vcpus: 2,
+  overlayPath: '/data/vm/overlay.qcow2',
+  consoleLogPath: '/data/vm/console.log',
+  bootFiles: [{ name: 'mortar.secret', path: '/data/vm/secret' }],
+}
+const hostile = `x'/><disk type="block"/>&amp;<!--`
+
+/** Element and attribute names in order; texts and values left out. */
+const skeleton = (xml: string) => (xml.match(/<\/?[\w:]+|[\w:]+(?==')/g) ?? []).join(' ')
+
+test('a hostile value changes no element and no attribute', () => {
+  const whole = { ...vm, name: hostile, overlayPath: hostile, consoleLogPath: hostile }
+  const xml = domainXml({ ...whole, bootFiles: [{ name: hostile, path: hostile }] }, 'tcg')
+  expect(skeleton(xml)).toBe(skeleton(domainXml(vm, 'tcg')))
+  const drive = driveXml({ driveId: hostile, path: hostile, serial: hostile }, 'sda')
+  expect(skeleton(drive)).toBe(skeleton(driveXml({ driveId: 'd', path: '/d', serial: 's' }, 'sda')))
+})
+
+test('what is secret stays in its file', () => {
+  const xml = domainXml(vm, 'kvm')
+  expect(xml).toContain("<entry name='opt/io.systemd.credentials/mortar.secret' file='/data/vm/secret'/>")
+})
+
+test('the CPU follows the acceleration', () => {
+  expect(domainXml(vm, 'kvm')).toContain("<domain type='kvm'>")
+  expect(domainXml(vm, 'kvm')).toContain("mode='host-passthrough'")
+  expect(domainXml(vm, 'tcg')).toContain("<domain type='qemu'>")
+  expect(domainXml(vm, 'tcg')).toContain("mode='maximum'")
+})
+
+test('names and aliases lead back to ids', () => {
+  expect(domainName(vmId)).toBe(`mortar-${vmId}`)
+  expect(driveAlias.driveId(driveAlias.of('7'))).toBe('7')
+  expect(driveAlias.driveId('virtio-disk0')).toBeUndefined()
+})
+
+test('targets in use are seen, and the one of a serial is found', () => {
+  const xml = `<domain>${driveXml({ driveId: '1', path: '/a', serial: 'aaa' }, 'sda')}
+    ${driveXml({ driveId: '2', path: '/b', serial: 'bbb' }, 'sdc')}
+    <disk type='file'><target dev='vda' bus='virtio'/></disk></domain>`
+  const { used, ofSerial } = driveTargets(xml)
+  expect([...used].sort()).toEqual(['sda', 'sdc', 'vda'])
+  expect(ofSerial('bbb')).toBe('sdc')
+  expect(ofSerial('bb')).toBeUndefined()
+  expect(freeTarget(used)).toBe('sdb')
+  expect(freeTarget(new Set([...'abcdefghijklmnopqrstuvwxyz'].map(letter => `sd${letter}`)))).toBeUndefined()
+})
