@@ -18,6 +18,8 @@ export interface FrameSink {
   forward(bytes: Buffer): void
   /** a whole control frame, its payload unmasked */
   control(opcode: number, payload: Buffer): void
+  /** before each data frame; what is sent after flush() goes before that frame */
+  between?(flush: () => void): void
 }
 
 /** Reads one direction. Throws protocol-violation or limit-exceeded; the pair must end then. */
@@ -38,6 +40,11 @@ export class FrameReader {
     this.#sink = sink
   }
 
+  /** Whether the header of a data frame was sent on and not yet all of its payload. */
+  get insideFrame(): boolean {
+    return this.#left > 0 && !this.#isControl()
+  }
+
   /** Takes the next bytes from the socket, which are then ours to change. */
   push(chunk: Buffer): void {
     // chunk[from, packed) goes on. Headers shrink by the mask, so `packed` never passes `read`.
@@ -46,43 +53,48 @@ export class FrameReader {
       if (packed > from) this.#sink.forward(chunk.subarray(from, packed))
       from = packed = read
     }
-    while (read < chunk.length) {
-      if (this.#left === 0) {
-        const begunEarlier = this.#headerBytes > 0
-        read += this.#readHeader(chunk, read)
-        if (this.#headerBytes > 0) break
-        if (this.#isControl()) {
-          flush()
-          if (this.#left === 0) this.#endControl()
-        } else {
-          const header = this.#outgoingHeader()
-          if (begunEarlier) {
-            // there may be no room for it before the payload
-            this.#sink.forward(header)
-            from = packed = read
+    try {
+      while (read < chunk.length) {
+        if (this.#left === 0) {
+          const begunEarlier = this.#headerBytes > 0
+          read += this.#readHeader(chunk, read)
+          if (this.#headerBytes > 0) break
+          if (this.#isControl()) {
+            flush()
+            if (this.#left === 0) this.#endControl()
           } else {
-            // right before the payload when nothing waits, which spares moving the payload
-            if (packed === from) from = packed = read - header.length
-            packed += header.copy(chunk, packed)
+            this.#sink.between?.(flush)
+            const header = this.#outgoingHeader()
+            if (begunEarlier) {
+              // there may be no room for it before the payload
+              this.#sink.forward(header)
+              from = packed = read
+            } else {
+              // right before the payload when nothing waits, which spares moving the payload
+              if (packed === from) from = packed = read - header.length
+              packed += header.copy(chunk, packed)
+            }
           }
+          continue
         }
-        continue
+        const length = Math.min(this.#left, chunk.length - read)
+        this.#unmask(chunk, read, length)
+        if (this.#isControl()) this.#control.push(Buffer.from(chunk.subarray(read, read + length)))
+        else {
+          if (packed !== read) chunk.copy(chunk, packed, read, read + length)
+          packed += length
+        }
+        read += length
+        this.#left -= length
+        if (this.#isControl()) {
+          from = packed = read
+          if (this.#left === 0) this.#endControl()
+        }
       }
-      const length = Math.min(this.#left, chunk.length - read)
-      this.#unmask(chunk, read, length)
-      if (this.#isControl()) this.#control.push(Buffer.from(chunk.subarray(read, read + length)))
-      else {
-        if (packed !== read) chunk.copy(chunk, packed, read, read + length)
-        packed += length
-      }
-      read += length
-      this.#left -= length
-      if (this.#isControl()) {
-        from = packed = read
-        if (this.#left === 0) this.#endControl()
-      }
+    } finally {
+      // also before an error is told: whole frames go on whole
+      flush()
     }
-    flush()
   }
 
   #isControl(): boolean {

@@ -3,99 +3,165 @@
  * relay looks at frame headers only and has no means to read what they carry. SPEC §4
  */
 import type { Duplex } from 'node:stream'
-import { asMortarError } from '../../protocol/core/errors.ts'
+import type { Clock } from '../../protocol/core/clock.ts'
+import { asMortarError, type ErrorCode } from '../../protocol/core/errors.ts'
 import { closePayload, controlFrame, FrameReader, OPCODE } from './frames.ts'
 
-/** WebSocket close codes: normal, protocol error, and ours, whose reason is a code of the error table */
-const CLOSE = { normal: 1000, protocolError: 1002, mortar: 4000 } as const
-/** ms that the other end has to answer a close */
-const CLOSING_MS = 2_000
+/** WebSocket close codes: protocol error, and ours, whose reason is a code of the error table */
+const CLOSE = { protocolError: 1002, mortar: 4000 } as const
+/** ms that a peer has to take what was sent before a close, and then to answer it */
+const FLUSH_MS = 60_000
+const CLOSING_MS = 5_000
+/** ms after which an end that takes nothing is given up; a session's own silence limit is a tenth of it */
+const STALLED_MS = 600_000
+
+type OnEnd = (bytes: { toAgent: number; toClient: number }) => void
 
 /** Sends a close with an error code as its reason and ends the socket. */
-export function closeWith(socket: Duplex, code: string): void {
-  end(socket, controlFrame(OPCODE.close, closePayload(CLOSE.mortar, code)))
+export function closeWith(socket: Duplex, code: ErrorCode, clock: Clock): void {
+  finish(socket, controlFrame(OPCODE.close, closePayload(CLOSE.mortar, code)), clock)
 }
 
-/** Joins two upgraded sockets, paused until now. `onEnd` is called once, with the bytes carried each way. */
-export function joinPair(
-  client: Duplex,
-  agent: Duplex,
-  onEnd: (bytes: { toAgent: number; toClient: number }) => void,
-): void {
-  const bytes = { toAgent: 0, toClient: 0 }
+/**
+ * Joins two upgraded sockets, paused until now. `onEnd` is called once, with the bytes carried each way. The returned
+ * function ends the pair from here.
+ */
+export function joinPair(client: Duplex, agent: Duplex, clock: Clock, onEnd: OnEnd): (code: ErrorCode) => void {
   let ended = false
-  const finish = () => {
+  const end = (payloads: Payloads | undefined) => {
     if (ended) return
     ended = true
-    onEnd(bytes)
+    toAgent.end(payloads?.agent)
+    toClient.end(payloads?.client)
+    onEnd({ toAgent: toAgent.bytes, toClient: toClient.bytes })
   }
-  pump(
-    client,
-    agent,
-    count => {
-      bytes.toAgent += count
-    },
-    finish,
-  )
-  pump(
-    agent,
-    client,
-    count => {
-      bytes.toClient += count
-    },
-    finish,
-  )
+  const toAgent: Direction = new Direction(client, agent, clock, {
+    end,
+    closed: payload => end({ agent: payload, client: payload.subarray(0, 2) }),
+    ping: payload => toClient.answerPing(payload),
+  })
+  const toClient: Direction = new Direction(agent, client, clock, {
+    end,
+    closed: payload => end({ client: payload, agent: payload.subarray(0, 2) }),
+    ping: payload => toAgent.answerPing(payload),
+  })
+  for (const direction of [toAgent, toClient]) direction.start()
+  return code => end(both(closePayload(CLOSE.mortar, code)))
 }
 
-function pump(from: Duplex, to: Duplex, count: (bytes: number) => void, finish: () => void): void {
-  let closed = false
-  const reader = new FrameReader({
-    forward(bytes) {
-      if (to.writableEnded) return
-      count(bytes.length)
-      if (!to.write(bytes)) from.pause()
-    },
-    control(opcode, payload) {
-      // a peer's pings end here: keeping the pair alive is the affair of its ends
-      if (opcode === OPCODE.ping) from.write(controlFrame(OPCODE.pong, payload))
-      else if (opcode === OPCODE.close && !closed) {
-        closed = true
-        end(to, controlFrame(OPCODE.close, payload))
-        end(from, controlFrame(OPCODE.close, payload.subarray(0, 2)))
-        finish()
-      }
-    },
-  })
-  from.on('data', (chunk: Buffer) => {
-    if (closed) return
-    to.cork()
-    try {
-      reader.push(chunk)
-    } catch (thrown) {
-      closed = true
-      const frame = controlFrame(OPCODE.close, closePayload(CLOSE.protocolError, asMortarError(thrown).code))
-      end(from, frame)
-      end(to, frame)
-      finish()
-    } finally {
-      to.uncork()
-    }
-  })
-  to.on('drain', () => from.resume())
-  from.on('error', () => undefined)
-  from.on('close', () => {
+/** of the close frames that the ends are sent */
+type Payloads = Readonly<Record<'client' | 'agent', Buffer>>
+
+interface Events {
+  /** the pair ends; without payloads both are cut off */
+  end(payloads: Payloads | undefined): void
+  /** `from` sent a close, or a ping */
+  closed(payload: Buffer): void
+  ping(payload: Buffer): void
+}
+
+/** One direction: reads `from`, writes `to`. */
+class Direction {
+  readonly #from: Duplex
+  readonly #to: Duplex
+  readonly #clock: Clock
+  readonly #events: Events
+  readonly #reader: FrameReader
+  /** the latest ping of `to` that waits for its answer: there is room for one (RFC 6455 section 5.5.3) */
+  #ping: Buffer | undefined
+  #cancelStall: (() => void) | undefined
+  #stopped = false
+  bytes = 0
+
+  constructor(from: Duplex, to: Duplex, clock: Clock, events: Events) {
+    this.#from = from
+    this.#to = to
+    this.#clock = clock
+    this.#events = events
+    this.#reader = new FrameReader({
+      forward: bytes => this.#forward(bytes),
+      control: (opcode, payload) => {
+        // pings end here: keeping the pair alive is the affair of its ends
+        if (opcode === OPCODE.ping) events.ping(payload)
+        else if (opcode === OPCODE.close) events.closed(payload)
+      },
+      between: flush => this.#writePong(flush),
+    })
+  }
+
+  start(): void {
+    const [from, to] = [this.#from, this.#to]
+    from.on('data', (chunk: Buffer) => this.#read(chunk))
+    to.on('drain', () => {
+      this.#cancelStall?.()
+      this.#cancelStall = undefined
+      from.resume()
+      if (!this.#reader.insideFrame) this.#writePong()
+    })
     // it went without a close frame: the other must not take that for an orderly end
-    if (!closed && !to.destroyed) to.destroy()
-    finish()
-  })
-  from.resume()
+    for (const event of ['end', 'close']) from.on(event, () => this.#events.end(undefined))
+    from.resume()
+  }
+
+  /** Closes `to` with this payload, or cuts it off. No frame can follow half a frame: then it ends without one. */
+  end(payload: Buffer | undefined): void {
+    this.#stopped = true
+    this.#cancelStall?.()
+    const last = this.#reader.insideFrame ? undefined : controlFrame(OPCODE.close, payload)
+    if (payload) finish(this.#to, last, this.#clock)
+    else this.#to.destroy()
+  }
+
+  answerPing(payload: Buffer): void {
+    this.#ping = payload
+    if (!this.#reader.insideFrame) this.#writePong()
+  }
+
+  #read(chunk: Buffer): void {
+    if (this.#stopped) return
+    this.#to.cork()
+    try {
+      this.#reader.push(chunk)
+    } catch (thrown) {
+      this.#events.end(both(closePayload(CLOSE.protocolError, asMortarError(thrown).code)))
+    } finally {
+      this.#to.uncork()
+    }
+  }
+
+  #forward(bytes: Buffer): void {
+    if (this.#stopped) return
+    this.bytes += bytes.length
+    if (this.#to.write(bytes)) return
+    this.#from.pause()
+    this.#cancelStall ??= this.#clock.after(STALLED_MS, () => this.#events.end(undefined))
+  }
+
+  /** Answers between two frames. A peer that pings and does not read gets no answers, so that none pile up. */
+  #writePong(flush?: () => void): void {
+    if (!this.#ping || this.#stopped || this.#to.writableNeedDrain) return
+    flush?.()
+    this.#to.write(controlFrame(OPCODE.pong, this.#ping))
+    this.#ping = undefined
+  }
 }
 
-function end(socket: Duplex, last: Buffer): void {
+function both(payload: Buffer): Payloads {
+  return { client: payload, agent: payload }
+}
+
+/** Sends the last frame if any, reads on without looking until the peer closes, and does not wait for that for ever. */
+function finish(socket: Duplex, last: Buffer | undefined, clock: Clock): void {
   if (socket.destroyed || socket.writableEnded) return
-  socket.end(last)
+  const destroy = () => socket.destroy()
+  let cancel = clock.after(FLUSH_MS, destroy)
+  socket.once('finish', () => {
+    cancel()
+    cancel = clock.after(CLOSING_MS, destroy)
+  })
+  socket.once('end', destroy)
+  socket.once('close', () => cancel())
+  if (last) socket.write(last)
+  socket.end()
   socket.resume()
-  const timer = setTimeout(() => socket.destroy(), CLOSING_MS)
-  timer.unref()
-  socket.once('close', () => clearTimeout(timer))
 }

@@ -23,6 +23,8 @@ interface Pair {
   /** what a socket that closes before the other end came sets off */
   readonly early: () => void
   cancel(): void
+  /** ends it once it is joined */
+  end?: (code: ErrorCode) => void
 }
 
 export interface RelayParts {
@@ -52,7 +54,7 @@ export class Relay {
       tokens: { client: hashOf(clientToken), agent: hashOf(agentToken) },
       sockets: {},
       early: () => this.#forget(pair, 'connection-lost'),
-      cancel: this.#parts.clock.after(LIMITS.joinMs, () => this.fail(pair.session, 'vm-unreachable')),
+      cancel: this.#parts.clock.after(LIMITS.joinMs, () => this.fail(vmId, pair.session, 'vm-unreachable')),
     }
     this.#pairs.set(pair.session, pair)
     for (const end of ['client', 'agent'] as const) this.#tokens.set(pair.tokens[end], { pair, end })
@@ -69,10 +71,10 @@ export class Relay {
   }
 
   #take(pair: Pair, end: End, socket: Duplex): void {
-    if (this.#pairs.get(pair.session) !== pair) return closeWith(socket, 'vm-unreachable')
+    socket.on('error', () => undefined)
+    if (this.#pairs.get(pair.session) !== pair) return closeWith(socket, 'vm-unreachable', this.#parts.clock)
     // nothing is read before the other end is there: what it sends early waits in its own kernel
     socket.pause()
-    socket.on('error', () => undefined)
     pair.sockets[end] = socket
     socket.once('close', pair.early)
     const { client, agent } = pair.sockets
@@ -80,16 +82,16 @@ export class Relay {
     pair.cancel()
     for (const each of [client, agent]) each.off('close', pair.early)
     this.#parts.onJoined(pair)
-    joinPair(client, agent, bytes => {
+    pair.end = joinPair(client, agent, this.#parts.clock, bytes => {
       this.#pairs.delete(pair.session)
       this.#parts.onEnded({ session: pair.session, vmId: pair.vmId, ...bytes })
     })
   }
 
   /** Ends a pair that is not joined yet; who waits is told the code. */
-  fail(session: string, code: ErrorCode): void {
+  fail(vmId: string, session: string, code: ErrorCode): void {
     const pair = this.#pairs.get(session)
-    if (pair && !(pair.sockets.client && pair.sockets.agent)) this.#forget(pair, code)
+    if (pair?.vmId === vmId && !(pair.sockets.client && pair.sockets.agent)) this.#forget(pair, code)
   }
 
   /** Ends all pairs of a VM. */
@@ -105,7 +107,8 @@ export class Relay {
     pair.cancel()
     this.#pairs.delete(pair.session)
     for (const token of Object.values(pair.tokens)) this.#tokens.delete(token)
-    for (const socket of Object.values(pair.sockets)) closeWith(socket, code)
+    if (pair.end) pair.end(code)
+    else for (const socket of Object.values(pair.sockets)) closeWith(socket, code, this.#parts.clock)
   }
 }
 
