@@ -1,10 +1,17 @@
 /** The agents' control sockets: challenge, enrolment, then offers of sessions out and reports in. SPEC §3.2 */
 import { randomBytes } from 'node:crypto'
-import { readControl, type SignedEnrolment, type ToAgent, toBrokerSchema } from '../../protocol/control/enrolment.ts'
+import {
+  readControl,
+  type SignedEnrolment,
+  type ToAgent,
+  type ToBroker,
+  toBrokerSchema,
+} from '../../protocol/control/enrolment.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
-import { asMortarError, isErrorCode, MortarError } from '../../protocol/core/errors.ts'
+import { asMortarError, type ErrorCode, isErrorCode, MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import { RateLimit } from '../http/rate-limit.ts'
 import type { ControlSocket } from '../http/websocket.ts'
 import type { Log } from '../log.ts'
 import type { VmRecord } from '../store/vm-store.ts'
@@ -13,8 +20,10 @@ import { judge } from './enrolment.ts'
 
 /** messages that an agent may send in a minute; it needs a handful */
 const MESSAGES_PER_MINUTE = 120
-/** sockets that have not enrolled yet, of all VMs */
+/** sockets that have not enrolled yet, of all VMs; beyond it the oldest go: an honest agent enrols at once */
 const MOST_STRANGERS = 256
+/** how often one VM's agent may enrol: at once, and then per second; each time is written to disk */
+const ENROLMENTS = { burst: 10, perSecond: 0.2 } as const
 /** ms between two alarms about the same VM in its events */
 const ALARM_MS = 60_000
 
@@ -27,17 +36,20 @@ export interface AgentsParts {
   /** the VM has enrolled: its deadline is met */
   onEnrolled(record: VmRecord): void
   /** the agent turned an offer down */
-  onDeclined(vmId: string, session: string, code: MortarError['code']): void
+  onDeclined(vmId: string, session: string, code: ErrorCode): void
 }
 
 export class Agents {
   readonly #parts: AgentsParts
   readonly #sockets = new Map<string, ControlSocket>()
   readonly #lastAlarm = new Map<string, number>()
-  #strangers = 0
+  readonly #strangers = new Set<ControlSocket>()
+  readonly #enrolments: RateLimit
+  #closed = false
 
   constructor(parts: AgentsParts) {
     this.#parts = parts
+    this.#enrolments = new RateLimit(parts.clock, ENROLMENTS)
   }
 
   connected(vmId: string): boolean {
@@ -56,50 +68,48 @@ export class Agents {
     this.#sockets.delete(vmId)
   }
 
+  /** The VM is gone. */
+  forget(vmId: string): void {
+    this.disconnect(vmId)
+    this.#lastAlarm.delete(vmId)
+  }
+
   close(): void {
-    for (const socket of this.#sockets.values()) socket.close()
+    this.#closed = true
+    for (const socket of [...this.#sockets.values(), ...this.#strangers]) socket.close()
   }
 
   /** Takes a socket that some agent opened. Whatever goes wrong closes it. */
   accept(socket: ControlSocket): void {
-    if (this.#strangers >= MOST_STRANGERS) return socket.close()
-    this.#strangers++
+    const [oldest] = this.#strangers
+    if (oldest && this.#strangers.size >= MOST_STRANGERS) this.#drop(oldest)
+    this.#strangers.add(socket)
     const { clock } = this.#parts
     const nonce = randomBytes(32)
+    const limit = new RateLimit(clock, { burst: MESSAGES_PER_MINUTE, perSecond: MESSAGES_PER_MINUTE / 60 })
     let vmId: string | undefined
-    let messages = 0
-    let stranger = true
-    const known = () => {
-      if (stranger) this.#strangers--
-      stranger = false
-    }
     const cancelDeadline = clock.after(LIMITS.authenticationMs, () => {
-      if (vmId === undefined) socket.close()
+      if (vmId === undefined) this.#drop(socket)
     })
-    const started = clock.now()
     socket.onMessage(text => {
+      // what still arrives on a socket that was given up is not looked at
+      if (vmId === undefined ? !this.#strangers.has(socket) : this.#sockets.get(vmId) !== socket) return
       try {
-        const minutes = 1 + Math.floor((clock.now() - started) / 60_000)
-        if (++messages > MESSAGES_PER_MINUTE * minutes) throw new MortarError('rate-limited', 'control messages')
+        limit.count('')
         const message = readControl(toBrokerSchema, text)
         if (message.type === 'enrol') {
           if (vmId !== undefined) throw new MortarError('protocol-violation', 'enrolled twice on one socket')
-          vmId = this.#enrol(socket, toSigned(message), nonce)
-          known()
+          vmId = this.#enrol(socket, message, nonce)
         } else if (vmId === undefined) throw new MortarError('protocol-violation', 'not enrolled')
         else this.#report(vmId, message)
       } catch (thrown) {
         this.#fault(vmId, thrown)
-        socket.close()
+        this.#drop(socket, vmId)
       }
     })
     socket.onClosed(() => {
       cancelDeadline()
-      known()
-      if (vmId !== undefined && this.#sockets.get(vmId) === socket) {
-        this.#sockets.delete(vmId)
-        this.#parts.book.note(vmId, 'agent disconnected')
-      }
+      this.#drop(socket, vmId)
     })
     send(socket, {
       type: 'challenge',
@@ -108,26 +118,43 @@ export class Agents {
     })
   }
 
+  /** Gives a socket up, whoever closed it. Never fails, since events of sockets have nobody to tell. */
+  #drop(socket: ControlSocket, vmId?: string): void {
+    this.#strangers.delete(socket)
+    if (vmId !== undefined && this.#sockets.get(vmId) === socket) {
+      this.#sockets.delete(vmId)
+      try {
+        if (!this.#closed) this.#parts.book.note(vmId, 'agent disconnected')
+      } catch (thrown) {
+        this.#fault(vmId, thrown)
+      }
+    }
+    socket.close()
+  }
+
   /** Returns the VM's id. A refusal is told by its code and closes the socket. */
-  #enrol(socket: ControlSocket, signed: SignedEnrolment, nonce: Uint8Array): string {
+  #enrol(socket: ControlSocket, message: EnrolMessage, nonce: Uint8Array): string {
     const { book, log } = this.#parts
     let judged: ReturnType<typeof judge>
     try {
-      judged = judge(signed, nonce, id => book.get(id))
+      judged = judge(toSigned(message), nonce, id => book.get(id))
       if (judged.verdict === 'impostor') {
         this.#alarm(judged.record.id)
         throw new MortarError('enrolled-already', judged.record.id)
       }
+      this.#enrolments.count(judged.record.id)
+      if (judged.verdict === 'first') this.#record(judged.record, judged.enrolment)
+      // nothing was missed while the broker was down: the boot is the one it knew
+      else book.note(judged.record.id, 'agent reconnected', { rebootArmed: judged.record.state === 'booting' })
     } catch (thrown) {
       const { code } = asMortarError(thrown, 'enrolment-invalid')
       send(socket, { type: 'refused', code })
       throw thrown
     }
     const { record, enrolment, verdict } = judged
+    this.#strangers.delete(socket)
     this.#sockets.get(record.id)?.close()
     this.#sockets.set(record.id, socket)
-    if (verdict === 'first') this.#record(record, enrolment)
-    else book.note(record.id, 'agent reconnected')
     log.info('agent.enrolled', { vm: record.id, generation: enrolment.generation, verdict })
     send(socket, {
       type: 'enrolled',
@@ -153,10 +180,11 @@ export class Agents {
     }
     const cause = enrolment.generation > 1 ? `agent enrolled, generation ${enrolment.generation}` : 'agent enrolled'
     // the certificate is for the keys of one boot
-    book.transition(record.id, 'enrolled', cause, { agent, certificate: null, rebootArmed: false, deadline: null })
+    const changes = { agent, certificate: null, rebootArmed: false, deadline: null }
+    if (!book.transition(record.id, 'enrolled', cause, changes)) throw new MortarError('vm-state', record.state)
   }
 
-  #report(vmId: string, message: ReturnType<typeof readControl<typeof toBrokerSchema>>): void {
+  #report(vmId: string, message: ToBroker): void {
     if (message.type === 'ready') {
       if (this.#parts.book.get(vmId)?.state === 'enrolled') {
         this.#parts.book.transition(vmId, 'ready', 'owner proven to the agent')
@@ -180,11 +208,18 @@ export class Agents {
   }
 }
 
-function toSigned(message: { body: string; launchSignature: string; agentSignature: string }): SignedEnrolment {
-  return {
-    body: decodeBase64url(message.body),
-    launchSignature: decodeBase64url(message.launchSignature),
-    agentSignature: decodeBase64url(message.agentSignature),
+type EnrolMessage = Extract<ToBroker, { type: 'enrol' }>
+
+/** Fails with enrolment-invalid. */
+function toSigned(message: EnrolMessage): SignedEnrolment {
+  try {
+    return {
+      body: decodeBase64url(message.body),
+      launchSignature: decodeBase64url(message.launchSignature),
+      agentSignature: decodeBase64url(message.agentSignature),
+    }
+  } catch (cause) {
+    throw new MortarError('enrolment-invalid', 'not base64url', { cause })
   }
 }
 

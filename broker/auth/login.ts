@@ -8,9 +8,10 @@ import { sha256, signingPublicKey } from '../../protocol/core/signing.ts'
 
 const CHALLENGE_MS = 60_000
 const TOKEN_MS = 3_600_000
-/** outstanding at once; more are refused, the oldest are dropped for nobody */
-const MOST_CHALLENGES = 1_000
-const MOST_TOKENS = 10_000
+/** outstanding at once; beyond it the oldest go, so that nobody who asks a lot can keep others from logging in */
+const MOST_CHALLENGES = 10_000
+const MOST_TOKENS = 100_000
+const MOST_TOKENS_PER_USER = 256
 
 export type Role = 'user' | 'administrator'
 
@@ -41,10 +42,10 @@ export class Login {
     this.id = signingPublicKey(seed)
   }
 
-  /** A challenge for anybody, so that asking does not tell who is a user. `user`: base64url. Fails with rate-limited. */
+  /** A challenge for anybody, so that asking does not tell who is a user. `user`: base64url. */
   challenge(user: string): { nonce: string; brokerProof: string } {
     dropExpired(this.#challenges, this.#clock.now())
-    if (this.#challenges.size >= MOST_CHALLENGES) throw new MortarError('rate-limited', 'logins')
+    dropOldest(this.#challenges, MOST_CHALLENGES - 1)
     const nonce = randomBytes(32)
     const textual = encodeBase64url(nonce)
     this.#challenges.set(textual, { user, expires: this.#clock.now() + CHALLENGE_MS })
@@ -71,7 +72,8 @@ export class Login {
       )
     if (!proven || !role) throw new MortarError('identity-wrong')
     dropExpired(this.#tokens, this.#clock.now())
-    if (this.#tokens.size >= MOST_TOKENS) throw new MortarError('rate-limited', 'logins')
+    dropOldest(this.#tokens, MOST_TOKENS_PER_USER - 1, held => held.user.key === request.user)
+    dropOldest(this.#tokens, MOST_TOKENS - 1)
     const token = randomBytes(32)
     const expires = this.#clock.now() + TOKEN_MS
     this.#tokens.set(hashOf(encodeBase64url(token)), { user: { key: request.user, role }, expires })
@@ -97,4 +99,10 @@ function hashOf(token: string): string {
 
 function dropExpired(map: Map<string, { expires: number }>, now: number): void {
   for (const [key, { expires }] of map) if (expires <= now) map.delete(key)
+}
+
+/** Leaves at most `most` of the entries that match; maps keep the order in which entries were added. */
+function dropOldest<T>(map: Map<string, T>, most: number, matches: (entry: T) => boolean = () => true): void {
+  const matching = [...map].filter(([, entry]) => matches(entry))
+  for (const [key] of matching.slice(0, Math.max(0, matching.length - most))) map.delete(key)
 }

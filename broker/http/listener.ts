@@ -44,7 +44,8 @@ function join(request: IncomingMessage, socket: Duplex, head: Buffer, { spendTok
 /** Listens; returns the port. Fails with port-taken or bad-config. */
 export function listen(server: NetServer, { host, port }: Address): Promise<number> {
   return new Promise((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
+    // stays for good: an error of a server that listens must not end the program
+    server.on('error', (cause: NodeJS.ErrnoException) => {
       const detail = `${host}:${port}`
       if (cause.code === 'EADDRINUSE') reject(new MortarError('port-taken', detail, { cause }))
       else reject(new MortarError('bad-config', `cannot listen on ${detail}: ${cause.message}`, { cause }))

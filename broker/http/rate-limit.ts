@@ -21,8 +21,10 @@ export class RateLimit {
     const now = this.#clock.now()
     if (this.#buckets.size > MOST_KEYS) this.#buckets.clear()
     const bucket = this.#buckets.get(key) ?? { tokens: this.#burst, at: now }
-    const tokens = Math.min(this.#burst, bucket.tokens + ((now - bucket.at) / 1000) * this.#perSecond)
+    // a clock set back must not lock anybody out
+    const seconds = Math.max(0, now - bucket.at) / 1000
+    const tokens = Math.min(this.#burst, bucket.tokens + seconds * this.#perSecond)
+    this.#buckets.set(key, { tokens: tokens < 1 ? tokens : tokens - 1, at: now })
     if (tokens < 1) throw new MortarError('rate-limited')
-    this.#buckets.set(key, { tokens: tokens - 1, at: now })
   }
 }

@@ -1,6 +1,7 @@
 /** WebSockets of the broker: the agents' control sockets by ws, and the upgrade of data sockets, which then belong to the relay. */
 import { createHash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { createWebSocketStream, WebSocket, WebSocketServer } from 'ws'
 import { JOIN_PATH, JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../../protocol/control/api.ts'
@@ -38,6 +39,10 @@ export function acceptControl(
     }, LIMITS.pingMs)
     connection.on('pong', () => {
       alive = true
+    })
+    // ws answers by itself; one that asks and never reads the answers is not kept
+    connection.on('ping', () => {
+      if (connection.bufferedAmount > MOST_QUEUED_BYTES) connection.terminate()
     })
     connection.on('error', () => connection.terminate())
     connection.on('close', () => clearInterval(pinging))
@@ -79,6 +84,8 @@ export function joinTokenOf(request: IncomingMessage): string | undefined {
 export function acceptData(request: IncomingMessage, socket: Duplex, head: Buffer): void {
   const accept = createHash('sha1').update(`${request.headers['sec-websocket-key']}${ACCEPT_SUFFIX}`).digest('base64')
   socket.pause()
+  // a peer that vanished without a word is found out also while nothing is sent
+  if (socket instanceof Socket) socket.setKeepAlive(true, LIMITS.pingMs)
   if (head.length > 0) socket.unshift(head)
   socket.write(
     `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\nSec-WebSocket-Protocol: ${JOIN_PROTOCOL}\r\n\r\n`,
@@ -88,6 +95,8 @@ export function acceptData(request: IncomingMessage, socket: Duplex, head: Buffe
 /** Refuses an upgrade and closes. */
 export function refuseUpgrade(socket: Duplex, status: '400 Bad Request' | '401 Unauthorized' | '404 Not Found'): void {
   socket.on('error', () => undefined)
+  // after an upgrade nobody else closes a socket whose peer does not
+  socket.once('finish', () => socket.destroy())
   socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
 }
 

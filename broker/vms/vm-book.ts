@@ -33,6 +33,10 @@ export class VmBook {
     return this.#options.store.list(owner)
   }
 
+  countOf(owner: string): number {
+    return this.#options.store.countOf(owner)
+  }
+
   /** By id, or by the owner's name for it. */
   find(owner: string, nameOrId: string): VmRecord | undefined {
     return this.#options.store.findByName(owner, nameOrId) ?? this.#options.store.get(nameOrId)
@@ -77,7 +81,7 @@ export class VmBook {
       state: record.state,
       cause: printable(cause),
     }
-    const events = [...record.events, event].slice(-MOST_EVENTS)
+    const events = bounded([...record.events, event])
     this.#options.store.save({ ...record, events, revision: record.revision + 1 })
     this.#wake(record.id)
   }
@@ -114,6 +118,13 @@ export class VmBook {
     }
     return { ...shown, agent, drives: this.#options.drives.attachedTo(record.id).map(drive => drive.id) }
   }
+}
+
+/** At most MOST_EVENTS. Alarms go last, so that nobody can push them out of sight with events of another kind. */
+function bounded(events: VmRecord['events']): VmRecord['events'] {
+  if (events.length <= MOST_EVENTS) return events
+  const oldest = events.findIndex(event => !event.cause.startsWith('ALARM'))
+  return events.toSpliced(Math.max(0, oldest), 1)
 }
 
 /** Causes may quote a guest or libvirt. */
