@@ -1,12 +1,19 @@
 /** The broker's configuration: a TOML file whose unknown keys are refused. */
 import { readFileSync } from 'node:fs'
+import { isIPv4, isIPv6 } from 'node:net'
 import { parse, TomlError } from 'smol-toml'
 import { parseIdentity } from '../protocol/control/login.ts'
 import { decodeBase64url, encodeBase64url } from '../protocol/core/bytes.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { base64urlOf, object, z } from '../protocol/core/schema.ts'
 
-const address = z.string().regex(/^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:]+\]):\d{1,5}$/, 'needs ADDRESS:PORT')
+const address = z.string().refine(textual => {
+  const [, four, six, port] = /^(?:([\d.]+)|\[([0-9a-f:]+)\]):(\d{1,5})$/.exec(textual) ?? []
+  return (isIPv4(four ?? '') || isIPv6(six ?? '')) && Number(port) <= 65_535
+}, 'needs ADDRESS:PORT')
+const origin = z.string().refine(textual => URL.canParse(textual) && new URL(textual).origin === textual, {
+  error: 'needs a web origin: scheme and host, no path, no slash at the end',
+})
 const identity = z.string().transform((textual, context) => {
   try {
     return encodeBase64url(parseIdentity(textual).sign)
@@ -26,7 +33,7 @@ const configSchema = object({
   /** where agents dial; the default is how QEMU's user networking sees the host's loopback */
   agent_url: z.url({ protocol: /^wss?$/, error: 'needs ws://… or wss://…' }).optional(),
   /** web origins of consoles that may call the API */
-  origins: z.array(z.url()).max(32).default([]),
+  origins: z.array(origin).max(32).default([]),
   users: z.array(identity).max(10_000).default([]),
   administrators: z.array(identity).max(100).default([]),
   /** Ed25519 keys whose bricks may be imported, base64url */
@@ -80,10 +87,15 @@ function checkConfig(source: string, path: string): ConfigFile {
   const checked = configSchema.safeParse(value)
   if (checked.success) return checked.data
   const [issue] = checked.error.issues
-  const key = issue?.code === 'unrecognized_keys' ? issue.keys[0] : issue?.path[0]
-  const line = source.split('\n').findIndex(text => new RegExp(`^\\s*"?${String(key)}"?\\s*=`).test(text)) + 1
+  const [key, index] = issue?.code === 'unrecognized_keys' ? issue.keys : (issue?.path ?? [])
+  const escaped = String(key).replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+  const pattern = new RegExp(`^\\s*(\\[+\\s*)?["']?${escaped}["']?\\s*[=.\\]]`)
+  const line = source.split('\n').findIndex(text => pattern.test(text)) + 1
   const why = issue?.code === 'unrecognized_keys' ? 'there is no such key' : issue?.message
-  throw new MortarError('bad-config', `${path}${line > 0 ? `:${line}` : ''}: ${String(key)}: ${why}`)
+  throw new MortarError(
+    'bad-config',
+    `${path}${line > 0 ? `:${line}` : ''}: ${String(key)}${typeof index === 'number' ? `[${index}]` : ''}: ${why}`,
+  )
 }
 
 function toConfig(file: ConfigFile): Config {

@@ -1,8 +1,10 @@
 /** The folders and keys below data_dir. Folders can be entered by QEMU's user but not listed; keys are root's alone. */
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { MortarError } from '../protocol/core/errors.ts'
+import { copySecret, wipe } from '../protocol/core/secret.ts'
+import { spaceError } from './images/overlay.ts'
 
 export interface DataDir {
   readonly root: string
@@ -34,15 +36,26 @@ export function openDataDir(root: string): DataDir {
   }
 }
 
-/** The broker's own Ed25519 seed, 32 bytes, made at first start. */
+/** The broker's own Ed25519 seed, 32 bytes, made at first start. The caller wipes it. Fails with bad-config or no-space. */
 export function brokerSeed(dataDir: DataDir): Uint8Array {
   const path = join(dataDir.root, 'broker.key')
-  try {
-    writeFileSync(path, randomBytes(32), { mode: 0o600, flag: 'wx' })
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause
+  if (!existsSync(path)) {
+    // whole or not at all: a full disk must not leave half a key behind
+    const partial = `${path}.${process.pid}`
+    try {
+      writeFileSync(partial, randomBytes(32), { mode: 0o600, flush: true })
+      linkSync(partial, path)
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw spaceError(cause, path)
+    } finally {
+      rmSync(partial, { force: true })
+    }
   }
-  const seed = readFileSync(path)
-  if (seed.length !== 32) throw new MortarError('bad-config', `${path} does not hold 32 bytes`)
-  return seed
+  const read = readFileSync(path)
+  try {
+    if (read.length !== 32) throw new MortarError('bad-config', `${path} does not hold 32 bytes`)
+    return copySecret(read)
+  } finally {
+    wipe(read)
+  }
 }

@@ -1,4 +1,5 @@
 /** The broker, put together: every part gets here what it needs, and nothing else knows the whole. */
+import type { Socket } from 'node:net'
 import type { Context } from 'hono'
 import { encodeBase64url } from '../protocol/core/bytes.ts'
 import type { Clock } from '../protocol/core/clock.ts'
@@ -31,6 +32,9 @@ import { VmBook } from './vms/vm-book.ts'
 
 declare const MORTAR_VERSION: string | undefined
 export const VERSION = typeof MORTAR_VERSION === 'undefined' ? '0.0.0-dev' : MORTAR_VERSION
+
+/** ms that sockets have to close when the broker stops */
+const GOODBYE_MS = 1_000
 
 export interface Broker {
   /** http://host:port */
@@ -74,7 +78,7 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
     log,
     brokerId: login.id,
     onEnrolled: record => lifecycle.watchDeadline(record),
-    onDeclined: (_vmId, session, code) => relay.fail(session, code),
+    onDeclined: (vmId, session, code) => relay.fail(vmId, session, code),
   })
   const disconnect = (vmId: string) => {
     agents.disconnect(vmId)
@@ -90,9 +94,18 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
     serialiser,
     enrolWithinMs: config.enrolWithinMs,
     disconnect,
+    forget: vmId => agents.forget(vmId),
   })
   const inUse = (sha256: string) => book.list().some(vm => vm.brickSha256 === sha256)
-  const bricks = new Bricks({ store: new BrickStore(database), dataDir, clock, log, builders: config.builders, inUse })
+  const bricks = new Bricks({
+    store: new BrickStore(database),
+    dataDir,
+    clock,
+    log,
+    builders: config.builders,
+    serialiser,
+    inUse,
+  })
   const drives = new Drives({ store: driveStore, book, driver, dataDir, clock, log, serialiser })
 
   const openPair = (vmId: string, kind: 'channel' | 'ssh') => {
@@ -135,6 +148,7 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
             brokerId: login.id,
             agentUrl,
             enrolWithinMs: config.enrolWithinMs,
+            serialiser,
           },
           user,
           request,
@@ -153,14 +167,24 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
     spendToken: token => relay.spend(token),
   })
 
+  const sockets = new Set<Socket>()
+  server.on('connection', socket => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+
   const close = async () => {
     lifecycle.close()
     agents.close()
     relay.close()
-    jumpHost?.server.close()
+    jumpHost?.close()
     await new Promise<void>(resolve => {
       server.close(() => resolve())
       server.closeAllConnections()
+      // upgraded sockets are told that the broker goes away; who does not listen is not waited for
+      setTimeout(() => {
+        for (const socket of sockets) socket.destroy()
+      }, GOODBYE_MS)
     })
     driver.close()
     database.close()
@@ -168,18 +192,23 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
   }
 
   try {
+    // before anybody can call
+    lifecycle.resume()
+    await bricks.removeLeftovers()
     const port = await listen(server, config.listen)
     const host = config.listen.host.includes(':') ? `[${config.listen.host}]` : config.listen.host
     origin = `http://${host}:${port}`
     // QEMU's user networking shows the host's loopback to the guest under this address
     agentUrl = config.agentUrl ?? `ws://10.0.2.2:${port}/v1/agent`
     if (config.sshListen) {
-      const parts = { keyPath: dataDir.sshHostKey, log, userOf: (key: string) => sshKeys.ownerOf(key) }
+      const parts = { keyPath: dataDir.sshHostKey, log, usersOf: (key: string) => sshKeys.ownersOf(key) }
       jumpHost = await createJumpHost({
         ...parts,
-        connect(user, vm) {
-          const record = book.find(user, vm)
-          if (!record || record.owner !== user) throw new MortarError('not-found', `VM ${vm}`)
+        connect(users, vm) {
+          const found = users.flatMap(user => book.find(user, vm) ?? []).filter(({ owner }) => users.includes(owner))
+          // a name that two of them use leads nowhere; an id is one VM's
+          const [record, ...others] = new Map(found.map(each => [each.id, each])).values()
+          if (!record || others.length > 0) throw new MortarError('not-found', `VM ${vm}`)
           return dialPair(origin, openPair(record.id, 'ssh').token)
         },
       })
@@ -189,7 +218,6 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
     await close()
     throw cause
   }
-  void lifecycle.reconcile()
   const id = encodeBase64url(login.id)
   log.info('broker.started', { origin, version: VERSION, id })
   return { origin, ssh: sshPort ? `${config.sshListen?.host}:${sshPort}` : null, id, close }

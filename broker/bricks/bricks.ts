@@ -1,7 +1,7 @@
 /** Bricks: importing an image with its signed manifest, finding one, removing it. SPEC §2.5 */
 import { createHash } from 'node:crypto'
 import { createReadStream, existsSync } from 'node:fs'
-import { chmod, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { chmod, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Manifest, openManifest } from '../../protocol/control/manifest.ts'
 import { decodeBase64url, equalBytes } from '../../protocol/core/bytes.ts'
@@ -11,6 +11,7 @@ import type { DataDir } from '../data-dir.ts'
 import { inspectImage, spaceError } from '../images/overlay.ts'
 import { requireSpace } from '../images/volume.ts'
 import type { Log } from '../log.ts'
+import type { Serialiser } from '../serialise.ts'
 import type { BrickRecord, BrickStore } from '../store/brick-store.ts'
 
 const COPY_BYTES = 1 << 20
@@ -21,6 +22,8 @@ export interface BricksParts {
   readonly clock: Clock
   readonly log: Log
   readonly builders: readonly Uint8Array[]
+  /** imports and deletions come one after another: two of the same brick would write the same file */
+  readonly serialiser: Serialiser
   /** whether any VM runs over the brick */
   inUse(sha256: string): boolean
 }
@@ -45,7 +48,11 @@ export class Bricks {
   }
 
   /** Copies an image of this host in, checking it on the way. Fails with brick-signature, brick-digest, brick-corrupt, no-space. */
-  async import(imagePath: string, manifestPath: string): Promise<BrickRecord> {
+  import(imagePath: string, manifestPath: string): Promise<BrickRecord> {
+    return this.#parts.serialiser.run('bricks', () => this.#import(imagePath, manifestPath))
+  }
+
+  async #import(imagePath: string, manifestPath: string): Promise<BrickRecord> {
     const manifest = openManifest(await readSmall(manifestPath))
     if (!this.#parts.builders.some(key => equalBytes(key, decodeBase64url(manifest.builder)))) {
       throw new MortarError('brick-signature', `builder ${manifest.builder}`)
@@ -68,16 +75,14 @@ export class Bricks {
   }
 
   async #copyIn(imagePath: string, path: string, manifest: Manifest): Promise<void> {
-    const { size } = await stat(imagePath).catch(() => {
-      throw new MortarError('not-found', `${imagePath} on the broker's host`)
-    })
+    const size = await sizeOf(imagePath)
     if (size !== manifest.sizeBytes) {
       throw new MortarError('brick-digest', `${imagePath} has ${size} bytes, its manifest says ${manifest.sizeBytes}`)
     }
     await requireSpace(this.#parts.dataDir.root, size)
     const partial = `${path}.partial`
     try {
-      const sha256 = await copyHashing(imagePath, partial)
+      const sha256 = await copyHashing(imagePath, partial, size)
       if (sha256 !== manifest.sha256) throw new MortarError('brick-digest', `${imagePath} is ${sha256}`)
       const { virtualSizeBytes } = await inspectImage(partial)
       if (virtualSizeBytes !== manifest.virtualSizeBytes) {
@@ -97,7 +102,11 @@ export class Bricks {
   }
 
   /** Removes all bricks of a name. Fails with brick-unknown or brick-in-use. */
-  async delete(name: string): Promise<void> {
+  delete(name: string): Promise<void> {
+    return this.#parts.serialiser.run('bricks', () => this.#delete(name))
+  }
+
+  async #delete(name: string): Promise<void> {
     const bricks = this.list().filter(brick => brick.name === name)
     if (bricks.length === 0) throw new MortarError('brick-unknown', name)
     const used = bricks.find(brick => this.#parts.inUse(brick.sha256))
@@ -105,25 +114,43 @@ export class Bricks {
     for (const { sha256 } of bricks) {
       this.#parts.store.remove(sha256)
       await rm(this.pathOf(sha256), { force: true })
+      await this.#removeFiles(this.#parts.dataDir.templates, file => file.startsWith(sha256))
     }
     this.#parts.log.info('brick.deleted', { name })
+  }
+
+  /** Removes what an import left behind that was cut short. */
+  removeLeftovers(): Promise<void> {
+    const { serialiser, dataDir } = this.#parts
+    return serialiser.run('bricks', () => this.#removeFiles(dataDir.bricks, file => file.endsWith('.partial')))
+  }
+
+  async #removeFiles(folder: string, matches: (file: string) => boolean): Promise<void> {
+    for (const file of await readdir(folder)) if (matches(file)) await rm(join(folder, file), { force: true })
   }
 }
 
 async function readSmall(path: string): Promise<string> {
-  const { size } = await stat(path).catch(() => {
-    throw new MortarError('not-found', `${path} on the broker's host`)
-  })
-  if (size > 4096) throw new MortarError('brick-signature', `${path} is longer than 4 KiB`)
+  if ((await sizeOf(path)) > 4096) throw new MortarError('brick-signature', `${path} is longer than 4 KiB`)
   return readFile(path, 'utf8')
 }
 
-/** Copies a file; returns the SHA-256 of what was written, hex. */
-async function copyHashing(source: string, target: string): Promise<string> {
+/** Bytes of a regular file: devices and pipes have no end. Fails with not-found. */
+async function sizeOf(path: string): Promise<number> {
+  const facts = await stat(path).catch(() => undefined)
+  if (!facts?.isFile()) throw new MortarError('not-found', `a file ${path} on the broker's host`)
+  return facts.size
+}
+
+/** Copies the first `sizeBytes` of a file; returns the SHA-256 of what was written, hex. */
+async function copyHashing(source: string, target: string, sizeBytes: number): Promise<string> {
   const hash = createHash('sha256')
   const file = await open(target, 'w', 0o600)
   try {
-    for await (const chunk of createReadStream(source, { highWaterMark: COPY_BYTES })) {
+    for await (const chunk of createReadStream(source, {
+      highWaterMark: COPY_BYTES,
+      end: Math.max(0, sizeBytes - 1),
+    })) {
       hash.update(chunk)
       await file.writeFile(chunk)
     }

@@ -15,6 +15,9 @@ import type { VmRecord } from '../store/vm-store.ts'
 import { RUNNING } from '../vms/states.ts'
 import type { VmBook } from '../vms/vm-book.ts'
 
+/** per user; what a client lists at once is limited too */
+const MOST_DRIVES = 1_000
+
 export interface DrivesParts {
   readonly store: DriveStore
   readonly book: VmBook
@@ -32,9 +35,14 @@ export class Drives {
     this.#parts = parts
   }
 
-  /** Makes a sparse volume. Fails with drive-exists or no-space. */
-  async create(user: User, request: z.output<typeof driveCreate>): Promise<Drive> {
+  /** Makes a sparse volume. Fails with drive-exists, no-space or limit-exceeded. */
+  create(user: User, request: z.output<typeof driveCreate>): Promise<Drive> {
+    return this.#parts.serialiser.run(`drive ${request.id}`, () => this.#create(user, request))
+  }
+
+  async #create(user: User, request: z.output<typeof driveCreate>): Promise<Drive> {
     const { store, dataDir, clock, log } = this.#parts
+    if (store.countOf(user.key) >= MOST_DRIVES) throw new MortarError('limit-exceeded', `${MOST_DRIVES} drives`)
     await requireSpace(dataDir.drives, request.sizeBytes)
     const drive: Drive = {
       ...request,
@@ -64,20 +72,35 @@ export class Drives {
         throw new MortarError('vm-state', `${vm.name} is ${now?.state ?? 'gone'}`)
       }
       const claimed = store.claim(drive.id, vm.id)
-      const holder = store.get(drive.id)?.attachedTo
-      if (holder !== vm.id) {
-        throw new MortarError('drive-attached', `${drive.name}, by ${book.get(holder ?? '')?.name ?? 'another VM'}`)
+      const held = store.get(drive.id)
+      if (!held) throw new MortarError('not-found', `drive ${drive.id}`)
+      if (held.attachedTo !== vm.id) {
+        throw new MortarError('drive-attached', `${drive.name}, by ${book.get(held.attachedTo ?? '')?.name ?? 'a VM'}`)
       }
       try {
         await driver.attachDrive(vm.id, this.#volume(drive))
       } catch (cause) {
-        if (claimed) store.release(drive.id)
+        if (claimed) await this.#giveBack(drive, vm.id, cause)
         throw cause
       }
       if (claimed) book.note(vm.id, `drive ${drive.name} attached`)
       log.info('drive.attached', { drive: drive.id, vm: vm.id })
     })
     return store.get(drive.id) ?? drive
+  }
+
+  /** After a failed attach. Where it is not known whether the drive was plugged in, it stays with the VM unless unplugged. */
+  async #giveBack(drive: Drive, vm: string, cause: unknown): Promise<void> {
+    const { store, driver } = this.#parts
+    const { code } = asMortarError(cause)
+    if (code === 'libvirt-down' || code === 'timeout') {
+      try {
+        await driver.detachDrive(vm, this.#volume(drive))
+      } catch (thrown) {
+        if (asMortarError(thrown).code !== 'not-found') return
+      }
+    }
+    store.release(drive.id, vm)
   }
 
   /** Unplugs the drive once the guest lets go. May be repeated. Fails with timeout or libvirt-*. */
@@ -91,19 +114,22 @@ export class Drives {
         // a domain that is gone holds no drive
         if (asMortarError(cause).code !== 'not-found') throw cause
       })
-      store.release(drive.id)
-      book.note(vm, `drive ${drive.name} detached`)
+      // the VM may have ended meanwhile, which released the drive
+      if (store.release(drive.id, vm)) book.note(vm, `drive ${drive.name} detached`)
       log.info('drive.detached', { drive: drive.id, vm })
     })
     return store.get(drive.id) ?? drive
   }
 
   /** Removes the volume and all that is on it. Fails with drive-attached. */
-  async delete(drive: Drive): Promise<void> {
-    if (this.#parts.store.get(drive.id)?.attachedTo) throw new MortarError('drive-attached', drive.name)
-    this.#parts.store.remove(drive.id)
-    await removeVolume(this.#path(drive.id))
-    this.#parts.log.info('drive.deleted', { drive: drive.id })
+  delete(drive: Drive): Promise<void> {
+    const { store, log, serialiser } = this.#parts
+    return serialiser.run(`drive ${drive.id}`, async () => {
+      if (store.get(drive.id)?.attachedTo) throw new MortarError('drive-attached', drive.name)
+      store.remove(drive.id)
+      await removeVolume(this.#path(drive.id))
+      log.info('drive.deleted', { drive: drive.id })
+    })
   }
 
   #path(id: string): string {

@@ -9,6 +9,7 @@ import { asMortarError, ERRORS, MortarError } from '../../protocol/core/errors.t
 import { wipe } from '../../protocol/core/secret.ts'
 import type { User } from '../auth/login.ts'
 import type { Log } from '../log.ts'
+import { isDiskFull } from '../store/database.ts'
 import { HANDLERS, type Services } from './handlers.ts'
 import type { RateLimit } from './rate-limit.ts'
 
@@ -89,7 +90,7 @@ function parseJson(schema: NonNullable<(typeof HANDLERS)[RouteName]['body']>, te
 }
 
 function fail(parts: AppParts, context: Context, thrown: unknown): Response {
-  const error = asMortarError(thrown)
+  const error = isDiskFull(thrown) ? new MortarError('no-space', 'database', { cause: thrown }) : asMortarError(thrown)
   const request = randomUUID()
   const { status, says, todo } = ERRORS[error.code]
   if (status >= 500) {

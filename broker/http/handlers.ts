@@ -137,8 +137,8 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
   },
   'vm.certify': handler(certificateRequest, async (services, request) => {
     const record = vmOf(services, request)
-    const signed = decodeBase64url(request.body.certificate)
-    const certificate = openCertificate(signed, decodeBase64url(record.owner))
+    const { certificate: textual } = request.body
+    const certificate = openCertificate(decodeCertificate(textual), decodeBase64url(record.owner))
     const fits =
       certificate.vm === record.id &&
       certificate.launch === record.launch &&
@@ -146,7 +146,9 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
       encodeBase64url(certificate.agentDh) === record.agent.agentDh &&
       encodeBase64url(certificate.agentSign) === record.agent.agentSign
     if (!fits) throw new MortarError('certificate-invalid', 'it is not about the agent that is enrolled')
-    services.book.note(record.id, 'agent certified by the owner', { certificate: request.body.certificate })
+    if (record.certificate !== textual) {
+      services.book.note(record.id, 'agent certified by the owner', { certificate: textual })
+    }
     return { vm: services.book.view(vmOf(services, request)) }
   }),
   'vm.session': handler(sessionRequest, async (services, request) =>
@@ -181,14 +183,31 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
 
   'ssh.key': handler(sshKeyRequest, async ({ sshKeys }, request) => {
     const user = userOf(request)
-    const key = /^[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}/.exec(request.body.publicKey)?.[0]
-    if (!key) throw new MortarError('bad-request', 'not an OpenSSH public key')
-    if (sshKeys.countOf(user.key) >= MOST_SSH_KEYS && sshKeys.ownerOf(key) !== user.key) {
+    const key = parseSshKey(request.body.publicKey)
+    if (sshKeys.countOf(user.key) >= MOST_SSH_KEYS && !sshKeys.ownersOf(key).includes(user.key)) {
       throw new MortarError('limit-exceeded', `${MOST_SSH_KEYS} SSH keys`)
     }
-    if (!sshKeys.add(key, user.key)) throw new MortarError('denied', 'the SSH key belongs to another user')
+    sshKeys.add(key, user.key)
     return {}
   }),
+}
+
+function decodeCertificate(textual: string): Uint8Array {
+  try {
+    return decodeBase64url(textual)
+  } catch (cause) {
+    throw new MortarError('certificate-invalid', 'not base64url', { cause })
+  }
+}
+
+/** "type base64" in the one form that logins are compared with. Fails with bad-request. */
+function parseSshKey(line: string): string {
+  const [type = '', textual = ''] = line.trim().split(/ +/)
+  const blob = Buffer.from(textual, 'base64')
+  // the blob begins with the type again (RFC 4253 section 6.6)
+  const named = blob.length > 4 ? blob.subarray(4, 4 + blob.readUInt32BE(0)).toString('latin1') : ''
+  if (!/^[a-z0-9@.-]+$/.test(type) || named !== type) throw new MortarError('bad-request', 'not an OpenSSH public key')
+  return `${type} ${blob.toString('base64')}`
 }
 
 function userOf({ user }: { user: User | undefined }): User {

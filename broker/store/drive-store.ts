@@ -55,8 +55,13 @@ export class DriveStore {
     return this.#database.prepare('UPDATE drives SET vm = ? WHERE id = ? AND vm IS NULL').run(vm, id).changes === 1
   }
 
-  release(id: string): void {
-    this.#database.prepare('UPDATE drives SET vm = NULL WHERE id = ?').run(id)
+  /** Takes the drive from the VM if that one has it; false otherwise. */
+  release(id: string, vm: string): boolean {
+    return this.#database.prepare('UPDATE drives SET vm = NULL WHERE id = ? AND vm = ?').run(id, vm).changes === 1
+  }
+
+  countOf(owner: string): number {
+    return Number(this.#database.prepare('SELECT count(*) AS n FROM drives WHERE owner = ?').get(owner)?.n)
   }
 
   releaseAll(vm: string): void {

@@ -1,4 +1,4 @@
-/** SSH public keys that may log in at the jump host, each as one user. */
+/** SSH public keys that may log in at the jump host. A key may be named by several users: naming one proves nothing. */
 import type { DatabaseSync } from 'node:sqlite'
 
 export class SshKeyStore {
@@ -8,17 +8,17 @@ export class SshKeyStore {
     this.#database = database
   }
 
-  /** `key`: "type base64". False when it belongs to another user already. */
-  add(key: string, owner: string): boolean {
+  /** `key`: "type base64". May be repeated. */
+  add(key: string, owner: string): void {
     this.#database
       .prepare('INSERT INTO ssh_keys (key, owner, added) VALUES (?, ?, ?) ON CONFLICT DO NOTHING')
       .run(key, owner, new Date().toISOString())
-    return this.ownerOf(key) === owner
   }
 
-  ownerOf(key: string): string | undefined {
-    const row = this.#database.prepare('SELECT owner FROM ssh_keys WHERE key = ?').get(key)
-    return row && String(row.owner)
+  /** The users who named the key: whoever holds it reaches the VMs of each of them, by their own wish. */
+  ownersOf(key: string): string[] {
+    const rows = this.#database.prepare('SELECT owner FROM ssh_keys WHERE key = ? ORDER BY rowid').all(key)
+    return rows.map(row => String(row.owner))
   }
 
   countOf(owner: string): number {

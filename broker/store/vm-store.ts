@@ -80,6 +80,10 @@ export class VmStore {
     return rows.map(row => read(row) as VmRecord)
   }
 
+  countOf(owner: string): number {
+    return Number(this.#database.prepare('SELECT count(*) AS n FROM vms WHERE owner = ?').get(owner)?.n)
+  }
+
   save(record: VmRecord): void {
     this.#database.prepare('UPDATE vms SET record = ? WHERE id = ?').run(JSON.stringify(record), record.id)
   }

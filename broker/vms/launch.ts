@@ -14,12 +14,15 @@ import type { DataDir } from '../data-dir.ts'
 import type { HypervisorDriver, VmDefinition } from '../hypervisor/driver.ts'
 import { createOverlay } from '../images/overlay.ts'
 import { requireSpace } from '../images/volume.ts'
+import type { Serialiser } from '../serialise.ts'
 import type { BrickRecord } from '../store/brick-store.ts'
 import type { VmRecord } from '../store/vm-store.ts'
 import type { VmBook } from './vm-book.ts'
 
 /** room that a launch needs at once: template, overlay, boot files, log; the overlay grows later */
 const LAUNCH_BYTES = 16 * 2 ** 20
+/** per user, stopped and failed ones too */
+const MOST_VMS = 1_000
 
 export interface LaunchParts {
   readonly book: VmBook
@@ -30,6 +33,7 @@ export interface LaunchParts {
   readonly brokerId: Uint8Array
   readonly agentUrl: string
   readonly enrolWithinMs: number
+  readonly serialiser: Serialiser
 }
 
 export interface LaunchRequest {
@@ -40,28 +44,36 @@ export interface LaunchRequest {
   readonly secret: Uint8Array
 }
 
-/** Launches a VM and returns when its domain runs. Fails with ticket-*, brick-unknown, vm-exists, no-space, libvirt-*, qemu-missing. */
+/** Launches a VM and returns when its domain runs. Fails with ticket-*, brick-unknown, vm-exists, limit-exceeded, no-space, libvirt-*, qemu-missing. */
 export async function launch(parts: LaunchParts, user: User, request: LaunchRequest): Promise<VmRecord> {
   const { book, driver } = parts
   try {
     const ticket = openTicket(request.ticket)
-    const brick = check(parts, user, ticket, request.options.brick)
+    check(parts, user, ticket)
+    brickOf(parts, ticket, request.options.brick)
     await requireSpace(parts.dataDir.root, LAUNCH_BYTES)
     await driver.describe()
+    // the brick may have been deleted meanwhile; from here on the record keeps it
+    const brick = brickOf(parts, ticket, request.options.brick)
     const record = newRecord(parts, ticket, brick, request)
     book.add(record, ticket.expires)
-    await makeAndStart(parts, record, brick, request)
+    // whoever deletes the VM from here on waits until it runs
+    await parts.serialiser.run(record.id, () => makeAndStart(parts, record, brick, request))
     return book.get(record.id) ?? record
   } finally {
     wipe(request.secret)
   }
 }
 
-function check(parts: LaunchParts, user: User, ticket: LaunchTicket, brickName: string): BrickRecord {
+function check(parts: LaunchParts, user: User, ticket: LaunchTicket): void {
   checkTicketTime(ticket, parts.clock.now())
   if (encodeBase64url(ticket.owner) !== user.key)
     throw new MortarError('ticket-invalid', 'its owner is not who logged in')
   if (!equalBytes(ticket.broker, parts.brokerId)) throw new MortarError('ticket-invalid', 'it is for another broker')
+  if (parts.book.countOf(user.key) >= MOST_VMS) throw new MortarError('limit-exceeded', `${MOST_VMS} VMs`)
+}
+
+function brickOf(parts: LaunchParts, ticket: LaunchTicket, brickName: string): BrickRecord {
   const brick = parts.bricks.byDigest(encodeHex(ticket.brick))
   if (brick?.name !== brickName) throw new MortarError('brick-unknown', brickName)
   return brick
@@ -114,7 +126,7 @@ async function makeAndStart(
     parts.book.transition(record.id, 'booting', 'domain started', { deadline })
     await parts.driver.start(record.id)
     // QEMU has read it; from here on the secret is in the guest and with its owner only
-    await rm(join(folder, 'mortar.secret'))
+    await removeSecret(parts.dataDir, record.id)
   } catch (cause) {
     await undo(parts, record.id, defined)
     throw (cause as NodeJS.ErrnoException).code === 'ENOSPC'
@@ -126,6 +138,7 @@ async function makeAndStart(
 /** Takes a launch back. A domain that cannot be removed now stays on the books as failed, so that it can be deleted later. */
 async function undo(parts: LaunchParts, id: string, defined: boolean): Promise<void> {
   try {
+    await removeSecret(parts.dataDir, id)
     if (defined) await demolish(parts, id)
     else await rm(parts.dataDir.vm(id), { recursive: true, force: true })
     parts.book.remove(id)
@@ -133,6 +146,11 @@ async function undo(parts: LaunchParts, id: string, defined: boolean): Promise<v
     const failure = { stage: 'launch', reason: asMortarError(cause).message.slice(0, 400), consoleTail: '' }
     parts.book.transition(id, 'failed', 'the launch could not be taken back', { failure })
   }
+}
+
+/** Removes the launch secret from the disk, if it is there. */
+export async function removeSecret(dataDir: DataDir, id: string): Promise<void> {
+  await rm(join(dataDir.vm(id), 'mortar.secret'), { force: true })
 }
 
 /** How the hypervisor is told of a VM. */

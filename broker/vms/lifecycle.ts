@@ -10,14 +10,16 @@ import type { Serialiser } from '../serialise.ts'
 import type { DriveStore } from '../store/drive-store.ts'
 import type { VmRecord } from '../store/vm-store.ts'
 import { bootStage, readTail } from './console.ts'
-import { demolish } from './launch.ts'
-import { RUNNING } from './states.ts'
+import { demolish, removeSecret } from './launch.ts'
+import { mayFollow, RUNNING } from './states.ts'
 import type { VmBook } from './vm-book.ts'
 
 /** ms that a guest may take to power off before it is switched off */
 const SHUTDOWN_MS = 60_000
 const FAILURE_TAIL_BYTES = 4096
 const RECONCILE_MS = 5_000
+/** ms that a VM has at least to enrol after the broker was started again */
+const RESUME_MS = 60_000
 
 export interface LifecycleParts {
   readonly book: VmBook
@@ -30,6 +32,8 @@ export interface LifecycleParts {
   readonly enrolWithinMs: number
   /** closes the VM's agent socket and joined pairs */
   disconnect(vmId: string): void
+  /** the VM is gone for good */
+  forget(vmId: string): void
 }
 
 export class Lifecycle {
@@ -39,12 +43,27 @@ export class Lifecycle {
 
   constructor(parts: LifecycleParts) {
     this.#parts = parts
-    parts.driver.onEvent(event => this.#onEvent(event))
+    parts.driver.onEvent(event => {
+      if (this.#closed) return
+      try {
+        this.#onEvent(event)
+      } catch (cause) {
+        this.#fault('vm.event-lost', event.vmId, cause)
+        this.#later(RECONCILE_MS, () => this.#compare([event.vmId]))
+      }
+    })
   }
 
   close(): void {
     this.#closed = true
     for (const cancel of this.#deadlines.values()) cancel()
+  }
+
+  /** Runs a job after `ms` unless the broker is closed then; whatever it fails with ends in the log. */
+  #later(ms: number, job: () => Promise<void>): () => void {
+    return this.#parts.clock.after(ms, () => {
+      if (!this.#closed) job().catch(cause => this.#fault('lifecycle.failed', '', cause))
+    })
   }
 
   /** Sets the alarm of a booting VM: fails it with the stage reached unless it has enrolled by then. */
@@ -53,7 +72,7 @@ export class Lifecycle {
     this.#deadlines.delete(record.id)
     if (record.deadline === null || record.state !== 'booting') return
     const { clock } = this.#parts
-    const cancel = clock.after(Math.max(0, record.deadline - clock.now()), () => void this.#missDeadline(record.id))
+    const cancel = this.#later(Math.max(0, record.deadline - clock.now()), () => this.#missDeadline(record.id))
     this.#deadlines.set(record.id, cancel)
   }
 
@@ -72,33 +91,57 @@ export class Lifecycle {
 
   /** Asks the guest to power off; switches it off when it does not. Returns at once. Fails with vm-state. */
   async stop(record: VmRecord): Promise<void> {
-    const { book, driver, serialiser, clock } = this.#parts
+    const { book, driver, serialiser } = this.#parts
     await serialiser.run(record.id, async () => {
-      if (book.get(record.id)?.state === 'stopping') return
-      if (!book.transition(record.id, 'stopping', 'stop requested')) {
-        throw new MortarError('vm-state', `${record.name} is ${book.get(record.id)?.state ?? 'gone'}`)
-      }
+      const state = book.get(record.id)?.state ?? 'destroyed'
+      if (state === 'stopping') return
+      if (!mayFollow(state, 'stopping')) throw new MortarError('vm-state', `${record.name} is ${state}`)
+      // asked first: a hypervisor that cannot be reached leaves the VM as it is
       await driver.shutdown(record.id)
+      // a fast guest is off already
+      if (mayFollow(book.get(record.id)?.state ?? 'destroyed', 'stopping')) {
+        book.transition(record.id, 'stopping', 'stop requested')
+      }
+      this.#later(SHUTDOWN_MS, () => this.#switchOff(record.id))
     })
-    clock.after(SHUTDOWN_MS, () => {
-      if (book.get(record.id)?.state !== 'stopping') return
-      book.note(record.id, 'did not power off in time: switching off')
-      driver.destroy(record.id).catch(cause => this.#fault('vm.destroy-failed', record.id, cause))
+  }
+
+  /** Ends a stop that the guest did not obey; tries until libvirt answers. */
+  async #switchOff(id: string): Promise<void> {
+    const { book, driver, serialiser } = this.#parts
+    await serialiser.run(id, async () => {
+      if (book.get(id)?.state !== 'stopping') return
+      book.note(id, 'did not power off in time: switching off')
+      try {
+        await driver.destroy(id)
+      } catch (cause) {
+        if (asMortarError(cause).code !== 'not-found') {
+          this.#fault('vm.destroy-failed', id, cause)
+          this.#later(RECONCILE_MS, () => this.#switchOff(id))
+          return
+        }
+      }
+      // one that did not run in the first place has no event to tell
+      if (book.get(id)?.state === 'stopping') this.#domainEnded(id, 'stopped', 'switched off')
     })
   }
 
   /** Removes domain, overlay and boot data; drives stay with their owner. Fails with libvirt-*. */
   delete(record: VmRecord): Promise<void> {
-    const { book, serialiser, drives, disconnect } = this.#parts
-    return serialiser.run(record.id, async () => {
-      if (!book.get(record.id)) return
-      disconnect(record.id)
-      await demolish(this.#parts, record.id)
-      this.#deadlines.get(record.id)?.()
-      this.#deadlines.delete(record.id)
-      drives.releaseAll(record.id)
-      book.remove(record.id)
-    })
+    return this.#parts.serialiser.run(record.id, () => this.#delete(record.id))
+  }
+
+  async #delete(id: string): Promise<void> {
+    const { book, drives, dataDir, disconnect, forget } = this.#parts
+    if (!book.get(id)) return
+    disconnect(id)
+    await removeSecret(dataDir, id)
+    await demolish(this.#parts, id)
+    this.#deadlines.get(id)?.()
+    this.#deadlines.delete(id)
+    drives.releaseAll(id)
+    book.remove(id)
+    forget(id)
   }
 
   #onEvent({ vmId, kind, detail }: DomainEvent): void {
@@ -109,7 +152,9 @@ export class Lifecycle {
     else if (kind === 'rebooted') {
       // the agent's socket died with the old boot; the next generation may enrol once
       this.#parts.disconnect(vmId)
-      const changes = { rebootArmed: true, deadline: clock.now() + enrolWithinMs }
+      // a guest that reboots over and over does not get more time by it
+      const running = record.state === 'booting' ? record.deadline : null
+      const changes = { rebootArmed: true, deadline: running ?? clock.now() + enrolWithinMs }
       book.transition(vmId, 'booting', 'guest rebooted', changes)
       this.watchDeadline(book.get(vmId) ?? record)
     }
@@ -128,37 +173,70 @@ export class Lifecycle {
     }
   }
 
-  /** Brings the book in line with what the hypervisor runs, after a start; tries until libvirt answers. */
-  async reconcile(): Promise<void> {
-    const { book, driver, dataDir, clock, log } = this.#parts
-    let domains: Awaited<ReturnType<HypervisorDriver['list']>>
-    try {
-      domains = await driver.list()
-    } catch (cause) {
-      log.warn('hypervisor.unreachable', { code: asMortarError(cause).code })
-      clock.after(RECONCILE_MS, () => {
-        if (!this.#closed) void this.reconcile()
-      })
-      return
+  /**
+   * After a start, before anybody can call: takes up the VMs of before. Deadlines run on, a reboot may have been missed; then,
+   * in the background, the book is brought in line with what the hypervisor runs.
+   */
+  resume(): void {
+    const { book, clock, enrolWithinMs } = this.#parts
+    const records = book.list()
+    // nobody could enrol while the broker was down
+    const earliest = clock.now() + Math.min(enrolWithinMs, RESUME_MS)
+    for (const { id, state, agent, deadline } of records) {
+      const changes = { rebootArmed: agent !== null, deadline: deadline && Math.max(deadline, earliest) }
+      if (state !== 'stopped') book.note(id, 'broker restarted', changes)
+      const record = book.get(id)
+      if (record) this.watchDeadline(record)
+      if (state === 'stopping') this.#later(SHUTDOWN_MS, () => this.#switchOff(id))
     }
-    const states = new Map(domains.map(domain => [domain.vmId, domain.state]))
-    for (const record of book.list()) await this.#reconcileVm(record, states.get(record.id) ?? 'gone')
-    await this.#removeStrays(dirname(dataDir.vm('any')))
+    this.#later(0, async () => {
+      await this.#compare(records.map(({ id }) => id))
+      await this.#removeStrays(dirname(this.#parts.dataDir.vm('any')))
+    })
   }
 
-  async #reconcileVm(record: VmRecord, state: string): Promise<void> {
-    const { book } = this.#parts
-    const { id } = record
+  /** Compares VMs with the hypervisor's domains; tries until libvirt answers. Newer VMs are not looked at: a launch may be under way. */
+  async #compare(ids: readonly string[]): Promise<void> {
+    const { serialiser } = this.#parts
+    const failed: string[] = []
+    let running = new Set<string>()
+    try {
+      running = await this.#runningDomains()
+    } catch (cause) {
+      this.#fault('hypervisor.unreachable', '', cause)
+      failed.push(...ids)
+    }
+    for (const id of failed.length > 0 ? [] : ids) {
+      try {
+        // asked again within the VM's turn: a job before this one may have started or ended it
+        await serialiser.run(id, async () =>
+          this.#compareVm(id, running.has(id) || (await this.#runningDomains()).has(id)),
+        )
+      } catch (cause) {
+        this.#fault('vm.compare-failed', id, cause)
+        failed.push(id)
+      }
+    }
+    if (failed.length > 0) this.#later(RECONCILE_MS, () => this.#compare(failed))
+  }
+
+  async #runningDomains(): Promise<Set<string>> {
+    const domains = await this.#parts.driver.list()
+    return new Set(domains.filter(({ state }) => state === 'running' || state === 'paused').map(({ vmId }) => vmId))
+  }
+
+  async #compareVm(id: string, running: boolean): Promise<void> {
+    const { book, dataDir } = this.#parts
+    const record = book.get(id)
+    if (!record || this.#closed) return
+    // a launch that was cut short left it there
+    await removeSecret(dataDir, id)
     if (record.state === 'defined') {
-      // the broker ended in the middle of a launch: nobody was told that it succeeded
-      await this.delete(record).catch(cause => this.#fault('vm.demolish-failed', id, cause))
-    } else if (state === 'running' || state === 'paused') {
-      // a launch that was cut short left it there; QEMU has read it
-      await rm(join(this.#parts.dataDir.vm(id), 'mortar.secret'), { force: true })
-      // a reboot may have been missed while the broker was down
-      book.note(id, 'broker restarted', { rebootArmed: record.agent !== null })
-      this.watchDeadline(book.get(id) ?? record)
-    } else if (RUNNING.has(record.state)) this.#domainEnded(id, 'stopped', 'ended while the broker was down')
+      // the broker ended in the middle of the launch: nobody was told that it succeeded
+      await this.#delete(id)
+    } else if (RUNNING.has(record.state) && !running) {
+      this.#domainEnded(id, 'stopped', 'ended while the broker was down')
+    }
   }
 
   async #removeStrays(folder: string): Promise<void> {
