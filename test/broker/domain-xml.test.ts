@@ -16,6 +16,7 @@ const vm = {
   memoryMiB: 512,
   vcpus: 2,
   overlayPath: '/data/vm/overlay.qcow2',
+  brickPath: '/data/bricks/brick.qcow2',
   consoleLogPath: '/data/vm/console.log',
   bootFiles: [{ name: 'mortar.secret', path: '/data/vm/secret' }],
 }
@@ -25,7 +26,7 @@ const hostile = `x'/><disk type="block"/>&amp;<!--`
 const skeleton = (xml: string) => (xml.match(/<\/?[\w:]+|[\w:]+(?==')/g) ?? []).join(' ')
 
 test('a hostile value changes no element and no attribute', () => {
-  const whole = { ...vm, name: hostile, overlayPath: hostile, consoleLogPath: hostile }
+  const whole = { ...vm, name: hostile, overlayPath: hostile, brickPath: hostile, consoleLogPath: hostile }
   const xml = domainXml({ ...whole, bootFiles: [{ name: hostile, path: hostile }] }, 'tcg')
   expect(skeleton(xml)).toBe(skeleton(domainXml(vm, 'tcg')))
   const drive = driveXml({ driveId: hostile, path: hostile, serial: hostile }, 'sda')

@@ -1,7 +1,7 @@
 /** What every hypervisor driver must do, run against the fake in memory and against libvirt with QEMU. */
 import { execFileSync } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { DomainEvent, DriveVolume, HypervisorDriver, VmDefinition } from '../../broker/hypervisor/driver.ts'
@@ -85,7 +85,9 @@ function vmWithoutSystem(): VmDefinition {
   mkdirSync(home)
   chmodSync(home, 0o711)
   const overlayPath = join(home, 'overlay.qcow2')
-  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', overlayPath, '16M'])
+  const brickPath = join(home, 'brick.qcow2')
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', brickPath, '16M'])
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', brickPath, '-F', 'qcow2', overlayPath])
   const secretPath = join(home, 'secret')
   writeFileSync(secretPath, randomBytes(32), { mode: 0o600 })
   return {
@@ -94,6 +96,7 @@ function vmWithoutSystem(): VmDefinition {
     memoryMiB: 64,
     vcpus: 1,
     overlayPath,
+    brickPath,
     consoleLogPath: join(home, 'console.log'),
     bootFiles: [{ name: 'mortar.secret', path: secretPath }],
   }
@@ -171,6 +174,8 @@ describe.each([
     expect(await stateOf(vm.vmId)).toBe('stopped')
     for (let time = 0; time < 2; time++) await driver.start(vm.vmId)
     expect(await stateOf(vm.vmId)).toBe('running')
+    // what all VMs share belongs to none of them
+    expect(statSync(vm.brickPath as string).uid).toBe(process.getuid?.())
     await driver.define(vm)
     expect(await stateOf(vm.vmId)).toBe('running')
     for (let time = 0; time < 2; time++) await driver.destroy(vm.vmId)

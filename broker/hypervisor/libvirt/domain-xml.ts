@@ -45,7 +45,7 @@ export function domainXml(vm: VmDefinition, acceleration: 'kvm' | 'tcg'): string
   <devices>
     <disk type='file' device='disk'>
       <driver name='qemu' type='qcow2' discard='unmap'/>
-      <source file='${escapeXml(vm.overlayPath)}'/>
+      <source file='${escapeXml(vm.overlayPath)}'/>${backingStore(vm.brickPath)}
       <target dev='vda' bus='virtio'/>
     </disk>
     <controller type='scsi' index='0' model='virtio-scsi'/>
@@ -58,6 +58,20 @@ export function domainXml(vm: VmDefinition, acceleration: 'kvm' | 'tcg'): string
   </devices>
 </domain>`
 }
+
+/**
+ * Named here, the brick is opened whatever an escaped guest wrote into its overlay's header; and libvirt leaves its owner
+ * alone, so that no QEMU may write to what all VMs share.
+ */
+const backingStore = (brickPath: string | undefined) =>
+  brickPath === undefined
+    ? ''
+    : `
+      <backingStore type='file'>
+        <format type='qcow2'/>
+        <source file='${escapeXml(brickPath)}'><seclabel model='dac' relabel='no'/></source>
+        <backingStore/>
+      </backingStore>`
 
 /** A data drive on the virtio-scsi bus, which takes no PCIe slot; the guest finds it by its serial. */
 export function driveXml(volume: DriveVolume, target: string): string {
