@@ -1,5 +1,6 @@
 /** `mortar shell`: this terminal becomes one in the VM until the shell there ends. */
 import type { ClientSession } from '../../protocol/session.ts'
+import { enterRawMode } from '../node/raw-terminal.ts'
 import { openTerminal, type Terminal } from '../terminal.ts'
 import { exitCodeOfProgram } from './exit-codes.ts'
 import { withSession } from './session.ts'
@@ -24,15 +25,14 @@ async function run(session: ClientSession, user: string | undefined): Promise<nu
     const { cols, rows } = sizeOf(stdout)
     terminal.resize(cols, rows)
   }
-  const raw = stdin.isTTY
+  const leaveRawMode = stdin.isTTY ? enterRawMode(stdin) : () => {}
   stdout.on('resize', onResize)
-  if (raw) stdin.setRawMode(true)
   try {
     void passKeys(terminal)
     return exitCodeOfProgram(await terminal.ended)
   } finally {
     stdout.off('resize', onResize)
-    if (raw) stdin.setRawMode(false)
+    leaveRawMode()
     stdin.pause()
   }
 }

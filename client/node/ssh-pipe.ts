@@ -3,6 +3,10 @@ import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
+import { wallClock } from '../clock.ts'
+
+/** from the end of the local input to the end of the pair, unless the other end closes it first */
+const LINGER_MS = 1_000
 
 /** Copies both ways until the VM's end closes. Fails with the broker's code, such as ssh-not-authorised, or connection-lost. */
 export async function pipeSsh(transport: Transport, input: Readable, output: Writable): Promise<void> {
@@ -12,7 +16,8 @@ export async function pipeSsh(transport: Transport, input: Readable, output: Wri
   try {
     for (;;) {
       const packet = await transport.receive()
-      if (!packet) return
+      // whoever called may end the program or the socket next
+      if (!packet) return await flushed(output)
       if (!output.write(packet) && !output.destroyed) await Promise.race([once(output, 'drain'), once(output, 'close')])
     }
   } finally {
@@ -22,7 +27,7 @@ export async function pipeSsh(transport: Transport, input: Readable, output: Wri
   }
 }
 
-/** Sends until the local end closes, which closes the pair. */
+/** Sends until the local end closes, which closes the pair after a while: what the VM or the broker still says is heard. */
 async function sendAll(transport: Transport, input: Readable): Promise<void> {
   try {
     for await (const chunk of input) {
@@ -35,5 +40,12 @@ async function sendAll(transport: Transport, input: Readable): Promise<void> {
   } catch {
     // the pair is over; what ended it is told by the receiving half
   }
-  transport.close()
+  wallClock.after(LINGER_MS, () => transport.close())
+}
+
+function flushed(output: Writable): Promise<void> {
+  return new Promise(resolve => {
+    if (output.destroyed) resolve()
+    else output.write(new Uint8Array(0), () => resolve())
+  })
 }

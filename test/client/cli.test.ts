@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { parseSize } from '../../client/cli/context.ts'
 import { exitCodeOf, exitCodeOfProgram } from '../../client/cli/exit-codes.ts'
 import { parseCommandLine } from '../../client/cli/program.ts'
@@ -13,6 +13,8 @@ import { NOUNS, SUBCOMMANDS } from '../../client/cli/subcommands.ts'
 import { parseIdentity } from '../../protocol/control/login.ts'
 import { encodeBase64url } from '../../protocol/core/bytes.ts'
 import { refusal, type Script, sampleVm, smallBroker } from './small-broker.ts'
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
 
 const MAIN = join(import.meta.dirname, '../../client/cli/main.ts')
 let folder = ''
@@ -119,7 +121,7 @@ describe('identity', () => {
     const wrong = await mortar(['--json', 'identity', 'show', ...given])
     expect([wrong.code, wrong.stdout]).toEqual([4, ''])
     expect(JSON.parse(wrong.stderr).error).toMatchObject({ code: 'identity-locked', detail: 'the passphrase is wrong' })
-  }, 30_000)
+  })
 
   test('a missing one says how to make one', async () => {
     const { code, stderr } = await mortar(['vm', 'list', '--identity', join(folder, 'none')])

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import type { WebSocketServer } from 'ws'
 import type { Vm } from '../../protocol/control/api.ts'
 import { signBrokerProof, verifyLogin } from '../../protocol/control/login.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
@@ -25,7 +26,11 @@ export const refusal = (code: string, detail = '', status?: number): Answer => (
 })
 
 /** Routes are given as `GET /v1/vms`; broker and login are answered unless scripted otherwise. */
-export async function smallBroker(script: Script, seed: Uint8Array = new Uint8Array(32).fill(42)) {
+export async function smallBroker(
+  script: Script,
+  seed: Uint8Array = new Uint8Array(32).fill(42),
+  more: { otherwise?: Script[string]; sockets?: WebSocketServer } = {},
+) {
   const key = signingPublicKey(seed)
   const nonce = new Uint8Array(32).fill(1)
   const calls: { route: string; authorization: string | undefined }[] = []
@@ -54,11 +59,15 @@ export async function smallBroker(script: Script, seed: Uint8Array = new Uint8Ar
     for await (const chunk of request) chunks.push(chunk as Buffer)
     const bytes = Buffer.concat(chunks)
     const isJson = request.headers['content-type'] === 'application/json'
-    const handler = all[route] ?? all[route.split('?')[0] as string]
+    const handler = all[route] ?? all[route.split('?')[0] as string] ?? more.otherwise
     const answer = (await handler?.(isJson ? JSON.parse(bytes.toString()) : bytes, request)) ?? refusal('not-found')
     if (answer.delayMs) await new Promise(resolve => setTimeout(resolve, answer.delayMs))
     response.writeHead(answer.status ?? 200, { 'content-type': 'application/json' })
     response.end(answer.raw ?? JSON.stringify(answer.json ?? {}))
+  })
+  server.on('upgrade', (request, socket, head) => {
+    if (!more.sockets) return socket.destroy()
+    more.sockets.handleUpgrade(request, socket, head, upgraded => more.sockets?.emit('connection', upgraded, request))
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')

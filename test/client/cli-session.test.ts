@@ -1,0 +1,170 @@
+/** `mortar` in a session: launch, first contact, programs with their streams and signals, and stock ssh with real sshd. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir, userInfo } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import type { Vm } from '../../protocol/control/api.ts'
+import { signingPublicKey } from '../../protocol/core/signing.ts'
+import { smallAgent } from './small-agent.ts'
+import { smallBroker } from './small-broker.ts'
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
+
+const MAIN = join(import.meta.dirname, '../../client/cli/main.ts')
+const seed = new Uint8Array(32).fill(42)
+let folder = ''
+let close = () => {}
+let env: Record<string, string> = {}
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'mortar-session-'))
+  const agent = smallAgent(folder, () => signingPublicKey(seed), userInfo().username)
+  const broker = await smallBroker(agent.script, seed, { otherwise: agent.routeVm, sockets: agent.sockets })
+  close = () => {
+    for (const socket of agent.sockets.clients) socket.terminate()
+    broker.close()
+  }
+  const path = `${join(import.meta.dirname, '../../node_modules/.bin')}:${process.env.PATH}`
+  env = { PATH: path, HOME: folder, MORTAR_BROKER: broker.url, MORTAR_IDENTITY: join(folder, 'mine', 'identity') }
+  await mortar(['identity', 'create', '--no-passphrase'])
+})
+afterAll(() => {
+  close()
+  rmSync(folder, { recursive: true })
+})
+
+async function outcomeOf(child: ChildProcess) {
+  const parts = { stdout: [] as Buffer[], stderr: [] as Buffer[] }
+  child.stdout?.on('data', chunk => parts.stdout.push(chunk))
+  child.stderr?.on('data', chunk => parts.stderr.push(chunk))
+  const [code] = await once(child, 'close')
+  return { code, bytes: Buffer.concat(parts.stdout), stderr: Buffer.concat(parts.stderr).toString() }
+}
+async function mortar(args: readonly string[], input: string | Buffer = '') {
+  const child = spawn(process.execPath, [MAIN, ...args], { env })
+  child.stdin.on('error', () => {})
+  child.stdin.end(input)
+  const { code, bytes, stderr } = await outcomeOf(child)
+  return { code, stdout: bytes.toString(), bytes, stderr }
+}
+
+test('vm create waits until the VM is ready, by first contact and a certificate', async () => {
+  const created = await mortar(['--json', 'vm', 'create', 'first', '--brick', 'debian-12'])
+  expect([created.code, created.stderr]).toEqual([0, ''])
+  const { vm } = JSON.parse(created.stdout) as { vm: Vm }
+  expect(vm).toMatchObject({ name: 'first', state: 'ready' })
+  expect(vm.certificate).toBeTruthy()
+})
+
+describe('exec', () => {
+  const exec = (script: string, input?: string | Buffer, ...options: string[]) =>
+    mortar(['exec', 'first', ...options, '--', 'sh', '-c', script], input)
+
+  test('streams stay apart and the exit code is the program’s', async () => {
+    expect(await exec('echo out; echo err >&2; exit 42')).toMatchObject({ code: 42, stdout: 'out\n', stderr: 'err\n' })
+    expect(await exec('kill -9 $$')).toMatchObject({ code: 137 })
+    expect(await exec('echo $GREETING; pwd', '', '--env', 'GREETING=hello=you', '--cwd', '/')).toMatchObject({
+      stdout: 'hello=you\n/\n',
+    })
+  })
+
+  test('what cannot run is 127, what fails before it is 125', async () => {
+    expect((await mortar(['exec', 'first', '--', '/no/such/program'])).code).toBe(127)
+    expect((await mortar(['exec', 'second', '--', 'true'])).code).toBe(125)
+  })
+
+  test('standard input goes in whole and output comes out whole', async () => {
+    const input = randomBytes(3_000_000)
+    const echoed = await exec('cat', input)
+    expect(createHash('sha256').update(echoed.bytes).digest('hex')).toBe(
+      createHash('sha256').update(input).digest('hex'),
+    )
+    const flood = await exec('head -c 20000000 /dev/zero')
+    expect([flood.code, flood.bytes.length]).toEqual([0, 20_000_000])
+  })
+
+  test('a reader that leaves early ends it quietly', async () => {
+    const command = `"$0" "$1" exec first -- yes | head -n 1`
+    const run = await outcomeOf(spawn('sh', ['-c', command, process.execPath, MAIN], { env }))
+    expect([run.code, run.bytes.toString(), run.stderr]).toEqual([0, 'y\n', ''])
+  })
+
+  test.each([
+    ['while its input is open', 'pipe', 'trap "echo caught; exit 3" INT; echo on; while :; do sleep 0.05; done', 3],
+    ['behind the end of its input', 'ignore', 'echo on; sleep 60', 130],
+  ] as const)('Ctrl-C reaches the program %s', async (_, stdin, script, code) => {
+    const child = spawn(process.execPath, [MAIN, 'exec', 'first', '--', 'sh', '-c', script], {
+      env,
+      stdio: [stdin, 'pipe', 'pipe'],
+    })
+    child.stdout?.once('data', () => setTimeout(() => child.kill('SIGINT'), 200))
+    const ended = await outcomeOf(child)
+    expect([ended.code, ended.stderr]).toEqual([code, ''])
+    if (code === 3) expect(ended.bytes.toString()).toBe('on\ncaught\n')
+  })
+})
+
+describe.skipIf(spawnSync('script', ['--version']).status !== 0)('shell', () => {
+  test('this terminal becomes one in the VM, and is itself again afterwards', async () => {
+    // a terminal for mortar; what stty says before and after must be the same
+    const inner = `stty rows 33 cols 101; stty -a >"$BEFORE"; "$NODE" "$MAIN" shell first; echo "ended $?"; stty -a >"$AFTER"`
+    const [before, after] = [join(folder, 'before'), join(folder, 'after')]
+    const child = spawn('script', ['-qefc', inner, '/dev/null'], {
+      env: { ...env, BEFORE: before, AFTER: after, NODE: process.execPath, MAIN, TERM: 'xterm', SHELL: '/bin/sh' },
+    })
+    let screen = ''
+    child.stdout.on('data', chunk => {
+      screen += chunk
+    })
+    await expect.poll(() => screen, { timeout: 20_000 }).toMatch(/[$#] $/)
+    child.stdin.write('stty size; echo $((40 + 2))\n')
+    await expect.poll(() => screen, { timeout: 20_000 }).toMatch(/33 101\r\n42\r\n/)
+    child.stdin.write('exit 3\n')
+    await once(child, 'close')
+    expect(screen).toContain('ended 3')
+    expect(readFileSync(after, 'utf8')).toBe(readFileSync(before, 'utf8'))
+  })
+
+  test('without a terminal, the end of the input ends the shell', async () => {
+    const { code, stdout } = await mortar(['shell', 'first'], 'echo $((40 + 2))\n')
+    expect([code, stdout.includes('42')]).toEqual([0, true])
+  })
+})
+
+describe.skipIf(!existsSync('/usr/sbin/sshd') || userInfo().uid !== 0)('ssh, with the sshd of this machine', () => {
+  test('no key, no entrance: the broker says why', async () => {
+    const refused = await mortar(['ssh-proxy', 'first'])
+    expect(refused.code).toBe(4)
+    expect(refused.stderr).toContain('No SSH key was delivered')
+  })
+
+  test('mortar ssh exchanges keys and runs stock ssh without a question', async () => {
+    const run = await mortar(['ssh', 'first', 'echo $((6 * 7)); exit 5'])
+    expect([run.stderr, run.stdout, run.code]).toEqual(['', '42\n', 5])
+  })
+
+  test('ssh and scp work with what ssh-config prints, and a host key that differs is refused', async () => {
+    const config = join(folder, 'ssh.config')
+    const printed = await mortar(['ssh-config', 'first'])
+    expect([printed.code, printed.stderr]).toEqual([0, ''])
+    writeFileSync(config, printed.stdout)
+    const ssh = await outcomeOf(spawn('ssh', ['-F', config, 'first', 'id -un'], { env }))
+    expect([ssh.code, ssh.bytes.toString()]).toEqual([0, `${userInfo().username}\n`])
+    const file = join(folder, 'copied')
+    writeFileSync(join(folder, 'original'), randomBytes(500_000))
+    const scp = await outcomeOf(spawn('scp', ['-O', '-F', config, join(folder, 'original'), `first:${file}`], { env }))
+    expect([scp.stderr, scp.code]).toEqual(['', 0])
+    expect(spawnSync('cmp', [join(folder, 'original'), file]).status).toBe(0)
+
+    const [known] = /(?<=UserKnownHostsFile ").*(?=")/.exec(printed.stdout) ?? ['']
+    const [alias] = /(?<=HostKeyAlias ).*/.exec(printed.stdout) ?? ['']
+    const other = `AAAAC3NzaC1lZDI1NTE5AAAAI${'B'.repeat(43)}`
+    writeFileSync(known, `${alias} ssh-ed25519 ${other}\n`)
+    const swapped = await outcomeOf(spawn('ssh', ['-F', config, 'first', 'true'], { env }))
+    expect(swapped.code).toBe(255)
+    expect(swapped.stderr).toContain('Host key verification failed')
+  })
+})
