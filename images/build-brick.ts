@@ -57,7 +57,7 @@ async function assemble(options: BrickOptions, baseTar: string, folder: string, 
   try {
     const partial = join(workDir, 'brick.qcow2')
     await buildImage(
-      { baseTar, agentBinary: options.agentBinary, workDir, imagePath: partial, test: options.test },
+      { baseTar, agentBinary: options.agentBinary, workDir, imagePath: partial, test: options.test, selfTest: true },
       progress,
     )
     await mkdir(folder, { recursive: true })

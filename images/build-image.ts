@@ -21,6 +21,8 @@ export interface ImageParts {
   readonly workDir: string
   readonly imagePath: string
   readonly test: boolean
+  /** lets the agent's own `doctor --brick` look at the tree before it becomes an image */
+  readonly selfTest: boolean
 }
 
 /** Writes the image to `imagePath`. Root only. */
@@ -50,18 +52,19 @@ export async function buildImage(parts: ImageParts, progress: Progress): Promise
     'status=none',
   ])
   // kernel and RAM disk are on the EFI system partition
-  await rm(join(tree, 'boot'), { recursive: true })
+  for (const name of ['boot', 'vmlinuz', 'vmlinuz.old', 'initrd.img', 'initrd.img.old'])
+    await rm(join(tree, name), { recursive: true, force: true })
   await mkdir(join(tree, 'boot'))
   await makeRoot(tree, disk)
   progress('converting to qcow2')
   await run('qemu-img', ['convert', '-O', 'qcow2', '-o', 'cluster_size=65536', disk, parts.imagePath])
 }
 
-async function makeTree(tree: string, { baseTar, agentBinary }: ImageParts): Promise<void> {
+async function makeTree(tree: string, parts: ImageParts): Promise<void> {
   await mkdir(tree, { recursive: true })
-  await run('tar', ['-C', tree, '--numeric-owner', '--xattrs', '-xf', baseTar])
+  await run('tar', ['-C', tree, '--numeric-owner', '--xattrs', '-xf', parts.baseTar])
   await cp(new URL('debian-12/tree', import.meta.url).pathname, tree, { recursive: true, force: true })
-  await copyFile(agentBinary, join(tree, 'usr/sbin/mortar-agent'))
+  await copyFile(parts.agentBinary, join(tree, 'usr/sbin/mortar-agent'))
   await chmod(join(tree, 'usr/sbin/mortar-agent'), 0o755)
   await mkdir(join(tree, 'drives'), { recursive: true })
   const units = join(tree, 'etc/systemd/system')
@@ -77,6 +80,7 @@ async function makeTree(tree: string, { baseTar, agentBinary }: ImageParts): Pro
   for (const generator of RECIPE.maskedGenerators) await symlink('/dev/null', join(generators, generator))
   for (const unit of RECIPE.enabledUnits) await run('chroot', [tree, 'systemctl', 'enable', '--quiet', unit])
   await writeFile(join(tree, 'etc/machine-id'), '')
+  if (parts.selfTest) await run('chroot', [tree, '/usr/sbin/mortar-agent', 'doctor', '--brick'])
 }
 
 async function makeEsp(tree: string, { workDir, test }: ImageParts): Promise<string> {

@@ -25,7 +25,7 @@ export function run(command: string, args: readonly string[], options: { cwd?: s
         reject(
           new MortarError(
             'internal',
-            `${command} ended with ${code}:\n${errors.trim().split('\n').slice(-12).join('\n')}`,
+            `${command} ended with ${code}:\n${(errors.trim() || output.trim()).split('\n').slice(-12).join('\n')}`,
           ),
         )
     })
