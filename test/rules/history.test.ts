@@ -8,7 +8,7 @@ const log = spawnSync('git', ['log', '--no-merges', '--format=%h %s', 'HEAD'], {
 test.skipIf(log.status !== 0)('commit subjects are `area: verb in lower case`', () => {
   const subjects = log.stdout.split('\n').filter(line => line !== '')
   const wrong = subjects.filter(
-    line => !/^[0-9a-f]+ [a-z][\w./-]*(, [a-z][\w./-]*)*: [a-z][^\n]*[^.\s]$/.test(line) || line.length > 90,
+    line => !/^[0-9a-f]+ [a-z][\w./-]*(, [a-z][\w./-]*)*: [a-z][^\n]*[^.\s]$/.test(line) || line.length > 120,
   )
   expectNone('subjects', wrong)
 })
