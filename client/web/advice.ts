@@ -8,8 +8,7 @@ const HERE: Partial<Record<ErrorCode, string>> = {
   'identity-locked': 'Type the passphrase of the identity file',
   'broker-mismatch':
     'Do not use it unless you know that it was set up anew; only then let this browser forget the key it knew',
-  'connection-lost':
-    'Check the address and that the broker runs; `mortar console` lets this page talk to one broker only',
+  'connection-lost': 'Check that the broker runs there, then connect again; VMs go on running',
   'brick-unknown': 'Choose one of the listed bricks',
   'vm-state': 'Look at its state and its events',
   'vm-silent': "Read the VM's console",

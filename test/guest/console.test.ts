@@ -119,6 +119,32 @@ describeGuest('in the browser', () =>
       await expect.poll(async () => (await sleeping()).code, { timeout: 30_000, interval: 1_000 }).toBe(1)
     })
 
+    test('a lost session is told, leaves the last screen readable, and is opened again', async () => {
+      const terminal = card('Terminal')
+      await terminal.getByRole('button', { name: 'Open a terminal' }).click()
+      const rows = terminal.locator('.xterm-rows')
+      await expect.poll(() => rows.innerText(), { timeout: 30_000 }).toMatch(/[$#]/)
+      await page.keyboard.type('echo "last $((40 + 2)) words"\n')
+      await expect.poll(() => rows.innerText(), { timeout: 15_000 }).toContain('last 42 words')
+      await machine.stopBroker('SIGKILL')
+      await card('Connection').locator('.problem[data-code="connection-lost"]').waitFor()
+      await terminal.locator('.problem[data-code="connection-lost"]').waitFor()
+      expect(await rows.innerText()).toContain('last 42 words')
+      await machine.startBroker()
+      await page.getByText('What is shown may be old').waitFor({ state: 'detached' })
+      // the agent dials again within its back-off; until then the page says that it is not connected
+      await expect
+        .poll(
+          async () => {
+            await page.getByRole('button', { name: 'Connect', exact: true }).click()
+            await card('Connection').locator('.connected, .problem').waitFor()
+            return card('Connection').innerText()
+          },
+          { timeout: 60_000, interval: 2_000 },
+        )
+        .toContain('The VM proved the key that you certified.')
+    })
+
     test('creates, attaches, formats, unlocks, locks and detaches a drive', async () => {
       await page.getByRole('button', { name: 'Create a drive' }).click()
       const form = page.getByRole('form', { name: 'Create a drive' })

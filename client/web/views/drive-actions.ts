@@ -3,6 +3,7 @@ import type { Drive, Vm } from '../../../protocol/control/api.ts'
 import { MortarError } from '../../../protocol/core/errors.ts'
 import type { ClientSession } from '../../../protocol/session.ts'
 import { formatDrive, lockDrive, unlockDrive } from '../../drives.ts'
+import { about } from '../name-error.ts'
 import { h, useState, type VNode } from '../preact.ts'
 import { current, type Login } from '../state.ts'
 import { refresh } from '../watch.ts'
@@ -25,7 +26,7 @@ interface Props {
   onDone(): Promise<void>
 }
 
-type Question = 'erase' | 'delete'
+type Question = 'erase' | 'delete' | 'detach'
 
 export function DriveActions({ drive, vm, session, guest, formatted, onDone }: Props): VNode {
   const [asked, ask] = useState<Question | null>(null)
@@ -36,7 +37,7 @@ export function DriveActions({ drive, vm, session, guest, formatted, onDone }: P
     return void action.run(label, async () => {
       const { login } = current()
       if (!login) throw new MortarError('login-expired')
-      await work(login)
+      await about(name, () => work(login))
       refresh()
       await onDone()
     })
@@ -47,6 +48,7 @@ export function DriveActions({ drive, vm, session, guest, formatted, onDone }: P
       const ready = await formatDrive(broker, identity, session, drive, { erase })
       await unlockDrive(identity, session, ready, { readOnly: false })
     })
+  const detach = () => act(`Detaching ${name}`, ({ broker }) => broker.detachDrive(drive.id))
   const here = vm !== null && drive.attachedTo === vm.id
   const open = guest?.state === 'mounted' || guest?.state === 'open'
   const button = (label: string, onPress: () => void, kind: 'main' | 'danger' | 'plain' = 'plain') =>
@@ -65,9 +67,8 @@ export function DriveActions({ drive, vm, session, guest, formatted, onDone }: P
         )
       : null,
     here && session && open ? button('Lock', () => act(`Locking ${name}`, () => lockDrive(session, drive))) : null,
-    here && !open
-      ? button('Detach', () => act(`Detaching ${name}`, ({ broker }) => broker.detachDrive(drive.id)))
-      : null,
+    // unplugged while mounted it would lose what is not yet written, and only the agent knows
+    here && !open ? button('Detach', () => (guest ? detach() : ask('detach'))) : null,
     drive.attachedTo === null ? button('Delete', () => ask('delete'), 'danger') : null,
   ]
   return h(
@@ -85,6 +86,15 @@ export function DriveActions({ drive, vm, session, guest, formatted, onDone }: P
           text: `Everything on the drive ${name} is destroyed for good; then it is formatted and unlocked.`,
           yes: `Erase ${name}`,
           onYes: () => format(true),
+          onNo: () => ask(null),
+        })
+      : null,
+    asked === 'detach'
+      ? h(Confirm, {
+          title: `Detach ${name}?`,
+          text: `This page does not see whether ${name} is unlocked in the VM. If it is, connect and lock it first, or data may be lost.`,
+          yes: `Detach ${name}`,
+          onYes: detach,
           onNo: () => ask(null),
         })
       : null,

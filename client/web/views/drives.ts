@@ -10,7 +10,7 @@ import { current, report, useMortar } from '../state.ts'
 import { DriveActions, type GuestDrive } from './drive-actions.ts'
 import { DriveForm } from './drive-form.ts'
 import { formatBytes } from './format.ts'
-import { Button, Card } from './parts.ts'
+import { Button, Card, TableHead } from './parts.ts'
 
 /** `vm`: whose page it is; null on the overview. */
 export function DrivesCard({ vm }: { vm: Vm | null }): VNode {
@@ -24,7 +24,6 @@ export function DrivesCard({ vm }: { vm: Vm | null }): VNode {
   const shown = drives
     .filter(drive => vm === null || drive.owner === own)
     .toSorted((a, b) => here(a) - here(b) || a.name.localeCompare(b.name))
-  const columns = ['Name', 'Size', 'Attached to', 'State', 'Actions']
   return h(
     Card,
     {
@@ -37,15 +36,7 @@ export function DrivesCard({ vm }: { vm: Vm | null }): VNode {
       : h(
           'table',
           {},
-          h(
-            'thead',
-            {},
-            h(
-              'tr',
-              {},
-              columns.map(title => h('th', { scope: 'col', key: title }, title)),
-            ),
-          ),
+          h(TableHead, { columns: ['Name', 'Size', 'Attached to', 'State', 'Actions'] }),
           h(
             'tbody',
             {},
@@ -112,6 +103,8 @@ function stateOf(drive: Drive, guest: GuestDrive | undefined) {
   }
   if (guest?.state === 'open') return h('span', { class: 'state moving' }, 'open, not mounted')
   if (guest?.state === 'foreign') return h('span', { class: 'state bad' }, 'holds other data')
+  // whether it is unlocked in there only the agent knows
+  if (!guest && drive.attachedTo !== null && isFormatted(drive)) return h('span', { class: 'muted' }, 'connect to see')
   return isFormatted(drive)
     ? h('span', { class: 'state off' }, 'locked')
     : h('span', { class: 'state moving' }, 'blank')

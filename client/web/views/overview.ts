@@ -7,14 +7,15 @@ import { type Login, useMortar } from '../state.ts'
 import { DrivesCard } from './drives.ts'
 import { formatBytes, formatTime } from './format.ts'
 import { LaunchForm } from './launch.ts'
-import { Button, Card } from './parts.ts'
+import { Button, Card, TableHead } from './parts.ts'
 import { StateTag, VmActions } from './vm-actions.ts'
 
 export function Overview(): VNode {
   const { login, vms, bricks } = useMortar()
   const [launching, setLaunching] = useState(false)
   const shown = (vms ?? []).filter(vm => vm.state !== 'destroyed')
-  const open = launching || shown.length === 0
+  const none = shown.length === 0
+  const open = launching || none
   return h(
     Fragment,
     {},
@@ -23,15 +24,16 @@ export function Overview(): VNode {
       Card,
       {
         title: 'Virtual machines',
-        tools: h(Button, {
-          label: open ? 'Close the form' : 'Launch a VM',
-          kind: open ? 'plain' : 'main',
-          disabled: shown.length === 0,
-          onPress: () => setLaunching(!launching),
-        }),
+        tools: none
+          ? undefined
+          : h(Button, {
+              label: open ? 'Close the form' : 'Launch a VM',
+              kind: open ? 'plain' : 'main',
+              onPress: () => setLaunching(!launching),
+            }),
       },
       open ? h(LaunchForm, { bricks }) : null,
-      shown.length === 0 ? h('p', { class: 'muted' }, 'You have no VM yet.') : h(VmTable, { vms: shown }),
+      none ? h('p', { class: 'muted' }, 'You have no VM yet.') : h(VmTable, { vms: shown }),
     ),
     h(DrivesCard, { vm: null }),
     h(BricksCard, { bricks }),
@@ -43,7 +45,7 @@ function VmTable({ vms }: { vms: readonly Vm[] }): VNode {
   return h(
     'table',
     {},
-    h('thead', {}, h('tr', {}, ['Name', 'State', 'Brick', 'Memory', 'CPUs', 'Launched', 'Actions'].map(head))),
+    h(TableHead, { columns: ['Name', 'State', 'Brick', 'Memory', 'CPUs', 'Launched', 'Actions'] }),
     h(
       'tbody',
       {},
@@ -65,7 +67,6 @@ function VmTable({ vms }: { vms: readonly Vm[] }): VNode {
 }
 
 function BricksCard({ bricks }: { bricks: readonly Brick[] }): VNode {
-  const columns = ['Name', 'Version', 'Disk', 'Image', 'Agent', 'SHA-256', 'Imported']
   return h(
     Card,
     { title: 'Bricks' },
@@ -78,7 +79,7 @@ function BricksCard({ bricks }: { bricks: readonly Brick[] }): VNode {
       : h(
           'table',
           {},
-          h('thead', {}, h('tr', {}, columns.map(head))),
+          h(TableHead, { columns: ['Name', 'Version', 'Disk', 'Image', 'Agent', 'SHA-256', 'Imported'] }),
           h(
             'tbody',
             {},
@@ -104,11 +105,7 @@ function BrokerLine({ login: { info } }: { login: Login }): VNode {
   const speed = { kvm: 'hardware acceleration (KVM)', tcg: 'software emulation (TCG)', unknown: 'unknown acceleration' }
   return h(
     'p',
-    { class: 'muted small', title: info.accelerationReason },
-    `Broker ${info.version}, ${speed[info.acceleration]}${info.accelerationReason === '' ? '' : `: ${info.accelerationReason}`}`,
+    { class: 'muted small' },
+    `Broker ${info.version}: ${info.accelerationReason === '' ? speed[info.acceleration] : info.accelerationReason}`,
   )
-}
-
-function head(title: string): VNode {
-  return h('th', { scope: 'col', key: title }, title)
 }

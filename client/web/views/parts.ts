@@ -157,6 +157,20 @@ export function Card({ title, tools, children }: CardProps): VNode {
   )
 }
 
+/** The heads of a table's columns; the last one's cells hold buttons if it is called Actions. */
+export function TableHead({ columns }: { columns: readonly string[] }): VNode {
+  const kind = (title: string) => (title === 'Actions' ? { class: 'actions' } : {})
+  return h(
+    'thead',
+    {},
+    h(
+      'tr',
+      {},
+      columns.map(title => h('th', { scope: 'col', key: title, ...kind(title) }, title)),
+    ),
+  )
+}
+
 interface ButtonProps {
   readonly label: string
   readonly onPress: () => void

@@ -3,6 +3,7 @@ import { asMortarError } from '../../../protocol/core/errors.ts'
 import type { ClientSession } from '../../../protocol/session.ts'
 import { type Exit, runProgram, type SignalName } from '../../exec.ts'
 import { printable } from '../../vm.ts'
+import { about } from '../name-error.ts'
 import { h, useRef, useState, type VNode } from '../preact.ts'
 import { splitWords, wantsShell } from '../words.ts'
 import { formatBytes, formatExit } from './format.ts'
@@ -26,7 +27,8 @@ interface Run {
   readonly exit: Exit | null
 }
 
-export function RunCard({ session }: { session: ClientSession }): VNode {
+/** `session`: null while there is none; what came before stays readable. */
+export function RunCard({ session }: { session: ClientSession | null }): VNode {
   const [line, setLine] = useState('')
   const [shell, setShell] = useState(false)
   const [user, setUser] = useState('')
@@ -39,15 +41,19 @@ export function RunCard({ session }: { session: ClientSession }): VNode {
     event.preventDefault()
     void action.run('Running', async () => {
       const argv = shell ? ['sh', '-c', line] : splitWords(line)
-      if (argv.length === 0) return
+      if (argv.length === 0 || !session) return
       const output = new Collector(line, setRun)
       try {
-        const exit = await runProgram(session, user === '' ? { argv } : { argv, user }, {
-          onOutput: (bytes, from) => output.add(bytes, from),
-          onRunning(send) {
-            signal.current = send
-          },
-        })
+        const params = user === '' ? { argv } : { argv, user }
+        const thing = user === '' ? (argv[0] ?? '') : `${argv[0]}, as ${user}`
+        const exit = await about(thing, () =>
+          runProgram(session, params, {
+            onOutput: (bytes, from) => output.add(bytes, from),
+            onRunning(send) {
+              signal.current = send
+            },
+          }),
+        )
         output.end(exit)
       } finally {
         signal.current = null
@@ -77,7 +83,7 @@ export function RunCard({ session }: { session: ClientSession }): VNode {
       ),
       running
         ? h(Button, { label: 'Stop', kind: 'danger', about: 'the command', onPress: () => signal.current?.('SIGTERM') })
-        : h('button', { type: 'submit', class: 'main' }, 'Run'),
+        : h('button', { type: 'submit', class: 'main', disabled: !session }, 'Run'),
     ),
     shell || line === '' ? null : h(Words, { words }),
     h(Outcome, { action }),

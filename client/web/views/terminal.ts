@@ -2,59 +2,61 @@
 import { asMortarError, MortarError } from '../../../protocol/core/errors.ts'
 import type { ClientSession } from '../../../protocol/session.ts'
 import { openTerminal, type Terminal } from '../../terminal.ts'
+import { about } from '../name-error.ts'
 import { h, useEffect, useRef, useState, type VNode } from '../preact.ts'
 import { openScreen, type Screen } from '../xterm.ts'
 import { formatExit } from './format.ts'
 import { Button, Card, Problem, Progress } from './parts.ts'
 
+interface Shell {
+  /** tells one from the next */
+  readonly number: number
+  readonly session: ClientSession
+  readonly user: string
+}
+
 type Stage =
   | { readonly name: 'closed' }
-  | { readonly name: 'opening' | 'open'; readonly user: string; readonly number: number }
-  | { readonly name: 'ended'; readonly how: string | MortarError }
+  | { readonly name: 'opening' | 'open'; readonly shell: Shell }
+  | { readonly name: 'ended'; readonly shell: Shell; readonly how: string | MortarError }
 
-export function TerminalCard({ session, name }: { session: ClientSession; name: string }): VNode {
+/** `session`: null while there is none; the last screen stays readable. */
+export function TerminalCard({ session, name }: { session: ClientSession | null; name: string }): VNode {
   const [stage, setStage] = useState<Stage>({ name: 'closed' })
   const [user, setUser] = useState('')
   const count = useRef(0)
   const leave = useRef<HTMLDivElement>(null)
-  const live = stage.name === 'opening' || stage.name === 'open' ? stage : null
+  const shell = stage.name === 'closed' ? null : stage.shell
+  const live = stage.name === 'opening' || stage.name === 'open'
   const open = (event: Event) => {
     event.preventDefault()
-    setStage({ name: 'opening', user, number: ++count.current })
+    if (session) setStage({ name: 'opening', shell: { number: ++count.current, session, user } })
   }
+  const close = h(Button, { label: 'Close', about: 'the terminal', onPress: () => setStage({ name: 'closed' }) })
+  const form = h(
+    'form',
+    { class: 'inline', onSubmit: open, 'aria-label': 'Open a terminal' },
+    h('input', {
+      'aria-label': 'As user',
+      placeholder: 'default user',
+      size: 10,
+      value: user,
+      autocomplete: 'off',
+      onInput: event => setUser(event.currentTarget.value),
+    }),
+    h('button', { type: 'submit', class: 'main', disabled: !session }, 'Open a terminal'),
+  )
   return h(
     Card,
-    {
-      title: 'Terminal',
-      tools: live
-        ? h(
-            'div',
-            { ref: leave },
-            h(Button, { label: 'Close', about: 'the terminal', onPress: () => setStage({ name: 'closed' }) }),
-          )
-        : h(
-            'form',
-            { class: 'inline', onSubmit: open, 'aria-label': 'Open a terminal' },
-            h('input', {
-              'aria-label': 'As user',
-              placeholder: 'default user',
-              size: 10,
-              value: user,
-              autocomplete: 'off',
-              onInput: event => setUser(event.currentTarget.value),
-            }),
-            h('button', { type: 'submit', class: 'main' }, 'Open a terminal'),
-          ),
-    },
+    { title: 'Terminal', tools: live ? h('div', { ref: leave }, close) : form },
     stage.name === 'opening' ? h(Progress, { label: 'Starting a shell' }) : null,
-    live
+    shell
       ? h(ScreenFrame, {
-          key: live.number,
-          session,
+          key: shell.number,
+          shell,
           name,
-          user: live.user,
-          onOpen: () => setStage({ ...live, name: 'open' }),
-          onEnd: how => setStage({ name: 'ended', how }),
+          onOpen: () => setStage({ name: 'open', shell }),
+          onEnd: how => setStage({ name: 'ended', shell, how }),
           onLeave: () => leave.current?.querySelector('button')?.focus(),
         })
       : null,
@@ -67,15 +69,14 @@ export function TerminalCard({ session, name }: { session: ClientSession; name: 
 }
 
 interface FrameProps {
-  readonly session: ClientSession
+  readonly shell: Shell
   readonly name: string
-  readonly user: string
   onOpen(): void
   onEnd(how: string | MortarError): void
   onLeave(): void
 }
 
-/** Lives as long as the shell; going away closes it. */
+/** Stays with its last lines when the shell ends; going away closes the shell. */
 function ScreenFrame(props: FrameProps): VNode {
   const frame = useRef<HTMLDivElement>(null)
   useEffect(() => (frame.current ? attach(frame.current, props) : undefined), [])
@@ -83,7 +84,8 @@ function ScreenFrame(props: FrameProps): VNode {
 }
 
 /** Joins a screen and a shell. Returns what ends both. */
-function attach(frame: HTMLElement, { session, user, onOpen, onEnd, onLeave }: FrameProps): () => void {
+function attach(frame: HTMLElement, { shell: asked, onOpen, onEnd, onLeave }: FrameProps): () => void {
+  const { session, user } = asked
   let shell: Terminal | null = null
   let gone = false
   // what was typed before the shell was there
@@ -101,7 +103,9 @@ function attach(frame: HTMLElement, { session, user, onOpen, onEnd, onLeave }: F
   const start = async () => {
     const { cols, rows } = screen
     const params = { cols, rows, term: 'xterm-256color', ...(user === '' ? {} : { user }) }
-    const opened = await openTerminal(session, params, bytes => (gone ? undefined : screen.write(bytes)))
+    const opened = await about(user === '' ? 'a shell of the default user' : `a shell of ${user}`, () =>
+      openTerminal(session, params, bytes => (gone ? undefined : screen.write(bytes))),
+    )
     if (gone) return opened.close()
     shell = opened
     if (screen.cols !== cols || screen.rows !== rows) opened.resize(screen.cols, screen.rows)

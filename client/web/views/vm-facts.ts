@@ -25,7 +25,10 @@ export function FactsCard({ vm }: { vm: Vm }): VNode {
     { title: 'Facts' },
     h(Facts, {
       rows: [
-        ['Addresses', agent ? agent.addresses.map(address => h('code', { key: address }, address)) : none],
+        [
+          'Addresses',
+          agent ? agent.addresses.map(address => h('code', { key: address, class: 'line' }, address)) : none,
+        ],
         ['Agent', agent ? `${agent.version}, ${agent.connected ? 'reachable' : 'not connected'}` : none],
         ['Enrolled', agent ? formatTime(agent.enrolledAt) : none],
         ['Launched', formatTime(vm.createdAt)],

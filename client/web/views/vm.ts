@@ -2,8 +2,8 @@
 import type { Vm } from '../../../protocol/control/api.ts'
 import { encodeBase64url } from '../../../protocol/core/bytes.ts'
 import { printable } from '../../vm.ts'
-import { Fragment, h, type VNode } from '../preact.ts'
-import { goTo, linkTo } from '../route.ts'
+import { Fragment, h, useRef, type VNode } from '../preact.ts'
+import { goTo, linkTo, route } from '../route.ts'
 import { connect, disconnect } from '../sessions.ts'
 import { type Connection, useMortar } from '../state.ts'
 import { DrivesCard } from './drives.ts'
@@ -15,6 +15,7 @@ import { ConsoleCard, EventsCard, FactsCard, KeyCard } from './vm-facts.ts'
 
 export function VmView({ id }: { id: string }): VNode {
   const { vms, connections, login } = useMortar()
+  const seen = useRef(false)
   const vm = vms?.find(item => item.id === id)
   if (!vm || !login) {
     return h(
@@ -27,6 +28,9 @@ export function VmView({ id }: { id: string }): VNode {
   const connection = connections[id]
   const mine = vm.owner === encodeBase64url(login.identity.signKey)
   const session = connection?.stage === 'open' ? connection.session : null
+  // what was on the screen stays when the session is lost
+  if (session) seen.current = true
+  const used = seen.current
   return h(
     Fragment,
     {},
@@ -35,7 +39,7 @@ export function VmView({ id }: { id: string }): VNode {
       { class: 'title' },
       h('a', { href: linkTo(null), class: 'back' }, '‹ All virtual machines'),
       h('div', { class: 'title-line' }, h('h1', {}, vm.name), h(StateTag, { state: vm.state })),
-      h(VmActions, { vm, onDeleted: () => goTo(null) }),
+      h(VmActions, { vm, onDeleted: () => (route().vm === id ? goTo(null) : undefined) }),
     ),
     vm.failure ? h(Failure, { vm }) : null,
     h(
@@ -47,8 +51,8 @@ export function VmView({ id }: { id: string }): VNode {
         mine
           ? h(ConnectionCard, { vm, connection })
           : h('p', { class: 'muted' }, 'Only its owner can connect to this VM.'),
-        session ? h(TerminalCard, { session, name: vm.name }) : null,
-        session ? h(RunCard, { session }) : null,
+        used ? h(TerminalCard, { session, name: vm.name }) : null,
+        used ? h(RunCard, { session }) : null,
         mine ? h(DrivesCard, { vm }) : null,
         h(ConsoleCard, { vm }),
       ),
