@@ -2,6 +2,7 @@
  * The control socket: dials the broker, proves this boot by the launch secret, compares the owner that the broker names
  * with the ticket's, then takes offers of sessions. Dials again for as long as the agent runs. SPEC §3
  */
+import { randomInt } from 'node:crypto'
 import { launchSeed } from '../protocol/channel/derive.ts'
 import type { Suite } from '../protocol/channel/suite.ts'
 import {
@@ -61,7 +62,7 @@ export async function keepConnected(options: ConnectOptions): Promise<void> {
     const slow = SLOW.includes(error.code)
     log(slow ? 'enrolment.refused' : 'control.lost', failure(error))
     // jitter, so that a broker that restarts is not dialled by all its VMs at once
-    await sleep((slow ? BACK_OFF.refusedMs : delayMs) * (0.5 + Math.random() / 2), signal)
+    await sleep((slow ? BACK_OFF.refusedMs : delayMs) * (randomInt(500, 1_000) / 1_000), signal)
     delayMs = Math.min(delayMs * 2, BACK_OFF.mostMs)
   }
 }
