@@ -75,7 +75,7 @@ export async function launchVm(
 }
 
 export interface WaitOptions {
-  /** enrolled is also reached by ready; stopped also by destroyed */
+  /** enrolled and ready need the agent connected; enrolled is also reached by ready; stopped also by destroyed */
   readonly goal: 'enrolled' | 'ready' | 'stopped'
   readonly timeoutMs: number
   /** called with the VM at first and whenever it changed */
@@ -94,6 +94,11 @@ const HOPELESS: Record<WaitOptions['goal'], readonly VmState[]> = {
   stopped: ['failed'],
 }
 
+/** An agent that enrolled may be away for a moment, as when the broker restarts: nobody can use the VM until it is back. */
+function hasReached(vm: Vm, goal: WaitOptions['goal']): boolean {
+  return REACHED[goal].includes(vm.state) && (goal === 'stopped' || vm.agent?.connected === true)
+}
+
 /**
  * Waits until the VM reaches the goal; a broker that restarts meanwhile does not end the wait. Fails with vm-silent when
  * the VM failed to enrol, vm-state when it went elsewhere (both with stage and console tail), timeout.
@@ -104,14 +109,15 @@ export async function waitVm(broker: BrokerApi, clock: Clock, id: string, option
   let vm = await broker.vm(id)
   for (;;) {
     options.onChange?.(vm)
-    if (REACHED[goal].includes(vm.state)) return vm
+    if (hasReached(vm, goal)) return vm
     if (HOPELESS[goal].includes(vm.state)) throw failureOf(vm, goal)
     const { revision } = vm
     do {
       signal?.throwIfAborted()
       const leftMs = deadline - clock.now()
       if (leftMs <= 0) {
-        throw new MortarError('timeout', `${vm.name} is ${vm.state} after ${options.timeoutMs / 1000} s, not ${goal}`)
+        const silent = REACHED[goal].includes(vm.state) ? ', its agent not connected' : `, not ${goal}`
+        throw new MortarError('timeout', `${vm.name} is ${vm.state} after ${options.timeoutMs / 1000} s${silent}`)
       }
       vm = await nextOf(broker, clock, vm, Math.min(POLL_MS, leftMs), signal)
     } while (vm.revision === revision)

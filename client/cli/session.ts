@@ -8,6 +8,8 @@ import type { Context } from './context.ts'
 
 /** ms from first contact to the agent's report that the VM is ready */
 const READY_MS = 30_000
+/** ms in which an agent that lost its broker is back, if it is alive */
+const RETURN_MS = 15_000
 
 /** Runs `use` in a session with the VM of that name or id. */
 export async function withSession<T>(
@@ -25,6 +27,7 @@ export async function withSessionOf<T>(
   vm: Vm,
   use: (session: ClientSession) => Promise<T>,
 ): Promise<T> {
+  await awaitReturn(context, vm)
   const connecting = connectVm(await context.broker(), await context.identity(), await context.host(), vm)
   const { session } = await context.progress.during(`connecting to ${vm.name}`, connecting)
   try {
@@ -32,6 +35,17 @@ export async function withSessionOf<T>(
   } finally {
     session.close()
   }
+}
+
+/** Waits for an agent that is away only for a moment. Fails with vm-unreachable. */
+async function awaitReturn(context: Context, vm: Vm): Promise<void> {
+  if (vm.agent?.connected !== false || (vm.state !== 'ready' && vm.state !== 'enrolled')) return
+  const broker = await context.broker()
+  const { clock } = await context.host()
+  const waiting = waitVm(broker, clock, vm.id, { goal: 'enrolled', timeoutMs: RETURN_MS }).catch(thrown => {
+    throw asMortarError(thrown).code === 'timeout' ? new MortarError('vm-unreachable', vm.name) : thrown
+  })
+  await context.progress.during(`waiting for the agent of ${vm.name}`, waiting)
 }
 
 /** Says each new event of a VM once. */

@@ -7,6 +7,7 @@ import { Identity } from '../../client/identity.ts'
 import { waitVm } from '../../client/vm.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import type { Vm } from '../../protocol/control/api.ts'
+import { encodeBase64url } from '../../protocol/core/bytes.ts'
 import { type Answer, refusal, type Script, sampleVm, smallBroker } from './small-broker.ts'
 
 const identity = Identity.create(nobleSuite)
@@ -119,14 +120,26 @@ describe('waiting for a VM', () => {
       },
     })
   }
+  const key = encodeBase64url(new Uint8Array(32))
+  const agent = {
+    generation: 1,
+    agentDh: key,
+    agentSign: key,
+    addresses: [],
+    version: '0.1.0',
+    connected: true,
+    enrolledAt: new Date(0).toISOString(),
+  }
   const failure = { stage: 'booting', reason: 'no enrolment', consoleTail: 'line 1\r\n\u001b[31mpanic\u001b[0m' }
 
   test('reports each change until the goal', async () => {
-    const { api } = await changing({ state: 'booting' }, { state: 'booting' }, { state: 'enrolled' })
+    const away = { state: 'enrolled', agent: { ...agent, connected: false } } as const
+    const { api } = await changing({ state: 'booting' }, { state: 'booting' }, away, { state: 'enrolled', agent })
     const seen: string[] = []
     const options = { goal: 'enrolled', timeoutMs: 5000, onChange: (view: Vm) => seen.push(view.state) } as const
     expect((await waitVm(api, wallClock, vm.id, options)).state).toBe('enrolled')
-    expect(seen).toEqual(['booting', 'booting', 'enrolled'])
+    // an agent that is away for a moment is waited for
+    expect(seen).toEqual(['booting', 'booting', 'enrolled', 'enrolled'])
   })
 
   test('a VM that never enrolled is vm-silent, with stage and console, without escape sequences', async () => {
