@@ -197,11 +197,12 @@ export class AgentProcess {
     writeFileSync(join(this.folder, 'agent.toml'), config)
   }
 
-  start(): this {
-    const main = new URL('../../agent/main.ts', import.meta.url).pathname
+  /** `main`: the sources, or a bundle of them. */
+  start(main = new URL('../../agent/main.ts', import.meta.url).pathname): this {
     const child = spawn(process.execPath, [main, 'serve', '--config', join(this.folder, 'agent.toml')], {
       env: {
         PATH: process.env.PATH,
+        NODE_OPTIONS: '--max-semi-space-size=1',
         CREDENTIALS_DIRECTORY: join(this.folder, 'credentials'),
         STATE_DIRECTORY: join(this.folder, 'state'),
         RUNTIME_DIRECTORY: join(this.folder, 'runtime'),
