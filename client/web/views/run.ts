@@ -34,6 +34,9 @@ export function RunCard({ session }: { session: ClientSession | null }): VNode {
   const [user, setUser] = useState('')
   const [run, setRun] = useState<Run | null>(null)
   const signal = useRef<((name: SignalName) => void) | null>(null)
+  const [stopped, setStopped] = useState<SignalName | null>(null)
+  // pressed before the program runs it waits for it
+  const wanted = useRef<SignalName | null>(null)
   const action = useAction()
   const words = argvOf(line, shell)
 
@@ -51,15 +54,25 @@ export function RunCard({ session }: { session: ClientSession | null }): VNode {
             onOutput: (bytes, from) => output.add(bytes, from),
             onRunning(send) {
               signal.current = send
+              if (wanted.current) send(wanted.current)
             },
           }),
         )
         output.end(exit)
       } finally {
         signal.current = null
+        wanted.current = null
+        setStopped(null)
         output.draw()
       }
     })
+  }
+  // asked politely first; what does not listen is killed by the second press
+  const stop = () => {
+    const name = stopped ? 'SIGKILL' : 'SIGTERM'
+    wanted.current = name
+    signal.current?.(name)
+    setStopped(name)
   }
   const running = action.busy !== null
   return h(
@@ -82,7 +95,7 @@ export function RunCard({ session }: { session: ClientSession | null }): VNode {
         'Through sh -c',
       ),
       running
-        ? h(Button, { label: 'Stop', kind: 'danger', about: 'the command', onPress: () => signal.current?.('SIGTERM') })
+        ? h(Button, { label: stopped ? 'Kill' : 'Stop', kind: 'danger', about: 'the command', onPress: stop })
         : h('button', { type: 'submit', class: 'main', disabled: !session }, 'Run'),
     ),
     shell || line === '' ? null : h(Words, { words }),
