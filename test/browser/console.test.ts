@@ -226,6 +226,7 @@ describeBrowser('the console page', () => {
     const row = page.locator('[data-drive="by-keys"]')
     await row.waitFor()
     await row.getByRole('button', { name: 'Delete by-keys' }).press('Enter')
+    await page.getByRole('dialog', { name: 'Delete the drive by-keys?' }).waitFor()
     await page.keyboard.press('Tab')
     await page.keyboard.press('Enter')
     await row.waitFor({ state: 'detached' })
