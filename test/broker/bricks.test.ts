@@ -19,11 +19,10 @@ const load = (files: Files) =>
 const bricksFolder = () => readdirSync(join(rig.dataDir, 'bricks'))
 
 /** The files of a brick whose manifest was changed after it was signed. */
-function tampered(change: (manifest: Record<string, unknown>) => void): Files {
+function tampered(change: Record<string, unknown>): Files {
   const files = rig.makeBrick('bent')
   const manifest = JSON.parse(readFileSync(files.manifestPath, 'utf8'))
-  change(manifest)
-  writeFileSync(files.manifestPath, JSON.stringify(manifest))
+  writeFileSync(files.manifestPath, JSON.stringify({ ...manifest, ...change }))
   return files
 }
 
@@ -42,8 +41,8 @@ describe('import', () => {
       () => rig.makeBrick('bent', { seed: new Uint8Array(randomBytes(32)) }),
       'brick-signature',
     ],
-    ['a tampered manifest', () => tampered(manifest => void (manifest.version = '2')), 'brick-signature'],
-    ['a manifest with one more member', () => tampered(manifest => void (manifest.more = 1)), 'brick-signature'],
+    ['a tampered manifest', () => tampered({ version: '2' }), 'brick-signature'],
+    ['a manifest with one more member', () => tampered({ more: 1 }), 'brick-signature'],
     ['a manifest that is none', () => ({ ...rig.makeBrick('bent'), manifestPath: '/etc/hostname' }), 'brick-signature'],
     [
       'an image of another digest',

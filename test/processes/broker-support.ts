@@ -1,0 +1,62 @@
+/** A broker as a process of its own, with what it says on stdout and in its log. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+export class BrokerProcess {
+  readonly folder = mkdtempSync(join(tmpdir(), 'mortar-broker-process-'))
+  readonly #command: readonly [string, ...string[]]
+  #child: ChildProcess | undefined
+  stdout = ''
+  stderr = ''
+
+  /** `command`: the program and its first arguments; the sources run by this Node unless given. */
+  constructor(config: string, command?: readonly [string, ...string[]]) {
+    this.#command = command ?? [process.execPath, new URL('../../broker/main.ts', import.meta.url).pathname]
+    const base = `data_dir = "${this.folder}/data"\nlibvirt_socket = "${this.folder}/no-libvirt"\n`
+    writeFileSync(join(this.folder, 'broker.toml'), base + config)
+  }
+
+  /** Starts it and waits for its line of readiness, which it returns. Rejects with stderr when it ends before. */
+  start(): Promise<{ listening: string; ssh: string | null; id: string }> {
+    const [program, ...args] = this.#command
+    const child = spawn(program, [...args, 'serve', '--config', join(this.folder, 'broker.toml')], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    this.#child = child
+    this.stdout = ''
+    return new Promise((resolve, reject) => {
+      child.on('error', reject)
+      child.on('close', code => reject(new Error(`ended with ${code}: ${this.stderr}`)))
+      child.stderr.on('data', chunk => {
+        this.stderr += chunk
+      })
+      child.stdout.on('data', chunk => {
+        this.stdout += chunk
+        if (this.stdout.includes('\n')) resolve(JSON.parse(this.stdout))
+      })
+    })
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? 0
+  }
+
+  get rssBytes(): number {
+    return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'))?.[1]) * 1024
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    const child = this.#child
+    if (!child || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null
+    const ended = new Promise<number | null>(resolve => child.once('exit', code => resolve(code)))
+    child.kill(signal)
+    return ended
+  }
+
+  async remove(): Promise<void> {
+    await this.stop('SIGKILL')
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
