@@ -44,7 +44,6 @@ async function serve(configPath: string | undefined): Promise<void> {
   const log = createLog()
   const driver = new LibvirtDriver(config.libvirtSocket)
   const broker = await startBroker({ config, driver, clock: wallClock, log })
-  console.log(JSON.stringify({ listening: broker.origin, ssh: broker.ssh, id: broker.id }))
   const stop = (signal: string) => {
     log.info('broker.stopping', { signal })
     broker.close().then(
@@ -54,6 +53,7 @@ async function serve(configPath: string | undefined): Promise<void> {
   }
   process.once('SIGTERM', stop)
   process.once('SIGINT', stop)
+  console.log(JSON.stringify({ listening: broker.origin, ssh: broker.ssh, id: broker.id }))
 }
 
 async function main(): Promise<void> {

@@ -90,7 +90,7 @@ function parseJson(schema: NonNullable<(typeof HANDLERS)[RouteName]['body']>, te
 }
 
 function fail(parts: AppParts, context: Context, thrown: unknown): Response {
-  const error = isDiskFull(thrown) ? new MortarError('no-space', 'database', { cause: thrown }) : asMortarError(thrown)
+  const error = errorOf(thrown)
   const request = randomUUID()
   const { status, says, todo } = ERRORS[error.code]
   if (status >= 500) {
@@ -101,4 +101,11 @@ function fail(parts: AppParts, context: Context, thrown: unknown): Response {
   // what broke inside is for the log; the request's id leads there
   const detail = error.code === 'internal' ? '' : error.detail.slice(0, 2000)
   return context.json({ error: { code: error.code, says, detail, todo, request } }, status as 400)
+}
+
+function errorOf(cause: unknown): MortarError {
+  if (isDiskFull(cause)) return new MortarError('no-space', 'database', { cause })
+  // a caller that goes away in the middle of its request is no failure of ours
+  const gone = (cause as NodeJS.ErrnoException | undefined)?.code === 'ECONNRESET'
+  return asMortarError(cause, gone ? 'bad-request' : 'internal')
 }
