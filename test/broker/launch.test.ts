@@ -169,7 +169,7 @@ describe('boot files', () => {
     const files = readdirSync(rig.dataDir, { recursive: true, withFileTypes: true }).filter(entry => entry.isFile())
     const holds = (needle: Uint8Array) =>
       files
-        .filter(({ parentPath, name }) => readFileSync(join(parentPath, name)).includes(needle))
+        .filter(({ parentPath, name }) => readFileSync(join(parentPath, name)).includes(Buffer.from(needle)))
         .map(({ name }) => name)
     expect(holds(launch.secret)).toEqual([])
     // the search finds what is there

@@ -153,7 +153,8 @@ export class Rig {
     const headers = bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }
     const sent = body instanceof Uint8Array ? Buffer.from(body) : body === undefined ? null : JSON.stringify(body)
     const response = await fetch(url, { method, headers, body: sent })
-    const json = await response.json()
+    // biome-ignore lint/suspicious/noExplicitAny: see Answer
+    const json = (await response.json()) as any
     return { status: response.status, json, code: json?.error?.code }
   }
 
