@@ -1,6 +1,5 @@
 /** The broker, put together: every part gets here what it needs, and nothing else knows the whole. */
 import type { Socket } from 'node:net'
-import type { Context } from 'hono'
 import { encodeBase64url } from '../protocol/core/bytes.ts'
 import type { Clock } from '../protocol/core/clock.ts'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
@@ -160,7 +159,6 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
     log,
     origins: config.origins,
     strangers: new RateLimit(clock, { burst: 60, perSecond: 5 }),
-    remoteAddress: context => remoteAddress(context),
   })
   const server = createListener((request, bindings) => app.fetch(request, bindings as object), {
     acceptAgent: socket => agents.accept(socket),
@@ -221,9 +219,4 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
   const id = encodeBase64url(login.id)
   log.info('broker.started', { origin, version: VERSION, id })
   return { origin, ssh: sshPort ? `${config.sshListen?.host}:${sshPort}` : null, id, close }
-}
-
-function remoteAddress(context: Context): string {
-  const { incoming } = context.env as { incoming?: { socket?: { remoteAddress?: string } } }
-  return incoming?.socket?.remoteAddress ?? 'unknown'
 }

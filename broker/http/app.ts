@@ -21,7 +21,6 @@ export interface AppParts {
   readonly origins: readonly string[]
   /** requests without login, by remote address */
   readonly strangers: RateLimit
-  remoteAddress(context: Context): string
 }
 
 export function createApp(parts: AppParts): Hono {
@@ -65,7 +64,7 @@ async function answer(parts: AppParts, name: RouteName, context: Context): Promi
 function authorise(parts: AppParts, name: RouteName, context: Context): User | undefined {
   const { access } = ROUTES[name]
   if (access === 'anyone') {
-    parts.strangers.count(parts.remoteAddress(context))
+    parts.strangers.count(remoteAddress(context))
     return undefined
   }
   const token = /^Bearer ([A-Za-z0-9_-]{1,64})$/.exec(context.req.header('authorization') ?? '')?.[1]
@@ -74,6 +73,11 @@ function authorise(parts: AppParts, name: RouteName, context: Context): User | u
   if (access === 'administrator' && user.role !== 'administrator')
     throw new MortarError('denied', 'administrators only')
   return user
+}
+
+function remoteAddress(context: Context): string {
+  const { incoming } = context.env as { incoming?: { socket?: { remoteAddress?: string } } }
+  return incoming?.socket?.remoteAddress ?? 'unknown'
 }
 
 function parseJson(schema: NonNullable<(typeof HANDLERS)[RouteName]['body']>, text: string): unknown {
