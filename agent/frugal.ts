@@ -1,19 +1,35 @@
 /**
  * Memory of an idle agent: it shares a small guest with its users. Until the first session nothing runs often enough to
- * be worth V8's optimising compilers, whose threads and code cost about 8 MiB; sessions then get them.
+ * be worth V8's compilers, whose threads and code cost about 8 MiB; sessions then get them.
  */
 import { setFlagsFromString } from 'node:v8'
 import { signSeldom } from '../protocol/core/signing.ts'
+import { clock } from './clock.ts'
+
+/** V8's, from the quick one to the thorough one */
+const COMPILERS = ['sparkplug', 'maglev', 'opt'] as const
 
 /** To be called first. */
 export function startFrugally(): void {
-  setFlagsFromString('--no-opt')
-  setFlagsFromString('--no-maglev')
+  for (const compiler of COMPILERS) setFlagsFromString(`--no-${compiler}`)
   signSeldom()
+  collectWhenIdle()
 }
 
 /** From now on speed counts. May be repeated. */
 export function allowOptimising(): void {
-  setFlagsFromString('--opt')
-  setFlagsFromString('--maglev')
+  for (const compiler of COMPILERS) setFlagsFromString(`--${compiler}`)
+}
+
+/** ms without a session after which the agent counts as idle */
+const IDLE_MS = 8_000
+let cancelCollection = () => {}
+
+/** Gives memory back once nothing has happened for a while. To be called at the start and at the end of each session. */
+export function collectWhenIdle(): void {
+  cancelCollection()
+  // there when the program was built with --expose-gc
+  cancelCollection = clock.after(IDLE_MS, () =>
+    globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' }),
+  )
 }

@@ -12,7 +12,7 @@ import {
   type KeyObject,
   randomBytes,
 } from 'node:crypto'
-import { writeNonce } from '../protocol/channel/noble-suite.ts'
+import { writeNonce } from '../protocol/channel/nonce.ts'
 import type { Aead, KeyPair, Suite } from '../protocol/channel/suite.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { newSecret, wipe } from '../protocol/core/secret.ts'

@@ -5,7 +5,7 @@ import type { BootData } from './boot-data.ts'
 import type { BootKeys } from './boot-keys.ts'
 import { clock } from './clock.ts'
 import type { Offer } from './connect.ts'
-import { allowOptimising } from './frugal.ts'
+import { allowOptimising, collectWhenIdle } from './frugal.ts'
 import type { Guest } from './guest/guest.ts'
 import { failure, type Log } from './log.ts'
 import { nativeSuite } from './native-suite.ts'
@@ -51,7 +51,10 @@ export class Sessions {
     )
     allowOptimising()
     this.#running.add(running)
-    void running.finally(() => this.#running.delete(running))
+    void running.finally(() => {
+      this.#running.delete(running)
+      collectWhenIdle()
+    })
     return null
   }
 

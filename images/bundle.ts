@@ -2,7 +2,17 @@
 import { createHash } from 'node:crypto'
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { build } from 'esbuild'
+import { build, type Plugin } from 'esbuild'
+
+/** zod speaks 50 languages; ours are enough with one, which saves a quarter of the bundle and MiBs of memory. */
+const englishOnly: Plugin = {
+  name: 'english-only',
+  setup({ onLoad }) {
+    onLoad({ filter: /\/zod\/v4\/locales\/index\.js$/ }, () => ({
+      contents: "export { default as en } from './en.js'",
+    }))
+  },
+}
 
 /** The program as one CommonJS script, which is what a single-executable application takes. */
 export async function bundle(entry: string, version: string): Promise<string> {
@@ -17,6 +27,7 @@ export async function bundle(entry: string, version: string): Promise<string> {
     write: false,
     logLevel: 'error',
     define: { MORTAR_VERSION: JSON.stringify(version), 'import.meta.main': 'true' },
+    plugins: [englishOnly],
     // optional native parts of ssh2 and ws, which do without
     external: ['cpu-features', '*.node', 'bufferutil', 'utf-8-validate'],
   })
@@ -37,6 +48,7 @@ export async function bundlePage(source: string, target: string): Promise<void> 
     target: 'es2023',
     minify: true,
     outdir: target,
+    plugins: [englishOnly],
     logLevel: 'error',
   })
   await copyFile(join(source, 'index.html'), join(target, 'index.html'))

@@ -6,7 +6,8 @@ import { sha256 } from '@noble/hashes/sha2.js'
 import { randomBytes } from '@noble/hashes/utils.js'
 import { MortarError } from '../core/errors.ts'
 import { copySecret, newSecret, wipe } from '../core/secret.ts'
-import { type Aead, type KeyPair, REKEY_COUNTER, type Suite } from './suite.ts'
+import { writeNonce } from './nonce.ts'
+import type { Aead, KeyPair, Suite } from './suite.ts'
 
 function keyPairOf(secret: Uint8Array): KeyPair {
   const held = copySecret(secret)
@@ -21,19 +22,6 @@ function keyPairOf(secret: Uint8Array): KeyPair {
       }
     },
     wipe: () => wipe(held),
-  }
-}
-
-/** The 96-bit nonce of Noise's ChaChaPoly: 32 zero bits and the counter, little-endian (Noise 12.3). */
-export function writeNonce(nonce: Uint8Array, counter: number): void {
-  if (counter === REKEY_COUNTER) {
-    nonce.fill(0xff, 4)
-    return
-  }
-  let rest = counter
-  for (let i = 4; i < 12; i++) {
-    nonce[i] = rest % 256
-    rest = Math.floor(rest / 256)
   }
 }
 

@@ -30,7 +30,11 @@ export const ERRORS = {
     'Use another --identity path, or keep the one you have',
   ),
   'identity-locked': row(400, 'The identity file needs its passphrase', 'Give --passphrase-file, or run on a terminal'),
-  'identity-exposed': row(400, 'Others can read the identity file', 'Take that away with: chmod 600, then run it again'),
+  'identity-exposed': row(
+    400,
+    'Others can read the identity file',
+    'Take that away with: chmod 600, then run it again',
+  ),
   'identity-wrong': row(
     401,
     'The signature does not belong to a user of this broker',
