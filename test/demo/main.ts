@@ -2,15 +2,13 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { info } from '../../protocol/commands/info.ts'
 import type { Vm } from '../../protocol/control/api.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import { startConsole } from '../support/console.ts'
 import { Machine } from '../support/machine.ts'
-import { handsOf, sessionWith } from '../support/person.ts'
 import { runProgram } from '../support/program.ts'
 import { noteKept, readKept, stopKept } from './kept.ts'
-import { measure, printFigures } from './numbers.ts'
+import { idleAgentRss, measure, printFigures } from './numbers.ts'
 import { Timeline } from './timeline.ts'
 
 const HELP = `Usage: npm run demo [-- OPTIONS]
@@ -92,13 +90,7 @@ async function lifecycle(timeline: Timeline, machine: Machine): Promise<void> {
     say(shown(`ssh -F ssh_config ${VM} '${command}'`, ssh.stdout))
   })
   const figures = await timeline.stage('figures measured', async () => {
-    const session = await sessionWith(await handsOf(machine, owner), VM)
-    try {
-      const { ready } = await session.open(info, {})
-      return await measure(machine, enrolledSeconds, ready.agentRssBytes)
-    } finally {
-      session.close()
-    }
+    return measure(machine, enrolledSeconds, await idleAgentRss(machine, VM))
   })
   printFigures(figures)
 }

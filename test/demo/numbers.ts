@@ -9,6 +9,8 @@ import type { Machine } from '../support/machine.ts'
 
 const ROUNDS = 50
 const MiB = 2 ** 20
+/** s after the last session in which the agent has given memory back */
+const AGENT_IDLE_SECONDS = 14
 
 interface Figure {
   readonly what: string
@@ -34,6 +36,17 @@ export function printFigures(figures: readonly Figure[]): void {
     const verdict = value <= most ? 'within' : 'OVER'
     console.log(`  ${what.padEnd(46)} ${value.toFixed(2).padStart(8)} ${unit.padEnd(3)}  ${verdict} ${most} ${unit}`)
   }
+}
+
+/** RSS in bytes of the agent with no session open for a while: looked at by a timer in the VM, since asking opens one. */
+export async function idleAgentRss(machine: Machine, vm: string): Promise<number> {
+  const { owner } = machine.people
+  const look = `sleep ${AGENT_IDLE_SECONDS}; grep VmRSS /proc/$(systemctl show -p MainPID --value mortar-agent)/status`
+  const timer = ['systemd-run', '--quiet', '--no-block', 'sh', '-c', `{ ${look}; } > /run/agent-rss`]
+  await machine.inVm(owner, vm, timer, { user: 'root' })
+  await delay((AGENT_IDLE_SECONDS + 4) * 1000)
+  const line = await machine.inVm(owner, vm, ['cat', '/run/agent-rss'], { user: 'root' })
+  return Number(/(\d+) kB/.exec(line)?.[1]) * 1024
 }
 
 /** Median ms of an overlay less the median ms of copying a finished one, in turns so that both meet the same machine. */
