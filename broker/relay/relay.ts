@@ -23,6 +23,8 @@ interface Pair {
   /** what a socket that closes before the other end came sets off */
   readonly early: () => void
   cancel(): void
+  /** why it will not come about, kept for a client that is still on its way */
+  failure?: ErrorCode
   /** ends it once it is joined */
   end?: (code: ErrorCode) => void
 }
@@ -54,7 +56,7 @@ export class Relay {
       tokens: { client: hashOf(clientToken), agent: hashOf(agentToken) },
       sockets: {},
       early: () => this.#forget(pair, 'connection-lost'),
-      cancel: this.#parts.clock.after(LIMITS.joinMs, () => this.fail(vmId, pair.session, 'vm-unreachable')),
+      cancel: this.#parts.clock.after(LIMITS.joinMs, () => this.#forget(pair, pair.failure ?? 'vm-unreachable')),
     }
     this.#pairs.set(pair.session, pair)
     for (const end of ['client', 'agent'] as const) this.#tokens.set(pair.tokens[end], { pair, end })
@@ -73,6 +75,10 @@ export class Relay {
   #take(pair: Pair, end: End, socket: Duplex): void {
     socket.on('error', () => undefined)
     if (this.#pairs.get(pair.session) !== pair) return closeWith(socket, 'vm-unreachable', this.#parts.clock)
+    if (pair.failure) {
+      pair.sockets[end] = socket
+      return this.#forget(pair, pair.failure)
+    }
     // nothing is read before the other end is there: what it sends early waits in its own kernel
     socket.pause()
     pair.sockets[end] = socket
@@ -91,7 +97,9 @@ export class Relay {
   /** Ends a pair that is not joined yet; who waits is told the code. */
   fail(vmId: string, session: string, code: ErrorCode): void {
     const pair = this.#pairs.get(session)
-    if (pair?.vmId === vmId && !(pair.sockets.client && pair.sockets.agent)) this.#forget(pair, code)
+    if (pair?.vmId !== vmId || (pair.sockets.client && pair.sockets.agent)) return
+    if (this.#tokens.has(pair.tokens.client)) pair.failure ??= code
+    else this.#forget(pair, code)
   }
 
   /** Ends all pairs of a VM. */

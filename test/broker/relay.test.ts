@@ -61,10 +61,12 @@ describe('tokens', () => {
     expect(await soon(client.closed, 'the close')).toEqual({ code: 4000, reason })
   })
 
-  test('a session that is declined before the client comes refuses its token', async () => {
+  test('a client that comes after its session was declined is told why, once', async () => {
     const { session, token } = await rig.api().createSession(pairs.vmId, 'channel')
     pairs.agent.send({ type: 'declined', session, code: 'denied' })
     await new Promise(resolve => setTimeout(resolve, 50))
+    const client = await joinPair(rig.broker.origin, token)
+    expect(await soon(client.closed, 'the close')).toEqual({ code: 4000, reason: 'denied' })
     await expect(joinPair(rig.broker.origin, token)).rejects.toThrow('401')
   })
 
