@@ -24,46 +24,28 @@ export interface ExecStreams {
   onRunning?(signal: SendSignal): void
 }
 
-/**
- * Sends the program a signal. Nothing can follow the end of its input in the stream; behind it a signal that asks for an
- * end cancels the program, which the agent then kills, and the others cannot be sent: returns false for those.
- */
+/** Sends the program a signal; false when it is over. */
 export type SendSignal = (name: SignalName) => boolean
-
-const ENDING: readonly SignalName[] = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGKILL', 'SIGTERM']
 
 /** Runs a program to its end. Fails with exec-not-found, exec-failed, user-unknown, denied, truncated, connection-lost. */
 export async function runProgram(session: ClientSession, params: ExecParams, streams: ExecStreams): Promise<Exit> {
   const call = await session.open(exec, params)
-  let inputEnded = false
   let exit: Exit | undefined
   streams.onRunning?.(name => {
     if (exit || call.signal.aborted) return false
-    if (!inputEnded) call.post('signal', { name })
-    else if (!ENDING.includes(name)) return false
-    else {
-      exit = { code: null, signal: name }
-      call.reset('going-away')
-    }
+    call.post('signal', { name })
     return true
   })
   let inputFailure: MortarError | undefined
-  feed(call, streams.stdin).then(
-    () => {
-      inputEnded = true
-    },
-    thrown => {
-      inputFailure = asMortarError(thrown)
-    },
-  )
+  feed(call, streams.stdin).catch(thrown => {
+    inputFailure = asMortarError(thrown)
+  })
   try {
     for await (const item of call.received()) {
       if (item.type === 'message') exit = item.body
       else await streams.onOutput(item.bytes, item.lane === STDERR ? 'stderr' : 'stdout')
     }
   } catch (thrown) {
-    // cancelled by a signal
-    if (exit?.signal && call.signal.aborted) return exit
     // a taker that fails must not leave the program running unseen
     call.reset('connection-lost')
     throw thrown
@@ -72,10 +54,10 @@ export async function runProgram(session: ClientSession, params: ExecParams, str
   return exit
 }
 
-/** Sends stdin and then its end. */
+/** Sends stdin and then its end, not the stream's: signals may follow. */
 async function feed(call: ClientCall<typeof exec>, stdin?: AsyncIterable<Uint8Array>): Promise<void> {
   if (stdin) for await (const bytes of stdin) await call.write(bytes)
-  call.end()
+  call.post('eof', {})
 }
 
 export interface ProgramOutput extends Exit {

@@ -6,6 +6,7 @@ import { DEFAULT_PATH } from './program.ts'
 import { nativePty, PtyMaster } from './pty.ts'
 import {
   type Exit,
+  isForAll,
   loginEnvironment,
   type Program,
   type Runner,
@@ -34,7 +35,10 @@ export const directRunner: Runner = {
       stdout: child.stdout,
       stderr: child.stderr,
       exited,
-      signal: name => void (running(child) && sendSignal(child.pid, name as NodeJS.Signals)),
+      signal(name) {
+        const { pid } = child
+        if (pid !== undefined && running(child)) sendSignal(isForAll(name) ? -pid : pid, name as NodeJS.Signals)
+      },
       kill: () => void (running(child) && killGroup(child.pid)),
     }
   },

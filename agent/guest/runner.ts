@@ -28,6 +28,7 @@ export interface Running {
   readonly stderr: Readable
   /** How the program ended; what it left behind is ended with it. Fails with exec-failed when it never started. */
   readonly exited: Promise<Exit>
+  /** To the program; what a keyboard sends goes to all that it started as well, as on a terminal. */
   signal(name: string): void
   /** Ends the program and everything it started. May be repeated. */
   kill(): void
@@ -69,4 +70,11 @@ export function loginEnvironment(user: User, path: string): Record<string, strin
     PATH: path,
     LANG: 'C.UTF-8',
   }
+}
+
+const FROM_KEYBOARD: readonly string[] = ['SIGINT', 'SIGQUIT']
+
+/** Whether a terminal would send the signal to the whole foreground job: a shell waits for its child otherwise. */
+export function isForAll(signal: string): boolean {
+  return FROM_KEYBOARD.includes(signal)
 }

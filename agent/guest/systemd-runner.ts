@@ -13,6 +13,7 @@ import { DEFAULT_PATH } from './program.ts'
 import { nativePty, PtyMaster } from './pty.ts'
 import {
   type Exit,
+  isForAll,
   loginEnvironment,
   type Program,
   type Runner,
@@ -142,7 +143,8 @@ class Unit {
   }
 
   signal(name: string): void {
-    void systemctl(['kill', '--kill-who=main', `--signal=${name}`, this.#name])
+    const whom = isForAll(name) ? 'all' : 'main'
+    void systemctl(['kill', `--kill-who=${whom}`, `--signal=${name}`, this.#name])
   }
 
   kill(): void {

@@ -1,5 +1,5 @@
 /**
- * exec: runs a program, no shell. Data from the client is stdin and its end closes stdin; data to the client is stdout
+ * exec: runs a program, no shell. Data from the client is stdin; `eof` or the client's END closes it, and signals may follow `eof`; data to the client is stdout
  * on lane 0 and stderr on lane 1. Exactly one `exit`, after the last output, then END. SPEC §9.2
  */
 import { encodeText } from '../core/bytes.ts'
@@ -52,7 +52,7 @@ export const exec = defineCommand({
       .optional(),
   }),
   ready: object({}),
-  toAgent: { signal: object({ name: z.enum(SIGNALS) }) },
+  toAgent: { signal: object({ name: z.enum(SIGNALS) }), eof: object({}) },
   toClient: { exit: exitBody },
   takesSecret: false,
 })

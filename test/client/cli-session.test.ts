@@ -94,7 +94,12 @@ describe('exec', () => {
 
   test.each([
     ['while its input is open', 'pipe', 'trap "echo caught; exit 3" INT; echo on; while :; do sleep 0.05; done', 3],
-    ['behind the end of its input', 'ignore', 'echo on; sleep 60', 130],
+    [
+      'behind the end of its input',
+      'ignore',
+      'trap "echo caught; exit 3" INT; echo on; while :; do sleep 0.05; done',
+      3,
+    ],
   ] as const)('Ctrl-C reaches the program %s', async (_, stdin, script, code) => {
     const child = spawn(process.execPath, [MAIN, 'exec', 'first', '--', 'sh', '-c', script], {
       env,

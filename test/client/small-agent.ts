@@ -46,8 +46,9 @@ async function runLocally(call: Call<typeof exec>): Promise<void> {
   call.accept({})
   const feed = async () => {
     for await (const item of call.received()) {
-      if (item.type === 'message') child.kill(item.body.name)
-      else child.stdin.write(item.bytes)
+      if (item.type === 'data') child.stdin.write(item.bytes)
+      else if (item.name === 'eof') child.stdin.end()
+      else child.kill(item.body.name)
     }
     child.stdin.end()
   }

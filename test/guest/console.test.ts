@@ -172,7 +172,7 @@ describeGuest('in the browser', () =>
       await page.getByRole('button', { name: 'Connect', exact: true }).click()
       await page.getByText('The VM proved the key that you certified.').waitFor()
       await card('Console log').getByRole('button', { name: 'Show the console log' }).click()
-      await card('Console log').getByLabel('Console log').waitFor()
+      await card('Console log').getByLabel('Console log', { exact: true }).waitFor()
       await page.getByRole('button', { name: 'Delete lab' }).click()
       await page.getByRole('dialog', { name: 'Delete lab?' }).getByRole('button', { name: 'Delete lab' }).click()
       await page.getByText('You have no VM yet.').waitFor({ timeout: 60_000 })

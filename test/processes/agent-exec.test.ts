@@ -121,3 +121,28 @@ function isAlive(pid: number): boolean {
     return false
   }
 }
+
+test('a signal reaches a program whose input has ended', async () => {
+  const call = await session.open(exec, {
+    argv: ['sh', '-c', 'trap "echo caught; exit 5" INT; cat; while :; do sleep 0.1; done'],
+  })
+  await call.write(encodeText('read'))
+  call.post('eof', {})
+  let output = ''
+  for await (const item of call.received()) {
+    if (item.type === 'message') expect(item.body).toEqual({ code: 5, signal: null })
+    else {
+      output += Buffer.from(item.bytes).toString()
+      if (output === 'read') call.post('signal', { name: 'SIGINT' })
+    }
+  }
+  expect(output).toBe('readcaught\n')
+})
+
+test('a signal from the keyboard reaches what a shell waits for', async () => {
+  const call = await session.open(exec, { argv: ['sh', '-c', 'echo on; sleep 60; true'] })
+  for await (const item of call.received()) {
+    if (item.type === 'message') expect(item.body).toEqual({ code: null, signal: 'SIGINT' })
+    else call.post('signal', { name: 'SIGINT' })
+  }
+})
