@@ -5,6 +5,7 @@
 import { setFlagsFromString } from 'node:v8'
 import { signSeldom } from '../protocol/core/signing.ts'
 import { clock } from './clock.ts'
+import { log } from './log.ts'
 
 /** V8's, from the quick one to the thorough one */
 const COMPILERS = ['sparkplug', 'maglev', 'opt'] as const
@@ -28,8 +29,9 @@ let cancelCollection = () => {}
 /** Gives memory back once nothing has happened for a while. To be called at the start and at the end of each session. */
 export function collectWhenIdle(): void {
   cancelCollection()
-  // there when the program was built with --expose-gc
-  cancelCollection = clock.after(IDLE_MS, () =>
-    globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' }),
-  )
+  cancelCollection = clock.after(IDLE_MS, () => {
+    // there when the program was built with --expose-gc
+    globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' })
+    log('agent.idle', { rssBytes: process.memoryUsage.rss() })
+  })
 }

@@ -4,6 +4,7 @@ import { asMortarError } from '../protocol/core/errors.ts'
 /** Every event there is, with what it says. */
 export type LogEvent =
   | 'agent.started'
+  | 'agent.idle'
   | 'agent.stopping'
   | 'agent.failed'
   | 'keys.volatile'

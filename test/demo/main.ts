@@ -8,7 +8,7 @@ import { startConsole } from '../support/console.ts'
 import { Machine } from '../support/machine.ts'
 import { runProgram } from '../support/program.ts'
 import { noteKept, readKept, stopKept } from './kept.ts'
-import { idleAgentRss, measure, printFigures } from './numbers.ts'
+import { idleAgentRss, measure, printFigures, rssOf } from './numbers.ts'
 import { Timeline } from './timeline.ts'
 
 const HELP = `Usage: npm run demo [-- OPTIONS]
@@ -54,6 +54,7 @@ async function lifecycle(timeline: Timeline, machine: Machine): Promise<void> {
   const { owner } = machine.people
   const must = <T = object>(...args: string[]) => machine.must<T>(owner, args)
 
+  const idleBrokerBytes = await rssOf(machine.brokerPid)
   const started = await timeline.stage('VM launched from the brick', async say => {
     const { vm } = await must<{ vm: Vm }>('vm', 'create', VM, '--brick', machine.brickName, '--wait', 'none')
     say(`${vm.id}, ${vm.memoryMiB} MiB, state ${vm.state}`)
@@ -65,6 +66,7 @@ async function lifecycle(timeline: Timeline, machine: Machine): Promise<void> {
     say(`addresses ${vm.agent?.addresses.join(', ')}\npublic key ${vm.agent?.agentDh}`)
     return seconds
   })
+  const idleAgentBytes = await timeline.stage('agent left alone until idle', () => idleAgentRss(machine, VM))
   await timeline.stage('connected: encrypted channel, agent certified by its owner', async say => {
     say(shown(`mortar exec ${VM} -- uname -a`, await machine.inVm(owner, VM, ['uname', '-a'])))
   })
@@ -89,9 +91,9 @@ async function lifecycle(timeline: Timeline, machine: Machine): Promise<void> {
     if (ssh.code !== 0) throw new Error(`ssh ended with ${ssh.code}: ${ssh.stderr}`)
     say(shown(`ssh -F ssh_config ${VM} '${command}'`, ssh.stdout))
   })
-  const figures = await timeline.stage('figures measured', async () => {
-    return measure(machine, enrolledSeconds, await idleAgentRss(machine, VM))
-  })
+  const figures = await timeline.stage('figures measured', () =>
+    measure(machine, { enrolledSeconds, idleAgentBytes, idleBrokerBytes }),
+  )
   printFigures(figures)
 }
 
