@@ -1,5 +1,6 @@
 /** Sessions at this agent: each offer becomes a data socket and, over it, an encrypted session or bytes for sshd. SPEC §4 */
 import { type ErrorCode, MortarError } from '../protocol/core/errors.ts'
+import { nativeSuite } from '../protocol/native/suite.ts'
 import { type Handlers, serveSession } from '../protocol/session.ts'
 import type { BootData } from './boot-data.ts'
 import type { BootKeys } from './boot-keys.ts'
@@ -8,7 +9,6 @@ import type { Offer } from './connect.ts'
 import { allowOptimising, collectWhenIdle } from './frugal.ts'
 import type { Guest } from './guest/guest.ts'
 import { failure, type Log } from './log.ts'
-import { nativeSuite } from './native-suite.ts'
 import { openJoined } from './websocket.ts'
 
 /** sessions at a time, of both kinds */

@@ -1,5 +1,6 @@
-/** The suite that the command-line client encrypts with: the one place to change when a native one is shared. */
-import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
-import type { Suite } from '../../protocol/channel/suite.ts'
+/** The suite that the command-line client encrypts with: Node's own cryptography. */
 
-export const suite: Suite = nobleSuite
+import type { Suite } from '../../protocol/channel/suite.ts'
+import { nativeSuite } from '../../protocol/native/suite.ts'
+
+export const suite: Suite = nativeSuite

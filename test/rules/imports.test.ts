@@ -20,7 +20,14 @@ const targetOf = (item: Import) => item.target ?? ''
 const inFolder = (path: string, folder: string) => path === folder || path.startsWith(`${folder}/`)
 
 /** what can decrypt or needs a decrypted session: out of the broker's reach */
-const DECRYPTING = ['protocol/channel', 'protocol/mux', 'protocol/session.ts', 'protocol/call.ts', 'protocol/commands']
+const DECRYPTING = [
+  'protocol/channel',
+  'protocol/native',
+  'protocol/mux',
+  'protocol/session.ts',
+  'protocol/call.ts',
+  'protocol/commands',
+]
 const PROTOCOL_PACKAGES = ['@noble/ciphers', '@noble/curves', '@noble/hashes', '@noble/post-quantum', 'cborg', 'zod']
 /** parts that each part may import besides itself */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
@@ -30,6 +37,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   client: ['protocol'],
   images: ['protocol'],
 }
+/** the one folder of protocol/ that may use Node's cryptography, and who may import it: the programs that run on Node */
+const NATIVE = { folder: 'protocol/native', packages: ['node:crypto'], importers: ['agent', 'client/node'] }
 /** the only folders of the client that may use Node */
 const CLIENT_ON_NODE = ['client/node', 'client/cli']
 /** folders that may be given type-only imports of a package beside its wrapper, and why */
@@ -96,10 +105,20 @@ test('agent, broker and client import protocol/ and never each other', () => {
 })
 
 test('protocol/ imports itself and its few packages, nothing of a host', () => {
+  const allowed = (file: string) => (inFolder(file, NATIVE.folder) ? NATIVE.packages : PROTOCOL_PACKAGES)
   const problems = imports.filter(
-    item => item.file.startsWith('protocol/') && item.package !== null && !PROTOCOL_PACKAGES.includes(item.package),
+    item => item.file.startsWith('protocol/') && item.package !== null && !allowed(item.file).includes(item.package),
   )
   expectNone(`protocol/ may import ${PROTOCOL_PACKAGES.join(', ')}`, problems.map(at))
+})
+
+test('only what runs on Node imports the native suite', () => {
+  const problems = imports.filter(
+    item =>
+      inFolder(targetOf(item), NATIVE.folder) &&
+      ![NATIVE.folder, ...NATIVE.importers].some(folder => inFolder(item.file, folder)),
+  )
+  expectNone(`${NATIVE.folder} is for ${NATIVE.importers.join(' and ')}`, problems.map(at))
 })
 
 test('the broker cannot reach what decrypts, not even through another file', () => {

@@ -12,10 +12,10 @@ import {
   type KeyObject,
   randomBytes,
 } from 'node:crypto'
-import { writeNonce } from '../protocol/channel/nonce.ts'
-import type { Aead, KeyPair, Suite } from '../protocol/channel/suite.ts'
-import { MortarError } from '../protocol/core/errors.ts'
-import { newSecret, wipe } from '../protocol/core/secret.ts'
+import { writeNonce } from '../channel/nonce.ts'
+import type { Aead, KeyPair, Suite } from '../channel/suite.ts'
+import { MortarError } from '../core/errors.ts'
+import { newSecret, wipe } from '../core/secret.ts'
 
 /** What stands before the 32 key bytes in DER (RFC 8410): PKCS #8 for the secret half, SPKI for the public one. */
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b656e04220420', 'hex')

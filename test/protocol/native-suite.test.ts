@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { nativeSuite } from '../../agent/native-suite.ts'
 import { Handshake } from '../../protocol/channel/handshake.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { REKEY_COUNTER, type Suite } from '../../protocol/channel/suite.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import { decodeHex, encodeHex } from '../../protocol/core/bytes.ts'
+import { nativeSuite } from '../../protocol/native/suite.ts'
 import { sessionPair } from '../support/session-pair.ts'
 
 const suites: [string, Suite, Suite][] = [
