@@ -2,12 +2,13 @@
  * The jump host for `ssh -J`: OpenSSH logs in here with a registered key and asks for a connection to a VM by name; the
  * bytes go to sshd in the guest over a joined pair. No shell, no command, no other destination.
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { AuthContext, Connection, ParsedKey, ServerChannel } from 'ssh2'
 import { asMortarError } from '../../protocol/core/errors.ts'
 import type { Log } from '../log.ts'
+import { hostKey } from './host-key.ts'
 
 const MOST_CONNECTIONS = 256
 const LOGIN_MS = 20_000
@@ -34,13 +35,7 @@ export interface JumpHost {
 
 /** Makes the host key on first use. The caller listens and closes. */
 export async function createJumpHost(parts: JumpHostParts): Promise<JumpHost> {
-  const publicPath = `${parts.keyPath}.pub`
-  if (!existsSync(parts.keyPath) || !existsSync(publicPath)) {
-    const { default: ssh2 } = await import('ssh2')
-    const keys = ssh2.utils.generateKeyPairSync('ed25519')
-    writeFileSync(parts.keyPath, keys.private, { mode: 0o600 })
-    writeFileSync(publicPath, `${keys.public.split(' ').slice(0, 2).join(' ')}\n`)
-  }
+  const key = await hostKey(parts.keyPath)
   // ssh2 is big: it is loaded when the first connection comes
   let acceptor: Promise<(socket: Socket, onLogin: () => void) => void> | undefined
   const sockets = new Set<Socket>()
@@ -61,7 +56,7 @@ export async function createJumpHost(parts: JumpHostParts): Promise<JumpHost> {
     server.close()
     for (const socket of sockets) socket.destroy()
   }
-  return { server, close, hostKey: readFileSync(publicPath, 'utf8').trim() }
+  return { server, close, hostKey: key }
 }
 
 async function createAcceptor(parts: JumpHostParts): Promise<(socket: Socket, onLogin: () => void) => void> {
