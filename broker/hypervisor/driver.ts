@@ -7,8 +7,8 @@ export interface VmDefinition {
   readonly memoryMiB: number
   readonly vcpus: number
   readonly overlayPath: string
-  /** the overlay's backing file, which every user may read; when named, the overlay's header is not believed */
-  readonly brickPath?: string
+  /** the overlay's backing file, which every user may read; it is named, so that the overlay's header need not be believed */
+  readonly brickPath: string
   readonly consoleLogPath: string
   /** given to the guest as systemd credentials by fw_cfg; read when the VM starts, and may be removed after that */
   readonly bootFiles: readonly { readonly name: string; readonly path: string }[]

@@ -154,7 +154,7 @@ export async function removeSecret(dataDir: DataDir, id: string): Promise<void> 
 }
 
 /** How the hypervisor is told of a VM. */
-export function definitionOf({ dataDir }: Pick<LaunchParts, 'dataDir'>, record: VmRecord): VmDefinition {
+function definitionOf({ dataDir, bricks }: Pick<LaunchParts, 'dataDir' | 'bricks'>, record: VmRecord): VmDefinition {
   const folder = dataDir.vm(record.id)
   const bootFile = (name: string) => ({ name, path: join(folder, name) })
   return {
@@ -163,6 +163,7 @@ export function definitionOf({ dataDir }: Pick<LaunchParts, 'dataDir'>, record: 
     memoryMiB: record.memoryMiB,
     vcpus: record.vcpus,
     overlayPath: join(folder, 'overlay.qcow2'),
+    brickPath: bricks.pathOf(record.brickSha256),
     consoleLogPath: join(folder, 'console.log'),
     bootFiles: ['mortar.ticket', 'mortar.secret', 'mortar.broker'].map(bootFile),
   }

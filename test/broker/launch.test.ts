@@ -135,6 +135,13 @@ describe('a launch that fails', () => {
   })
 })
 
+test('the hypervisor is told the brick by path, and need not believe the overlay', async () => {
+  const { vm } = await rig.launch('over-stone')
+  const { brickPath } = rig.driver.domains.get(vm.id)?.definition ?? {}
+  expect(brickPath).toBe(join(rig.dataDir, 'bricks', `${rig.brickSha256}.qcow2`))
+  await rig.call('owner', 'vm.delete', { id: vm.id })
+})
+
 describe('boot files', () => {
   test('are for root only, hold ticket and broker address, and the secret goes once the VM runs', async () => {
     const seen: { name: string; mode: number; bytes: Buffer }[] = []

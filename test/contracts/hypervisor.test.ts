@@ -175,7 +175,7 @@ describe.each([
     for (let time = 0; time < 2; time++) await driver.start(vm.vmId)
     expect(await stateOf(vm.vmId)).toBe('running')
     // what all VMs share belongs to none of them
-    expect(statSync(vm.brickPath as string).uid).toBe(process.getuid?.())
+    expect(statSync(vm.brickPath).uid).toBe(process.getuid?.())
     await driver.define(vm)
     expect(await stateOf(vm.vmId)).toBe('running')
     for (let time = 0; time < 2; time++) await driver.destroy(vm.vmId)

@@ -102,10 +102,11 @@ test('what happens while libvirt is away is told when it is back', async ({ skip
   })
   const events: DomainEvent[] = []
   driver.onEvent(event => events.push(event))
-  const overlayPath = join(directory, 'disk.qcow2')
-  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', overlayPath, '16M'])
-  const consoleLogPath = join(directory, 'console.log')
-  await driver.define({ vmId, name: 'away', memoryMiB: 64, vcpus: 1, overlayPath, consoleLogPath, bootFiles: [] })
+  const [brickPath, overlayPath] = [join(directory, 'brick.qcow2'), join(directory, 'disk.qcow2')]
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', brickPath, '16M'])
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', brickPath, '-F', 'qcow2', overlayPath])
+  const paths = { overlayPath, brickPath, consoleLogPath: join(directory, 'console.log') }
+  await driver.define({ vmId, name: 'away', memoryMiB: 64, vcpus: 1, ...paths, bootFiles: [] })
   await driver.start(vmId)
   shut()
   await expect.poll(() => driver.list().catch(cause => cause.code)).toBe('libvirt-down')

@@ -42,6 +42,8 @@ describeGuest('lifecycle', () => {
     ) as Record<string, unknown>
     expect(info['backing-filename']).toBe(brickPath())
     expect(info['backing-filename-format']).toBe('qcow2')
+    // it stays the broker's: a QEMU that was broken into may not write to what all VMs share
+    expect(statSync(brickPath()).uid).toBe(process.getuid?.())
     expect(existsSync(join(machine.dataDir, 'vms', vm.id, 'mortar.secret'))).toBe(false)
   })
 

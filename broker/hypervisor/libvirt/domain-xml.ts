@@ -63,10 +63,7 @@ export function domainXml(vm: VmDefinition, acceleration: 'kvm' | 'tcg'): string
  * Named here, the brick is opened whatever an escaped guest wrote into its overlay's header; and libvirt leaves its owner
  * alone, so that no QEMU may write to what all VMs share.
  */
-const backingStore = (brickPath: string | undefined) =>
-  brickPath === undefined
-    ? ''
-    : `
+const backingStore = (brickPath: string) => `
       <backingStore type='file'>
         <format type='qcow2'/>
         <source file='${escapeXml(brickPath)}'><seclabel model='dac' relabel='no'/></source>
