@@ -14,14 +14,23 @@ Examples:
   npm test -- --ring unit --ring rules  the quick rings
   npm test -- --ring guest lifecycle    one guest test file`
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    ring: { type: 'string', multiple: true },
-    yes: { type: 'boolean' },
-    help: { type: 'boolean', short: 'h' },
-  },
-})
+function commandLine() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        ring: { type: 'string', multiple: true },
+        yes: { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    })
+  } catch (thrown) {
+    console.error(`npm test: ${(thrown as Error).message}\n  → Run: npm test -- --help`)
+    return process.exit(2)
+  }
+}
+
+const { values, positionals } = commandLine()
 if (values.help) {
   console.log(HELP)
   process.exit(0)
