@@ -4,7 +4,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { object, z } from '../../protocol/core/schema.ts'
-import { removeDomainsOf } from '../support/machine.ts'
+import { removeDomainsOf } from '../support/domains.ts'
 
 const NOTE = '/var/lib/mortar-demo/running.json'
 

@@ -45,7 +45,7 @@ async function story(timeline: Timeline, keep: boolean): Promise<void> {
     if (keep) await leave(machine)
   } finally {
     const made = machine
-    if (made && !made.left) await timeline.stage('all removed', () => made.dispose())
+    if (made && !made.left) await timeline.lastStage('all removed', () => made.dispose())
     timeline.print()
   }
 }
@@ -101,8 +101,13 @@ async function lifecycle(timeline: Timeline, machine: Machine): Promise<void> {
 async function consolePage(timeline: Timeline, machine: Machine, keep: boolean): Promise<void> {
   const page = await timeline.stage('console served', async say => {
     const started = await startConsole(machine, machine.people.owner, '127.0.0.1:7780', keep)
-    const answer = await fetch(started.url)
-    if (!answer.ok || !(await answer.text()).includes('<script')) throw new Error(`${started.url} serves no page`)
+    try {
+      const answer = await fetch(started.url)
+      if (!answer.ok || !(await answer.text()).includes('<script')) throw new Error(`${started.url} serves no page`)
+    } catch (cause) {
+      started.stop()
+      throw cause
+    }
     say(`open ${started.url}`)
     return started
   })
@@ -126,6 +131,18 @@ To stop and remove it:
   npm run demo -- --stop`)
 }
 
+/** Aborts at the first Ctrl-C or SIGTERM, so that the demo cleans up; a second one ends it at once. */
+function untilInterrupted(): AbortSignal {
+  const interruption = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(name, () => {
+      console.error(`\n${name}: ending in order`)
+      interruption.abort(new Error('it was interrupted'))
+    })
+  }
+  return interruption.signal
+}
+
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
@@ -142,7 +159,7 @@ async function main(): Promise<void> {
   if (await readKept()) {
     throw new MortarError('vm-state', 'a demo was left running; stop it with: npm run demo -- --stop')
   }
-  await story(new Timeline(), values.keep)
+  await story(new Timeline(untilInterrupted()), values.keep)
 }
 
 main().catch(thrown => {

@@ -1,5 +1,5 @@
 /** The demo's timeline: one line per stage with its seconds, signs of life in between, and the table at the end. */
-const TICK_MS = 5_000
+const TICK_MS = 2_000
 
 interface Row {
   readonly stage: string
@@ -11,8 +11,21 @@ export class Timeline {
   readonly #rows: Row[] = []
   readonly #started = performance.now()
 
-  /** Runs a stage. `say` adds a line below it; what it returns is the caller's. */
+  readonly #signal: AbortSignal
+
+  /** `signal`: begins no further stage once it is aborted. */
+  constructor(signal: AbortSignal) {
+    this.#signal = signal
+  }
+
+  /** Runs a stage. `say` adds a line below it; what it returns is the caller's. Fails with the signal's reason. */
   async stage<T>(stage: string, run: (say: (line: string) => void) => Promise<T>): Promise<T> {
+    this.#signal.throwIfAborted()
+    return this.lastStage(stage, run)
+  }
+
+  /** A stage that runs even after an interruption: to clean up. */
+  async lastStage<T>(stage: string, run: (say: (line: string) => void) => Promise<T>): Promise<T> {
     const started = performance.now()
     const seconds = () => (performance.now() - started) / 1000
     console.log(`• ${stage}`)

@@ -6,8 +6,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { digestFile } from '../../images/steps.ts'
 import type { Vm } from '../../protocol/control/api.ts'
+import { domainIds } from '../support/domains.ts'
 import { describeGuest } from '../support/guest-ring.ts'
-import { domainIds, Machine } from '../support/machine.ts'
+import { Machine } from '../support/machine.ts'
 import { openTap, type Tap } from '../support/tap.ts'
 
 const MiB = 2 ** 20

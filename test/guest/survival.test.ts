@@ -3,8 +3,9 @@ import { spawn } from 'node:child_process'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Vm } from '../../protocol/control/api.ts'
+import { domainIds } from '../support/domains.ts'
 import { describeGuest } from '../support/guest-ring.ts'
-import { domainIds, Machine } from '../support/machine.ts'
+import { Machine } from '../support/machine.ts'
 
 describeGuest('survival', () => {
   let machine: Machine

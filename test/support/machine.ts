@@ -3,15 +3,15 @@
  * three people with identities. Tests and the demo drive it by the command `mortar`, or by the client library.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, existsSync, openSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { LibvirtDriver } from '../../broker/hypervisor/libvirt/driver.ts'
 import { type Binaries, buildBinaries } from '../../images/build-binaries.ts'
 import { type Brick, buildBrick } from '../../images/build-brick.ts'
 import type { Progress } from '../../images/steps.ts'
 import type { Vm } from '../../protocol/control/api.ts'
+import { removeDomainsOf } from './domains.ts'
 import { ensureLibvirt } from './libvirt-daemons.ts'
 import { type Outcome, type ProgramOptions, runProgram } from './program.ts'
 
@@ -85,7 +85,10 @@ export class Machine {
     }
     const folder = await mkdtemp(join(options.parent ?? '/var/tmp', 'mortar-'))
     await chmod(folder, 0o711)
-    const people = await stage('identities created', () => newPeople(folder, binaries.client))
+    const people = await stage('identities created', () => newPeople(folder, binaries.client)).catch(async cause => {
+      await rm(folder, { recursive: true, force: true })
+      throw cause
+    })
     const machine = new Machine(folder, binaries, brick, people, options)
     try {
       await stage('broker started', async say => {
@@ -244,30 +247,6 @@ export class Machine {
       lines.push(`builders = ${JSON.stringify([manifest.builder])}`)
     }
     return `${lines.join('\n')}\n${config}`
-  }
-}
-
-/** Removes the domains of a machine that once lived in `folder`, and no others. */
-export async function removeDomainsOf(folder: string): Promise<void> {
-  const driver = new LibvirtDriver()
-  try {
-    for (const { vmId } of await driver.list()) {
-      if (!existsSync(join(folder, 'broker/vms', vmId))) continue
-      await driver.destroy(vmId).catch(() => undefined)
-      await driver.undefine(vmId).catch(() => undefined)
-    }
-  } finally {
-    driver.close()
-  }
-}
-
-/** Ids of the domains that libvirt runs or keeps for any broker. */
-export async function domainIds(): Promise<string[]> {
-  const driver = new LibvirtDriver()
-  try {
-    return (await driver.list()).map(domain => domain.vmId)
-  } finally {
-    driver.close()
   }
 }
 
