@@ -1,9 +1,9 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { existsSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test } from 'vitest'
 import {
   HEADER_BYTES,
   headerDigest,
@@ -14,10 +14,11 @@ import {
   readHeader,
 } from '../../agent/guest/luks.ts'
 import { runTool } from '../../agent/guest/tool.ts'
+import { describeUnless, missingOf } from '../support/possible.ts'
 
 const SIZE = 32 * 2 ** 20
 
-describe.skipIf(!existsSync('/usr/sbin/cryptsetup'))('LUKS2 headers, on a file', () => {
+describeUnless(missingOf({ '/usr/sbin/cryptsetup': 'cryptsetup-bin' }), 'LUKS2 headers, on a file', () => {
   let folder: string
   let volume: string
   const key = new Uint8Array(randomBytes(64))

@@ -1,8 +1,7 @@
 /** Debian's Chromium for tests of the console page, and a watch on what a page must never do. */
-import { existsSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
-import { describe } from 'vitest'
+import { describeUnless, missingOf } from '../support/possible.ts'
 
 export type { Browser, Page }
 
@@ -22,9 +21,7 @@ const TELL_REFUSED = `addEventListener('securitypolicyviolation', event =>
 
 /** A describe() whose tests are skipped, with the reason in its name, where there is no Chromium. */
 export function describeBrowser(name: string, tests: () => void): void {
-  const missing = Object.entries(NEEDED).filter(([path]) => !existsSync(path))
-  if (missing.length === 0) return void describe(name, tests)
-  describe.skip(`${name} (cannot run here: missing: ${missing.map(([, item]) => item).join(', ')})`, tests)
+  describeUnless(missingOf(NEEDED), name, tests)
 }
 
 export function launchChromium(): Promise<Browser> {

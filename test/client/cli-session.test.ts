@@ -2,12 +2,13 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { Vm } from '../../protocol/control/api.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
+import { describeUnless, missingOf, needsRoot } from '../support/possible.ts'
 import { smallAgent } from './small-agent.ts'
 import { smallBroker } from './small-broker.ts'
 
@@ -112,7 +113,7 @@ describe('exec', () => {
   })
 })
 
-describe.skipIf(spawnSync('script', ['--version']).status !== 0)('shell', () => {
+describeUnless(missingOf({ script: 'bsdutils' }), 'shell', () => {
   test('this terminal becomes one in the VM, and is itself again afterwards', async () => {
     // a terminal for mortar; what stty says before and after must be the same
     const inner = `stty rows 33 cols 101; stty -a >"$BEFORE"; "$NODE" "$MAIN" shell first; echo "ended $?"; stty -a >"$AFTER"`
@@ -139,37 +140,43 @@ describe.skipIf(spawnSync('script', ['--version']).status !== 0)('shell', () => 
   })
 })
 
-describe.skipIf(!existsSync('/usr/sbin/sshd') || userInfo().uid !== 0)('ssh, with the sshd of this machine', () => {
-  test('no key, no entrance: the broker says why', async () => {
-    const refused = await mortar(['ssh-proxy', 'first'])
-    expect(refused.code).toBe(4)
-    expect(refused.stderr).toContain('No SSH key was delivered')
-  })
+describeUnless(
+  needsRoot('for sshd') ?? missingOf({ '/usr/sbin/sshd': 'openssh-server' }),
+  'ssh, with the sshd of this machine',
+  () => {
+    test('no key, no entrance: the broker says why', async () => {
+      const refused = await mortar(['ssh-proxy', 'first'])
+      expect(refused.code).toBe(4)
+      expect(refused.stderr).toContain('No SSH key was delivered')
+    })
 
-  test('mortar ssh exchanges keys and runs stock ssh without a question', async () => {
-    const run = await mortar(['ssh', 'first', 'echo $((6 * 7)); exit 5'])
-    expect([run.stderr, run.stdout, run.code]).toEqual(['', '42\n', 5])
-  })
+    test('mortar ssh exchanges keys and runs stock ssh without a question', async () => {
+      const run = await mortar(['ssh', 'first', 'echo $((6 * 7)); exit 5'])
+      expect([run.stderr, run.stdout, run.code]).toEqual(['', '42\n', 5])
+    })
 
-  test('ssh and scp work with what ssh-config prints, and a host key that differs is refused', async () => {
-    const config = join(folder, 'ssh.config')
-    const printed = await mortar(['ssh-config', 'first'])
-    expect([printed.code, printed.stderr]).toEqual([0, ''])
-    writeFileSync(config, printed.stdout)
-    const ssh = await outcomeOf(spawn('ssh', ['-F', config, 'first', 'id -un'], { env }))
-    expect([ssh.code, ssh.bytes.toString()]).toEqual([0, `${userInfo().username}\n`])
-    const file = join(folder, 'copied')
-    writeFileSync(join(folder, 'original'), randomBytes(500_000))
-    const scp = await outcomeOf(spawn('scp', ['-O', '-F', config, join(folder, 'original'), `first:${file}`], { env }))
-    expect([scp.stderr, scp.code]).toEqual(['', 0])
-    expect(spawnSync('cmp', [join(folder, 'original'), file]).status).toBe(0)
+    test('ssh and scp work with what ssh-config prints, and a host key that differs is refused', async () => {
+      const config = join(folder, 'ssh.config')
+      const printed = await mortar(['ssh-config', 'first'])
+      expect([printed.code, printed.stderr]).toEqual([0, ''])
+      writeFileSync(config, printed.stdout)
+      const ssh = await outcomeOf(spawn('ssh', ['-F', config, 'first', 'id -un'], { env }))
+      expect([ssh.code, ssh.bytes.toString()]).toEqual([0, `${userInfo().username}\n`])
+      const file = join(folder, 'copied')
+      writeFileSync(join(folder, 'original'), randomBytes(500_000))
+      const scp = await outcomeOf(
+        spawn('scp', ['-O', '-F', config, join(folder, 'original'), `first:${file}`], { env }),
+      )
+      expect([scp.stderr, scp.code]).toEqual(['', 0])
+      expect(spawnSync('cmp', [join(folder, 'original'), file]).status).toBe(0)
 
-    const [known] = /(?<=UserKnownHostsFile ").*(?=")/.exec(printed.stdout) ?? ['']
-    const [alias] = /(?<=HostKeyAlias ).*/.exec(printed.stdout) ?? ['']
-    const other = `AAAAC3NzaC1lZDI1NTE5AAAAI${'B'.repeat(43)}`
-    writeFileSync(known, `${alias} ssh-ed25519 ${other}\n`)
-    const swapped = await outcomeOf(spawn('ssh', ['-F', config, 'first', 'true'], { env }))
-    expect(swapped.code).toBe(255)
-    expect(swapped.stderr).toContain('Host key verification failed')
-  })
-})
+      const [known] = /(?<=UserKnownHostsFile ").*(?=")/.exec(printed.stdout) ?? ['']
+      const [alias] = /(?<=HostKeyAlias ).*/.exec(printed.stdout) ?? ['']
+      const other = `AAAAC3NzaC1lZDI1NTE5AAAAI${'B'.repeat(43)}`
+      writeFileSync(known, `${alias} ssh-ed25519 ${other}\n`)
+      const swapped = await outcomeOf(spawn('ssh', ['-F', config, 'first', 'true'], { env }))
+      expect(swapped.code).toBe(255)
+      expect(swapped.stderr).toContain('Host key verification failed')
+    })
+  },
+)

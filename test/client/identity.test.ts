@@ -1,5 +1,5 @@
 /** The identity's derivations, and its file against stock age. The expected values were computed with node:crypto's hkdfSync and OpenSSL's keys. */
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,6 +13,7 @@ import {
 } from '../../client/identity-file.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { encodeHex, encodeText } from '../../protocol/core/bytes.ts'
+import { describeUnless, missingOf } from '../support/possible.ts'
 
 const seed = Uint8Array.from({ length: 32 }, (_, i) => i + 1)
 const identity = Identity.fromSeed(nobleSuite, seed)
@@ -112,8 +113,7 @@ describe('the file', () => {
   })
 })
 
-const hasAge = spawnSync('age', ['--version']).status === 0 && spawnSync('script', ['--version']).status === 0
-describe.skipIf(!hasAge)('stock age', () => {
+describeUnless(missingOf({ age: 'age', script: 'bsdutils' }), 'stock age', () => {
   let folder = ''
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'mortar-age-'))

@@ -1,21 +1,21 @@
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { ssh } from '../../protocol/commands/ssh.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { ClientSession } from '../../protocol/session.ts'
+import { describeUnless, missingOf, needsRoot } from '../support/possible.ts'
 import { AgentProcess, StandInBroker } from './agent-support.ts'
 
 const run = promisify(execFile)
-/** sshd serves other users only when it runs as root */
-const possible = process.getuid?.() === 0 && existsSync('/usr/sbin/sshd')
+const reason = needsRoot('for sshd to serve other users') ?? missingOf({ '/usr/sbin/sshd': 'openssh-server' })
 
-describe.skipIf(!possible)('stock ssh through the agent', () => {
+describeUnless(reason, 'stock ssh through the agent', () => {
   let broker: StandInBroker
   let agent: AgentProcess
   let session: ClientSession

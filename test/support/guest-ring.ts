@@ -1,6 +1,5 @@
 /** Whether this machine can run VMs at all; a ring that cannot says why and counts as skipped. */
-import { existsSync } from 'node:fs'
-import { describe } from 'vitest'
+import { describeUnless, missingOf, needsRoot } from './possible.ts'
 
 const NEEDED: Readonly<Record<string, string>> = {
   '/usr/sbin/libvirtd': 'libvirt-daemon',
@@ -11,14 +10,10 @@ const NEEDED: Readonly<Record<string, string>> = {
 
 function whyNot(): string | undefined {
   if (process.platform !== 'linux' || process.arch !== 'x64') return 'bricks are built for Linux on x86-64'
-  if (process.getuid?.() !== 0) return 'needs root to build a brick and to reach libvirt'
-  const missing = Object.entries(NEEDED).filter(([path]) => !existsSync(path))
-  return missing.length > 0 ? `missing: ${missing.map(([, name]) => name).join(', ')}` : undefined
+  return needsRoot('to build a brick and to reach libvirt') ?? missingOf(NEEDED)
 }
 
 /** A describe() whose tests are skipped, with the reason in its name, where VMs cannot run. */
 export function describeGuest(name: string, tests: () => void): void {
-  const reason = whyNot()
-  if (reason) describe.skip(`${name} (cannot run here: ${reason})`, tests)
-  else describe(name, tests)
+  describeUnless(whyNot(), name, tests)
 }
