@@ -102,6 +102,32 @@ describe('login', () => {
   })
 })
 
+test('answers may be read by pages of listed origins only, and there are no cookies', async () => {
+  const listed = 'http://127.0.0.1:7780'
+  const own = await Rig.start({ brick: false, origins: [listed] })
+  try {
+    const allowed = async (origin: string, method: string) => {
+      const asked = {
+        origin,
+        'access-control-request-method': 'GET',
+        'access-control-request-headers': 'authorization',
+      }
+      const { headers } = await fetch(`${own.broker.origin}/v1/vms`, { method, headers: asked })
+      expect(headers.get('set-cookie')).toBeNull()
+      expect(headers.get('access-control-allow-credentials')).toBeNull()
+      return headers.get('access-control-allow-origin')
+    }
+    for (const method of ['OPTIONS', 'GET']) {
+      expect(await allowed(listed, method)).toBe(listed)
+      for (const origin of ['http://127.0.0.1:7781', `${listed}.example`, 'null']) {
+        expect(await allowed(origin, method)).toBeNull()
+      }
+    }
+  } finally {
+    await own.close()
+  }
+})
+
 describe('access', () => {
   const guarded = (Object.keys(ROUTES) as RouteName[]).filter(name => ROUTES[name].access !== 'anyone')
 
