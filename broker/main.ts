@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { readConfig } from './config.ts'
 import { LibvirtDriver } from './hypervisor/libvirt/driver.ts'
+import { requireQemuImg } from './images/overlay.ts'
 import { createLog } from './log.ts'
 import { startBroker, VERSION } from './serve.ts'
 import { wallClock } from './wall-clock.ts'
@@ -19,6 +20,7 @@ Launches VMs on this hypervisor and joins their owners with the agents inside. R
   --version       print the version
 
 Examples:
+  mortar-broker doctor
   mortar-broker config check --config /etc/mortar/broker.toml
   mortar-broker serve --config /etc/mortar/broker.toml`
 
@@ -32,6 +34,7 @@ const COMMANDS: Readonly<Record<string, (configPath: string | undefined) => Prom
     const driver = new LibvirtDriver(readConfig(path).libvirtSocket)
     try {
       const { hypervisor, acceleration, reason } = await driver.describe()
+      await requireQemuImg()
       console.log(`hypervisor    ${hypervisor}\nacceleration  ${acceleration}: ${reason}`)
     } finally {
       driver.close()

@@ -23,6 +23,11 @@ async function qemuImg(args: readonly string[]): Promise<string> {
   }
 }
 
+/** Fails with qemu-missing unless qemu-img can be run. */
+export async function requireQemuImg(): Promise<void> {
+  await qemuImg(['--version'])
+}
+
 export interface ImageFacts {
   readonly virtualSizeBytes: number
 }
