@@ -2,8 +2,9 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { Vm } from '../../protocol/control/api.ts'
+import type { brokerInfo, Vm } from '../../protocol/control/api.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
+import type { z } from '../../protocol/core/schema.ts'
 import { startConsole } from '../support/console.ts'
 import { Machine } from '../support/machine.ts'
 import { runProgram } from '../support/program.ts'
@@ -57,7 +58,10 @@ async function lifecycle(timeline: Timeline, machine: Machine): Promise<void> {
   const idleBrokerBytes = await rssOf(machine.brokerPid)
   const started = await timeline.stage('VM launched from the brick', async say => {
     const { vm } = await must<{ vm: Vm }>('vm', 'create', VM, '--brick', machine.brickName, '--wait', 'none')
-    say(`${vm.id}, ${vm.memoryMiB} MiB, state ${vm.state}`)
+    const { accelerationReason } = (await (await fetch(`${machine.url}/v1/broker`)).json()) as z.output<
+      typeof brokerInfo
+    >
+    say(`${vm.id}, ${vm.memoryMiB} MiB, state ${vm.state}\n${accelerationReason}`)
     return performance.now()
   })
   const enrolledSeconds = await timeline.stage('agent enrolled', async say => {
