@@ -126,4 +126,15 @@ async function strippedNode(): Promise<string> {
   return path
 }
 
-if (import.meta.main) console.log(JSON.stringify(await buildBinaries(line => console.error(line)), null, 2))
+const HELP = `Usage: npm run build
+
+Builds mortar, mortar-broker, mortar-agent and the console page into build/, each program one self-contained file, and
+prints their paths as JSON. What is up to date is not built again.
+
+Example:
+  npm run build && build/mortar --version`
+
+if (import.meta.main) {
+  if (process.argv.slice(2).some(argument => ['-h', '--help'].includes(argument))) console.log(HELP)
+  else console.log(JSON.stringify(await buildBinaries(line => console.error(line)), null, 2))
+}
