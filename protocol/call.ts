@@ -9,9 +9,10 @@ import type {
   ToClientName,
 } from './commands/command.ts'
 import { decodeCbor, encodeCbor } from './core/codec.ts'
-import { type ErrorCode, MortarError } from './core/errors.ts'
+import { asMortarError, type ErrorCode, MortarError } from './core/errors.ts'
 import { LIMITS } from './core/limits.ts'
 import { object, z } from './core/schema.ts'
+import { wipe } from './core/secret.ts'
 import type { Mux } from './mux/mux.ts'
 import { encodeMessage, type Item, type Stream } from './mux/stream.ts'
 
@@ -72,8 +73,9 @@ export function handlerCall<C extends Command>(command: C, stream: Stream, param
     received: () => typed(items, command.toAgent) as AsyncGenerator<FromClient<C>, void, undefined>,
     secret: async () => {
       const { value: item } = await items.next()
-      if (item?.type !== 'secret' || !command.takesSecret) throw new MortarError('protocol-violation', 'no secret came')
-      return item.bytes
+      if (item?.type === 'secret' && command.takesSecret) return item.bytes
+      if (item?.type === 'secret') wipe(item.bytes)
+      throw new MortarError('protocol-violation', 'no secret came')
     },
   }
 }
@@ -87,7 +89,9 @@ export async function clientCall<C extends Command>(mux: Mux, command: C, params
     stream.reset('protocol-violation')
     throw new MortarError('protocol-violation', 'the agent did not accept')
   }
-  const ready = decodeCbor(command.ready, first.body, LIMITS.messageBytes, 'protocol-violation')
+  const ready = await refusing(stream, () =>
+    decodeCbor(command.ready, first.body, LIMITS.messageBytes, 'protocol-violation'),
+  )
   return {
     ready: ready as Ready<C>,
     signal: stream.signal,
@@ -97,9 +101,24 @@ export async function clientCall<C extends Command>(mux: Mux, command: C, params
     end: () => stream.end(),
     reset: code => stream.reset(code),
     async *received() {
-      yield* typed(items, command.toClient) as AsyncGenerator<FromAgent<C>, void, undefined>
+      const received = typed(items, command.toClient) as AsyncGenerator<FromAgent<C>, void, undefined>
+      for (;;) {
+        const { value, done } = await refusing(stream, () => received.next())
+        if (done) break
+        yield value
+      }
       stream.end()
     },
+  }
+}
+
+/** What `take` gives; a failure of it ends the stream at the other end too. */
+async function refusing<T>(stream: Stream, take: () => T | Promise<T>): Promise<T> {
+  try {
+    return await take()
+  } catch (thrown) {
+    stream.reset(asMortarError(thrown).code)
+    throw thrown
   }
 }
 
@@ -116,6 +135,9 @@ async function* typed(items: AsyncGenerator<Item, void, undefined>, messages: Re
       const checked = schema?.safeParse(body)
       if (!checked?.success) throw new MortarError('protocol-violation', `message ${name}`)
       yield { type: 'message', name, body: checked.data }
-    } else throw new MortarError('protocol-violation', item.type)
+    } else {
+      if (item.type === 'secret') wipe(item.bytes)
+      throw new MortarError('protocol-violation', item.type)
+    }
   }
 }

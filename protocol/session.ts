@@ -92,10 +92,16 @@ export interface ServeOptions<Guest> extends SessionOptions {
 /** Serves a client until its session ends. Fails with handshake, timeout, or what broke the session. */
 export async function serveSession<Guest>(options: ServeOptions<Guest>): Promise<void> {
   const channel = await SecureChannel.accept(options)
+  let running = 0
   const mux = new Mux({
     transport: channel,
     clock: options.clock,
-    onOpen: (stream, body) => void serveStream(options, stream, body),
+    onOpen(stream, body) {
+      // a stream that was reset is closed at once, what it started may take a while to end
+      if (running >= LIMITS.streams) return stream.reset('limit-exceeded')
+      running++
+      void serveStream(options, stream, body).finally(() => running--)
+    },
   })
   const offered = Object.values(COMMANDS).filter(command => options.permitted(command.permission))
   mux.sendReady(encodeCbor({ version: 1, commands: offered.map(command => command.name) }))

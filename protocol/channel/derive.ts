@@ -10,8 +10,9 @@ export function hkdf(suite: Suite, ikm: Uint8Array, salt: Uint8Array, info: stri
   const output = newSecret(length)
   let block: Uint8Array = new Uint8Array(0)
   for (let i = 0, offset = 0; offset < length; i++, offset += 32) {
-    const next = suite.hmacSha256(pseudoRandomKey, concat(block, encodeText(info), Uint8Array.of(i + 1)))
-    wipe(block)
+    const message = concat(block, encodeText(info), Uint8Array.of(i + 1))
+    const next = suite.hmacSha256(pseudoRandomKey, message)
+    wipe(block, message)
     block = next
     output.set(block.subarray(0, Math.min(32, length - offset)), offset)
   }

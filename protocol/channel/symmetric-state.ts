@@ -82,12 +82,19 @@ export class SymmetricState {
 
   /** HKDF of section 4.3: two or three outputs of 32 bytes. */
   #derive(material: Uint8Array, outputs: 2 | 3): Uint8Array[] {
-    const mac = this.#suite.hmacSha256
-    const temporary = copySecret(mac(this.#chainingKey, material))
+    const mac = (key: Uint8Array, message: Uint8Array) => {
+      const output = this.#suite.hmacSha256(key, message)
+      const held = copySecret(output)
+      wipe(output)
+      return held
+    }
+    const temporary = mac(this.#chainingKey, material)
     const results: Uint8Array[] = []
     let previous: Uint8Array = new Uint8Array(0)
     for (let i = 1; i <= outputs; i++) {
-      previous = copySecret(mac(temporary, concat(previous, Uint8Array.of(i))))
+      const message = concat(previous, Uint8Array.of(i))
+      previous = mac(temporary, message)
+      wipe(message)
       results.push(previous)
     }
     wipe(temporary)

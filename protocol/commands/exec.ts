@@ -10,6 +10,8 @@ import { defineCommand } from './command.ts'
 export const STDOUT = 0
 export const STDERR = 1
 
+const withoutNul = (item: string) => !item.includes('\0')
+
 const SIGNALS = [
   'SIGHUP',
   'SIGINT',
@@ -34,7 +36,7 @@ export const exec = defineCommand({
   permission: 'exec',
   params: object({
     argv: z
-      .array(z.string().refine(item => !item.includes('\0'), 'must not hold NUL'))
+      .array(z.string().refine(withoutNul, 'must not hold NUL'))
       .min(1)
       .max(LIMITS.argvItems)
       .refine(
@@ -42,9 +44,14 @@ export const exec = defineCommand({
         `needs at most ${LIMITS.argvBytes} bytes in all`,
       ),
     /** added to the environment of the user's login; names as in the shell */
-    env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/), z.string().max(4096)).optional(),
+    env: z
+      .record(
+        z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/),
+        z.string().max(4096).refine(withoutNul, 'must not hold NUL'),
+      )
+      .optional(),
     /** absolute; the user's home when absent */
-    cwd: z.string().startsWith('/').max(4096).optional(),
+    cwd: z.string().startsWith('/').max(4096).refine(withoutNul, 'must not hold NUL').optional(),
     /** the agent's default user when absent */
     user: z
       .string()

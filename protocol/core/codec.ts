@@ -2,10 +2,11 @@
  * Deterministic CBOR (RFC 8949 section 4.2) for signed objects and messages in the channel. Decoding is strict: shortest
  * integers, definite lengths, no tags, floats or repeated keys, nothing left over, so one value has one encoding.
  */
-import { decode, encode } from 'cborg'
+import { decode, encode, encodeInto } from 'cborg'
 import type { z } from 'zod'
 import { equalBytes } from './bytes.ts'
 import { type ErrorCode, MortarError } from './errors.ts'
+import { newSecret, wipe } from './secret.ts'
 
 const DECODING = {
   strict: true,
@@ -36,11 +37,22 @@ export function decodeCbor<S extends z.ZodType>(
   let value: unknown
   try {
     value = decode(bytes, DECODING)
-    if (!equalBytes(encode(value), bytes)) throw new Error('not the canonical encoding')
+    requireCanonical(value, bytes)
   } catch (cause) {
     throw new MortarError(code, cause instanceof Error ? cause.message : '', { cause })
   }
   const checked = schema.safeParse(value)
   if (!checked.success) throw new MortarError(code, checked.error.issues[0]?.message ?? '', { cause: checked.error })
   return checked.data
+}
+
+/** The value may hold a secret, so what it is encoded into is wiped. Throws when `bytes` are not its encoding. */
+function requireCanonical(value: unknown, bytes: Uint8Array): void {
+  const again = newSecret(bytes.length)
+  try {
+    const { written } = encodeInto(value, again)
+    if (written !== bytes.length || !equalBytes(again, bytes)) throw new Error('not the canonical encoding')
+  } finally {
+    wipe(again)
+  }
 }

@@ -36,6 +36,7 @@ export class Mux implements StreamHost {
   #queue: Frame[] = []
   #queuedBytes = 0
   #flushing = false
+  #ponging = false
   #nextId = 1
   #lastPeerId = -1
   #lastHeardMs: number
@@ -60,6 +61,8 @@ export class Mux implements StreamHost {
           if (frame.type === 'goAway' && frame.body.length === 0) return this.#end(new MortarError('going-away'))
           this.#receive(frame, frames.length)
         }
+        // An end that makes the agent answer must take the answers. The client always reads, so that never both wait.
+        if (this.#options.onOpen) await this.#options.transport.drained()
       }
     } catch (thrown) {
       if (this.#ended?.code === 'going-away') return
@@ -107,11 +110,14 @@ export class Mux implements StreamHost {
   }
 
   sendSecretFrame(streamId: number, body: Uint8Array): void {
-    this.#flush()
-    this.sendFrame('secret', streamId, body)
-    this.#flush()
-    this.#options.transport.rekeySending()
-    wipe(body)
+    try {
+      this.#flush()
+      this.sendFrame('secret', streamId, body)
+      this.#flush()
+      if (!this.#ended) this.#options.transport.rekeySending()
+    } finally {
+      wipe(body)
+    }
   }
 
   drained(): Promise<void> {
@@ -141,7 +147,7 @@ export class Mux implements StreamHost {
 
   #receive(frame: Frame, framesInRecord: number): void {
     if (frame.streamId !== 0) return this.#receiveForStream(frame, framesInRecord)
-    if (frame.type === 'ping') this.sendFrame('pong', 0, NONE)
+    if (frame.type === 'ping') this.#pong()
     else if (frame.type === 'goAway') throw resetError(frame.body)
     else if (frame.type === 'ready') {
       if (!this.#options.onReady) throw new MortarError('protocol-violation', 'READY')
@@ -149,20 +155,36 @@ export class Mux implements StreamHost {
     }
   }
 
+  /** One PONG serves for all PINGs that came before it could leave. */
+  #pong(): void {
+    if (this.#ponging) return
+    this.#ponging = true
+    this.sendFrame('pong', 0, NONE)
+    const left = () => {
+      this.#ponging = false
+    }
+    this.#options.transport.drained().then(left, left)
+  }
+
   #receiveForStream(frame: Frame, framesInRecord: number): void {
     if (frame.type === 'open') return this.#receiveOpen(frame)
-    if (frame.type === 'secret') {
-      if (framesInRecord !== 1) throw new MortarError('protocol-violation', 'a secret shares its record')
-      this.#options.transport.rekeyReceiving()
-    }
-    const stream = this.#streams.get(frame.streamId)
-    if (stream) stream.receive(frame)
-    else {
+    if (frame.flags !== 0 && this.#options.onOpen) throw new MortarError('protocol-violation', 'lane')
+    try {
+      if (frame.type === 'secret') {
+        if (framesInRecord !== 1) throw new MortarError('protocol-violation', 'a secret shares its record')
+        this.#options.transport.rekeyReceiving()
+      }
+      const stream = this.#streams.get(frame.streamId)
+      if (stream) stream.receive(frame)
+      else if (!this.#wasOpened(frame.streamId)) throw new MortarError('protocol-violation', 'no such stream')
+    } finally {
       if (frame.type === 'secret') wipe(frame.body)
-      // the tail of a stream that was reset here while it was under way
-      if (frame.streamId >= this.#nextId && frame.streamId > this.#lastPeerId)
-        throw new MortarError('protocol-violation', 'no such stream')
     }
+  }
+
+  /** What comes for a stream that is forgotten here was under way when it ended. */
+  #wasOpened(streamId: number): boolean {
+    return streamId % 2 === 1 && (streamId < this.#nextId || streamId <= this.#lastPeerId)
   }
 
   #receiveOpen(frame: Frame): void {

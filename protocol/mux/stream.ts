@@ -1,11 +1,14 @@
 /** One stream: one conversation in a session, with data, messages and secrets in order, and credit for the data. SPEC §7.2 */
-import { encodeText, readUint, writeUint } from '../core/bytes.ts'
+import { concat, encodeText, readUint, writeUint } from '../core/bytes.ts'
 import { encodeCbor } from '../core/codec.ts'
 import { type ErrorCode, isErrorCode, MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
 import { copySecret, wipe } from '../core/secret.ts'
 import { type Frame, type FrameType, MOST_DATA_BYTES } from './frame.ts'
 import { ReceiveWindow, SendWindow } from './window.ts'
+
+/** bytes of DATA up to which unread pieces are joined */
+const JOINED_BYTES = 2_048
 
 export type Item =
   /** what ACCEPT carried */
@@ -34,6 +37,7 @@ export class Stream {
   readonly #abort = new AbortController()
   #items: Item[] = []
   #wake: (() => void) | undefined
+  /** of all items but data, which the window limits */
   #unreadMessages = 0
   #sentBytes = 0
   #receivedBytes = 0
@@ -89,8 +93,12 @@ export class Stream {
 
   /** Sends a secret in a record of its own and wipes it. */
   sendSecret(secret: Uint8Array): void {
-    this.#requireOpen()
-    this.#host.sendSecretFrame(this.id, secret)
+    try {
+      this.#requireOpen()
+      this.#host.sendSecretFrame(this.id, secret)
+    } finally {
+      wipe(secret)
+    }
   }
 
   /** Half-close: everything written so far, its byte count, and no more from here. May be repeated. */
@@ -121,7 +129,7 @@ export class Stream {
     for (;;) {
       const item = this.#items.shift()
       if (item) {
-        if (item.type === 'message') this.#unreadMessages--
+        if (item.type !== 'data') this.#unreadMessages--
         yield item
         if (item.type === 'data') this.#giveBack(item.bytes.length)
         continue
@@ -147,15 +155,25 @@ export class Stream {
     if (type === 'data') {
       this.#receiveWindow.receive(body.length)
       this.#receivedBytes += body.length
-      this.#push({ type, lane: flags, bytes: body })
-    } else if (type === 'secret') {
-      this.#push({ type, bytes: copySecret(body) })
-      wipe(body)
-    } else if (type === 'message') {
-      if (++this.#unreadMessages > LIMITS.unreadMessages) throw new MortarError('limit-exceeded', 'unread messages')
-      this.#push({ type, body })
-    } else if (type === 'accept') this.#push({ type, body })
-    else throw new MortarError('protocol-violation', `frame ${type}`)
+      this.#pushData(flags, body)
+      return
+    }
+    if (type !== 'secret' && type !== 'message' && type !== 'accept') {
+      throw new MortarError('protocol-violation', `frame ${type}`)
+    }
+    if (++this.#unreadMessages > LIMITS.unreadMessages) throw new MortarError('limit-exceeded', 'unread messages')
+    this.#push(type === 'secret' ? { type, bytes: copySecret(body) } : { type, body: body.slice() })
+  }
+
+  /**
+   * Small pieces are copied out of their record and joined, so that a sender of single bytes costs the memory of its
+   * window and not that of a record for each of them.
+   */
+  #pushData(lane: number, bytes: Uint8Array): void {
+    const last = this.#items.at(-1)
+    const joins = last?.type === 'data' && last.lane === lane && last.bytes.length + bytes.length <= JOINED_BYTES
+    if (joins) this.#items[this.#items.length - 1] = { type: 'data', lane, bytes: concat(last.bytes, bytes) }
+    else this.#push({ type: 'data', lane, bytes: bytes.length < MOST_DATA_BYTES / 2 ? bytes.slice() : bytes })
   }
 
   #receiveEnd(body: Uint8Array): void {
@@ -189,7 +207,7 @@ export class Stream {
 
   /** What an item needs when nobody reads it. */
   #settle(item: Item): void {
-    if (item.type === 'message') this.#unreadMessages--
+    if (item.type !== 'data') this.#unreadMessages--
     if (item.type === 'secret') wipe(item.bytes)
     if (item.type === 'data') this.#giveBack(item.bytes.length)
   }

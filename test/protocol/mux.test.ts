@@ -1,0 +1,139 @@
+/** The multiplexer against a peer that writes its own frames: what it may cost, and what ends the session. */
+import { expect, test } from 'vitest'
+import { encodeText } from '../../protocol/core/bytes.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
+import { type Transport, transportPair } from '../../protocol/core/transport.ts'
+import { decodeFrames, encodeFrame, type Frame, type FrameType } from '../../protocol/mux/frame.ts'
+import { Mux } from '../../protocol/mux/mux.ts'
+import type { Stream } from '../../protocol/mux/stream.ts'
+import { wallClock } from '../support/session-pair.ts'
+
+const NONE = new Uint8Array(0)
+const frame = (type: FrameType, streamId: number, body: Uint8Array = NONE, flags = 0): Frame => ({
+  type,
+  streamId,
+  flags,
+  body,
+})
+
+function record(...frames: Frame[]): Uint8Array {
+  const bytes = new Uint8Array(frames.reduce((sum, { body }) => sum + LIMITS.frameHeaderBytes + body.length, 0))
+  frames.reduce((offset, item) => encodeFrame(bytes, offset, item), 0)
+  return bytes
+}
+
+/** An agent's multiplexer; what it sends piles up at `peer` unless it is taken. */
+function agentMux(drained: () => Promise<void> = () => Promise.resolve()) {
+  const [peer, end] = transportPair()
+  const received: Uint8Array[] = []
+  const transport: Transport = {
+    ...end,
+    drained,
+    async receive() {
+      const packet = await end.receive()
+      if (packet) received.push(packet)
+      return packet
+    },
+  }
+  const streams: Stream[] = []
+  const mux = new Mux({
+    transport: { ...transport, rekeySending() {}, rekeyReceiving() {} },
+    clock: wallClock,
+    onOpen: stream => void streams.push(stream),
+  })
+  const ended = mux.run().then(
+    () => 'in order',
+    (error: { code: string }) => error.code,
+  )
+  return { peer, mux, streams, received, ended }
+}
+
+const settled = () => new Promise(resolve => setTimeout(resolve, 20))
+const open = (id: number) => frame('open', id, Uint8Array.of(0xa0))
+
+test('what nobody reads is limited, whatever kind of frame it is', async () => {
+  for (const type of ['message', 'accept', 'secret'] as const) {
+    const { peer, ended } = agentMux()
+    peer.send(record(open(1)))
+    for (let i = 0; i <= LIMITS.unreadMessages; i++) peer.send(record(frame(type, 1, Uint8Array.of(0xf6))))
+    expect(await ended).toBe('limit-exceeded')
+  }
+})
+
+test('a sender of single bytes costs the memory of its window and no more', async () => {
+  const { peer, streams } = agentMux()
+  peer.send(record(open(1), frame('reset', 1), open(3)))
+  const filler = frame('data', 1, new Uint8Array(60_000))
+  for (let i = 0; i < 4_000; i++) peer.send(record(frame('data', 3, Uint8Array.of(i % 251)), filler))
+  await settled()
+  const seen: { bytes: Uint8Array }[] = []
+  const items = (streams[1] as Stream).items()
+  while (seen.reduce((sum, item) => sum + item.bytes.length, 0) < 4_000) {
+    const { value } = await items.next()
+    if (value?.type === 'data') seen.push(value)
+  }
+  expect(seen.length).toBeLessThan(10)
+  expect(seen.reduce((sum, item) => sum + item.bytes.buffer.byteLength, 0)).toBeLessThan(10_000)
+  expect(Buffer.concat(seen.map(item => item.bytes))).toEqual(
+    Buffer.from(Array.from({ length: 4_000 }, (_, i) => i % 251)),
+  )
+})
+
+test('a flood of pings is answered by few pongs while they cannot leave', async () => {
+  const { peer } = agentMux(() => new Promise(() => {}))
+  peer.send(record(...Array.from({ length: 5_000 }, () => frame('ping', 0))))
+  await settled()
+  expect(decodeFrames((await peer.receive()) as Uint8Array)).toHaveLength(1)
+})
+
+test('an agent whose answers are not taken takes no more questions', async () => {
+  const { peer, received } = agentMux(() => new Promise(() => {}))
+  for (let i = 0; i < 50; i++) peer.send(record(open(2 * i + 1)))
+  await settled()
+  expect(received).toHaveLength(1)
+})
+
+test.each([
+  ['lane 1 towards the agent', () => [open(1), frame('data', 1, Uint8Array.of(1), 1)]],
+  ['an even stream id below one that was opened', () => [open(5), frame('data', 2, Uint8Array.of(1))]],
+  ['a stream id that is opened twice', () => [open(1), open(1)]],
+  ['a stream id that goes back', () => [open(3), open(1)]],
+  ['credit beyond the window', () => [open(1), frame('window', 1, Uint8Array.of(0, 0, 0, 1))]],
+  [
+    'data beyond the window',
+    () => [open(1), ...Array.from({ length: 9 }, () => frame('data', 1, new Uint8Array(32_768)))],
+  ],
+  ['data after the end', () => [open(1), frame('end', 1, new Uint8Array(8)), frame('data', 1, Uint8Array.of(1))]],
+  ['a secret that shares its record', () => [open(1), frame('secret', 1, Uint8Array.of(1))]],
+])('%s ends the session as protocol-violation', async (_name, make) => {
+  const { peer, ended } = agentMux()
+  const frames = make()
+  if (frames.length > 3) for (const item of frames) peer.send(record(item))
+  else peer.send(record(...frames))
+  expect(await ended).toBe('protocol-violation')
+})
+
+test('a count of bytes that is not the received one ends the session as truncated', async () => {
+  const { peer, ended } = agentMux()
+  peer.send(record(open(1), frame('data', 1, Uint8Array.of(1)), frame('end', 1, new Uint8Array(8))))
+  expect(await ended).toBe('truncated')
+})
+
+test('a secret that is refused is wiped, however it was wrong', async () => {
+  const secret = frame('secret', 1, encodeText('a secret'))
+  const cases = [
+    [record(open(1)), record(secret, secret)],
+    [record(open(1)), record(frame('end', 1, new Uint8Array(8))), record(secret)],
+    [record(frame('secret', 9, secret.body))],
+  ]
+  for (const records of cases) {
+    const { peer, received, ended } = agentMux()
+    for (const bytes of records) peer.send(bytes)
+    expect(await ended).toBe('protocol-violation')
+    expect(
+      Buffer.from(received.at(-1) as Uint8Array)
+        .subarray(0, 16)
+        .includes('a secret'),
+    ).toBe(false)
+  }
+})
