@@ -7,9 +7,10 @@ import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import type { z } from '../../protocol/core/schema.ts'
 import { startConsole } from '../support/console.ts'
 import { Machine } from '../support/machine.ts'
+import { rssOf } from '../support/process.ts'
 import { runProgram } from '../support/program.ts'
 import { noteKept, readKept, stopKept } from './kept.ts'
-import { idleAgentRss, measure, printFigures, rssOf } from './numbers.ts'
+import { idleAgentRss, measure, printFigures } from './numbers.ts'
 import { Timeline } from './timeline.ts'
 
 const HELP = `Usage: npm run demo [-- OPTIONS]
@@ -55,7 +56,7 @@ async function lifecycle(timeline: Timeline, machine: Machine): Promise<void> {
   const { owner } = machine.people
   const must = <T = object>(...args: string[]) => machine.must<T>(owner, args)
 
-  const idleBrokerBytes = await rssOf(machine.brokerPid)
+  const idleBrokerBytes = rssOf(machine.brokerPid)
   const started = await timeline.stage('VM launched from the brick', async say => {
     const { vm } = await must<{ vm: Vm }>('vm', 'create', VM, '--brick', machine.brickName, '--wait', 'none')
     const { accelerationReason } = (await (await fetch(`${machine.url}/v1/broker`)).json()) as z.output<

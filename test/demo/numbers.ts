@@ -1,11 +1,12 @@
 /** The figures that the demo prints beside the most they should be. Printed, not enforced: a busy machine is no fault. */
 import { spawn } from 'node:child_process'
-import { copyFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { copyFile, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createOverlay } from '../../broker/images/overlay.ts'
 import type { Machine } from '../support/machine.ts'
+import { rssOf } from '../support/process.ts'
 
 const ROUNDS = 50
 const MiB = 2 ** 20
@@ -83,16 +84,10 @@ async function bareNodeRss({ binaries }: Machine): Promise<number> {
   const child = spawn(node, ['-e', 'setTimeout(() => {}, 60_000)'], { stdio: 'ignore', cwd: tmpdir() })
   try {
     await delay(1_500)
-    return await rssOf(child.pid ?? 0)
+    return rssOf(child.pid ?? 0)
   } finally {
     child.kill('SIGKILL')
   }
-}
-
-/** RSS of a process in bytes. */
-export async function rssOf(pid: number): Promise<number> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8')
-  return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) * 1024
 }
 
 function median(values: readonly number[]): number {

@@ -1,7 +1,7 @@
 /** A broker of a few lines and a real agent process, for tests of the agent alone: it enrols, offers, and joins in memory. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -16,6 +16,7 @@ import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { PacketQueue, type Transport } from '../../protocol/core/transport.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { type ClientSession, openSession } from '../../protocol/session.ts'
+import { endProcess, rssOf } from '../support/process.ts'
 import { wallClock } from '../support/session-pair.ts'
 
 /** Who owns the VM, and the launch. */
@@ -224,7 +225,7 @@ export class AgentProcess {
   }
 
   get rssBytes(): number {
-    return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'))?.[1]) * 1024
+    return rssOf(this.pid)
   }
 
   saw(event: string, from = 0): Promise<LogLine> {
@@ -232,12 +233,8 @@ export class AgentProcess {
   }
 
   /** Ends the process; resolves with its exit code. */
-  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
-    const child = this.#child
-    if (!child || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null
-    const ended = new Promise<number | null>(resolve => child.once('exit', code => resolve(code)))
-    child.kill(signal)
-    return ended
+  stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    return endProcess(this.#child, signal)
   }
 
   async remove(): Promise<void> {

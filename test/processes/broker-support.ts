@@ -1,8 +1,9 @@
 /** A broker as a process of its own, with what it says on stdout and in its log. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { endProcess, rssOf } from '../support/process.ts'
 
 export class BrokerProcess {
   readonly folder = mkdtempSync(join(tmpdir(), 'mortar-broker-process-'))
@@ -44,15 +45,11 @@ export class BrokerProcess {
   }
 
   get rssBytes(): number {
-    return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'))?.[1]) * 1024
+    return rssOf(this.pid)
   }
 
-  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
-    const child = this.#child
-    if (!child || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null
-    const ended = new Promise<number | null>(resolve => child.once('exit', code => resolve(code)))
-    child.kill(signal)
-    return ended
+  stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    return endProcess(this.#child, signal)
   }
 
   async remove(): Promise<void> {
