@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
+import ssh2, { type ParsedKey } from 'ssh2'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type PersonName, Rig } from '../broker/rig.ts'
 import { type ControlEnd, enrolled, joinPair } from '../broker/sockets.ts'
@@ -111,6 +112,36 @@ test.each(['by id', 'by name'])("another user's VM is refused %s, as one that do
   const nobodys = await jump('owner-key', '-W', 'nobodys:22', 'jump')
   expect(theirs).toEqual(nobodys)
   expect(theirs.code).toBe(255)
+})
+
+test("another's registered key does not log in without its signature", async () => {
+  const [host, port] = (rig.broker.ssh as string).split(':')
+  const read = (name: string) => {
+    const key = ssh2.utils.parseKey(readFileSync(keyOf[name] as string))
+    if (key instanceof Error) throw key
+    return key
+  }
+  /** what it comes to when `signer` signs for the owner's key */
+  const logIn = (signer: string) =>
+    new Promise<string>(resolve => {
+      class Agent extends ssh2.BaseAgent<ParsedKey> {
+        getIdentities(answer: (error: Error | undefined, keys?: ParsedKey[]) => void): void {
+          answer(undefined, [read('owner-key')])
+        }
+        sign(_key: ParsedKey, data: Buffer, _options: unknown, answer?: (error?: Error, bytes?: Buffer) => void): void {
+          answer?.(undefined, read(signer).sign(data) as Buffer)
+        }
+      }
+      const client = new ssh2.Client()
+      client.on('ready', () => {
+        resolve('in')
+        client.end()
+      })
+      client.on('error', error => resolve(error.message))
+      client.connect({ host: host as string, port: Number(port), username: 'mortar', agent: new Agent() })
+    })
+  expect(await logIn('stranger-key')).toBe('All configured authentication methods failed')
+  expect(await logIn('owner-key')).toBe('in')
 })
 
 test('other ports and other hosts are refused', async () => {
