@@ -5,7 +5,7 @@ import type { Clock } from '../../protocol/core/clock.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import type { DataDir } from '../data-dir.ts'
 import type { DomainEvent, HypervisorDriver } from '../hypervisor/driver.ts'
-import type { Log } from '../log.ts'
+import type { Log, LogEvent } from '../log.ts'
 import type { Serialiser } from '../serialise.ts'
 import type { DriveStore } from '../store/drive-store.ts'
 import type { VmRecord } from '../store/vm-store.ts'
@@ -247,7 +247,7 @@ export class Lifecycle {
     }
   }
 
-  #fault(event: string, vm: string, cause: unknown): void {
+  #fault(event: LogEvent, vm: string, cause: unknown): void {
     const { code, message } = asMortarError(cause)
     this.#parts.log.error(event, { vm, code, message })
   }
