@@ -7,8 +7,9 @@ import { existsSync } from 'node:fs'
 import { chmod, copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { parseArgs } from 'node:util'
 import { bundle, bundlePage } from './bundle.ts'
-import { digestOf, type Progress, run } from './steps.ts'
+import { asProgram, digestOf, type Progress, run } from './steps.ts'
 
 const ROOT = new URL('..', import.meta.url).pathname
 const BUILD = join(ROOT, 'build')
@@ -134,7 +135,10 @@ prints their paths as JSON. What is up to date is not built again.
 Example:
   npm run build && build/mortar --version`
 
-if (import.meta.main) {
-  if (process.argv.slice(2).some(argument => ['-h', '--help'].includes(argument))) console.log(HELP)
-  else console.log(JSON.stringify(await buildBinaries(line => console.error(line)), null, 2))
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { help: { type: 'boolean', short: 'h' } } })
+  if (values.help) return console.log(HELP)
+  console.log(JSON.stringify(await buildBinaries(line => console.error(line)), null, 2))
 }
+
+if (import.meta.main) await asProgram('npm run build', main)

@@ -12,7 +12,7 @@ import { buildBase } from './build-base.ts'
 import { buildProgram } from './build-binaries.ts'
 import { buildImage } from './build-image.ts'
 import { RECIPE } from './debian-12/recipe.ts'
-import { digestFile, digestOf, type Progress } from './steps.ts'
+import { asProgram, digestFile, digestOf, type Progress } from './steps.ts'
 
 /** bricks of one name that stay in the cache */
 const KEPT = 3
@@ -129,7 +129,7 @@ Example:
   npm run brick
   mortar brick import /var/cache/mortar/debian-12-…/brick.qcow2`
 
-if (import.meta.main) {
+async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       cache: { type: 'string', default: '/var/cache/mortar' },
@@ -138,20 +138,12 @@ if (import.meta.main) {
       help: { type: 'boolean', short: 'h' },
     },
   })
-  if (values.help) console.log(HELP)
-  else {
-    const progress = (line: string) => console.error(line)
-    const agent = await buildProgram('mortar-agent', progress)
-    const brick = await buildBrick(
-      {
-        agentBinary: agent.path,
-        agentVersion: agent.version,
-        cacheDir: values.cache,
-        keyPath: values.key,
-        test: values.test,
-      },
-      progress,
-    )
-    console.log(JSON.stringify(brick, null, 2))
-  }
+  if (values.help) return console.log(HELP)
+  const progress = (line: string) => console.error(line)
+  const { path: agentBinary, version: agentVersion } = await buildProgram('mortar-agent', progress)
+  const { cache: cacheDir, key: keyPath, test } = values
+  const brick = await buildBrick({ agentBinary, agentVersion, cacheDir, keyPath, test }, progress)
+  console.log(JSON.stringify(brick, null, 2))
 }
+
+if (import.meta.main) await asProgram('npm run brick', main)

@@ -40,6 +40,20 @@ export function requireTools(tools: Readonly<Record<string, string>>): void {
   throw new MortarError('internal', `${missing.map(([tool]) => tool).join(', ')} missing; apt-get install ${packages}`)
 }
 
+/** Runs a build as a program: what fails is told in words, with exit code 2 for a wrong option and 1 for all else. */
+export async function asProgram(name: string, job: () => Promise<void>): Promise<void> {
+  try {
+    await job()
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException
+    const usage = code?.startsWith('ERR_PARSE_ARGS') === true
+    const detail = thrown instanceof MortarError ? thrown.detail : (thrown as Error).message
+    const todo = usage ? `Run: ${name} -- --help` : code === 'EACCES' ? 'Run it as root' : undefined
+    console.error(`${name}: ${detail}${todo ? `\n  → ${todo}` : ''}`)
+    process.exitCode = usage ? 2 : 1
+  }
+}
+
 /** Short digest of texts, for names in a cache. */
 export function digestOf(texts: readonly string[]): string {
   const hash = createHash('sha256')
