@@ -34,6 +34,8 @@ export interface BrokerPins {
   /** the Ed25519 key known for this address, or null at the first visit */
   read(url: string): Promise<Uint8Array | null>
   write(url: string, key: Uint8Array): Promise<void>
+  /** an address for which this key is known, or null */
+  addressOf(key: Uint8Array): Promise<string | null>
 }
 
 /** Pins for as long as the program runs. */
@@ -42,6 +44,7 @@ export function pinsInMemory(): BrokerPins {
   return {
     read: async url => keys.get(url) ?? null,
     write: async (url, key) => void keys.set(url, key),
+    addressOf: async key => [...keys].find(([, known]) => equalBytes(known, key))?.[0] ?? null,
   }
 }
 
@@ -51,7 +54,18 @@ export interface BrokerApiOptions {
   /** who logs in; without one only info() can be called */
   readonly identity?: Identity
   readonly pins: BrokerPins
+  /** told of each thing that is waited for; resolves as `work` does */
+  during?<T>(text: string, work: Promise<T>): Promise<T>
 }
+
+/** The thing asked for and no other: names are the broker's to keep, ids are not. Fails with protocol-violation. */
+function requireId<T extends { readonly id: string }>(id: string, thing: T): T {
+  if (thing.id === id) return thing
+  throw new MortarError('protocol-violation', `the broker was asked for ${id} and answered with ${thing.id}`)
+}
+
+/** An address whose traffic does not leave this machine, of which a tunnel may make several. */
+const isLocal = (url: string) => ['127.0.0.1', '[::1]', 'localhost'].includes(new URL(url).hostname)
 
 export class BrokerApi {
   readonly url: string
@@ -69,8 +83,19 @@ export class BrokerApi {
     return this.url.replace(/^http/, 'ws') + api.JOIN_PATH
   }
 
+  /** The user's Ed25519 key as it stands in `owner`; empty without an identity. */
+  get user(): string {
+    const { identity } = this.#options
+    return identity ? encodeBase64url(identity.signKey) : ''
+  }
+
   info(): Promise<BrokerInfo> {
-    return requestBroker(this.url, { route: 'broker.show', answer: api.brokerInfo })
+    return this.#request({ route: 'broker.show', answer: api.brokerInfo })
+  }
+
+  #request<S extends z.ZodType>(request: BrokerRequest<S>): Promise<z.output<S>> {
+    const work = requestBroker(this.url, request)
+    return this.#options.during?.(`waiting for the broker at ${this.url}`, work) ?? work
   }
 
   /** The broker's Ed25519 key (32 bytes), proven at login and equal to the pinned one. */
@@ -97,7 +122,7 @@ export class BrokerApi {
     const { identity, pins } = this.#options
     if (!identity) throw new MortarError('identity-missing')
     const user = encodeBase64url(identity.signKey)
-    const { nonce, brokerProof } = await requestBroker(this.url, {
+    const { nonce, brokerProof } = await this.#request({
       route: 'login.challenge',
       body: { user },
       answer: api.challengeAnswer,
@@ -108,8 +133,9 @@ export class BrokerApi {
     if (!verifyBrokerProof(nonceBytes, identity.signKey, decodeBase64url(brokerProof), key)) {
       throw new MortarError('broker-mismatch', `${this.url} does not prove the key ${encodeBase64url(key)}`)
     }
+    if (!pinned) await this.#requireNew(key)
     const signature = identity.withSigningSeed(seed => encodeBase64url(signLogin(nonceBytes, key, seed)))
-    const { token, role } = await requestBroker(this.url, {
+    const { token, role } = await this.#request({
       route: 'login.answer',
       body: { user, nonce, signature },
       answer: api.loginAnswer,
@@ -120,18 +146,29 @@ export class BrokerApi {
     return { token, role }
   }
 
+  /**
+   * Refuses a key that is known for another address: whoever is there may only be passing on what a known broker says, to
+   * be logged in at it as this user. Fails with broker-mismatch.
+   */
+  async #requireNew(key: Uint8Array): Promise<void> {
+    const known = await this.#options.pins.addressOf(key)
+    if (known === null || isLocal(this.url)) return
+    const detail = `${this.url} shows the key of the broker known at ${known}; use that address, or if both are the same broker add this one to the known brokers, with that key`
+    throw new MortarError('broker-mismatch', detail)
+  }
+
   /** A call as the logged-in user; logs in again once when the login has expired. */
   async #call<S extends z.ZodType>(request: BrokerRequest<S>): Promise<z.output<S>> {
     await this.login()
     const login = this.#login
     try {
-      return await requestBroker(this.url, { ...request, token: (await login)?.token })
+      return await this.#request({ ...request, token: (await login)?.token })
     } catch (thrown) {
       if (!(thrown instanceof MortarError) || thrown.code !== 'login-expired') throw thrown
       // another call may have logged in again meanwhile
       if (this.#login === login) this.#login = undefined
       await this.login()
-      return requestBroker(this.url, { ...request, token: (await this.#login)?.token })
+      return this.#request({ ...request, token: (await this.#login)?.token })
     }
   }
 
@@ -159,14 +196,14 @@ export class BrokerApi {
   }
 
   async vm(id: string): Promise<api.Vm> {
-    return (await this.#call({ route: 'vm.show', id, answer: oneVm })).vm
+    return requireId(id, (await this.#call({ route: 'vm.show', id, answer: oneVm })).vm)
   }
 
   /** The VM once its revision is another than `after`, or as it is after `timeoutMs`. */
   async vmChange(id: string, after: number, timeoutMs: number, signal?: AbortSignal): Promise<api.Vm> {
     const query = { after: String(after), timeoutMs: String(timeoutMs) }
     const patience = { timeoutMs: timeoutMs + REQUEST_MS, signal }
-    return (await this.#call({ route: 'vm.show', id, query, answer: oneVm, ...patience })).vm
+    return requireId(id, (await this.#call({ route: 'vm.show', id, query, answer: oneVm, ...patience })).vm)
   }
 
   async stopVm(id: string): Promise<void> {
@@ -197,7 +234,8 @@ export class BrokerApi {
   }
 
   async createDrive(drive: z.output<typeof api.driveCreate>): Promise<api.Drive> {
-    return (await this.#call({ route: 'drive.create', body: drive, answer: oneDrive, timeoutMs: SLOW_MS })).drive
+    const request = { route: 'drive.create', body: drive, answer: oneDrive, timeoutMs: SLOW_MS } as const
+    return requireId(drive.id, (await this.#call(request)).drive)
   }
 
   async putDriveNote(id: string, note: string): Promise<void> {
@@ -205,11 +243,12 @@ export class BrokerApi {
   }
 
   async attachDrive(id: string, vm: string): Promise<api.Drive> {
-    return (await this.#call({ route: 'drive.attach', id, body: { vm }, answer: oneDrive, timeoutMs: SLOW_MS })).drive
+    const request = { route: 'drive.attach', id, body: { vm }, answer: oneDrive, timeoutMs: SLOW_MS } as const
+    return requireId(id, (await this.#call(request)).drive)
   }
 
   async detachDrive(id: string): Promise<api.Drive> {
-    return (await this.#call({ route: 'drive.detach', id, answer: oneDrive, timeoutMs: SLOW_MS })).drive
+    return requireId(id, (await this.#call({ route: 'drive.detach', id, answer: oneDrive, timeoutMs: SLOW_MS })).drive)
   }
 
   async deleteDrive(id: string): Promise<void> {

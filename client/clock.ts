@@ -1,5 +1,6 @@
 /** The clock of the host, browser or Node, as protocol/core/clock.ts wants it. */
 import type { Clock } from '../protocol/core/clock.ts'
+import { MortarError } from '../protocol/core/errors.ts'
 
 export const wallClock: Clock = {
   now: () => Date.now(),
@@ -9,6 +10,19 @@ export const wallClock: Clock = {
     if (typeof timer === 'object' && timer !== null && 'unref' in timer) (timer as { unref(): void }).unref()
     return () => clearTimeout(timer as number)
   },
+}
+
+/** What `work` yields, if it does in time. Fails with timeout, naming `what`; the work itself goes on. */
+export async function within<T>(clock: Clock, ms: number, what: string, work: Promise<T>): Promise<T> {
+  let cancel = () => {}
+  const late = new Promise<never>((_, reject) => {
+    cancel = clock.after(ms, () => reject(new MortarError('timeout', `${what}: not done after ${ms / 1000} s`)))
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    cancel()
+  }
 }
 
 /** Waits; unlike Clock.after it keeps a program alive. */

@@ -4,13 +4,14 @@ import type { Suite } from '../protocol/channel/suite.ts'
 import type { Ready } from '../protocol/commands/command.ts'
 import { driveFormat, driveList, driveLock, driveUnlock } from '../protocol/commands/drives.ts'
 import type { Drive } from '../protocol/control/api.ts'
-import { MortarError } from '../protocol/core/errors.ts'
+import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { wipe } from '../protocol/core/secret.ts'
 import type { ClientSession } from '../protocol/session.ts'
 import type { BrokerApi } from './broker-api.ts'
 import { openDriveNote, sealDriveNote } from './drive-note.ts'
 import { newUuid } from './host.ts'
 import { DRIVE_SALT_BYTES, type Identity } from './identity.ts'
+import { pick } from './pick.ts'
 
 /** LUKS2 labels and ext4 labels end here */
 const LABEL_BYTES = 16
@@ -86,6 +87,24 @@ export async function lockDrive(session: ClientSession, drive: Drive): Promise<v
   }
 }
 
+/** Locks those of the drives (`wanted`: ids) that are open in the session's VM. Fails with drive-busy. */
+export async function lockOpenDrives(
+  broker: BrokerApi,
+  session: ClientSession,
+  wanted: readonly string[],
+): Promise<void> {
+  const open = (await listDrives(session)).filter(({ state }) => state === 'open' || state === 'mounted')
+  for (const drive of open.length === 0 ? [] : await broker.drives()) {
+    if (!wanted.includes(drive.id) || !open.some(({ serial }) => serial === drive.serial)) continue
+    try {
+      await lockDrive(session, drive)
+    } catch (thrown) {
+      const { code, detail } = asMortarError(thrown)
+      throw new MortarError(code, detail === '' ? drive.name : detail, { cause: thrown })
+    }
+  }
+}
+
 /** Sends a key, which is wiped whether it could be sent or not. */
 function deliver(call: { sendSecret(secret: Uint8Array): void }, key: Uint8Array): void {
   try {
@@ -104,11 +123,9 @@ export async function listDrives(session: ClientSession): Promise<Ready<typeof d
   return call.ready.drives
 }
 
-/** The drive of that name or id among the user's own. Fails with not-found. */
+/** The drive of that name or id, the user's own first. Fails with not-found, or bad-request when a name is not unique. */
 export async function findDrive(broker: BrokerApi, nameOrId: string): Promise<Drive> {
-  const found = (await broker.drives()).find(drive => drive.id === nameOrId || drive.name === nameOrId)
-  if (!found) throw new MortarError('not-found', `drive ${nameOrId}`)
-  return found
+  return pick('drive', await broker.drives(), nameOrId, broker.user)
 }
 
 /** The body of the one `done` message. Fails with truncated when the stream ends without it. */

@@ -24,6 +24,8 @@ export interface ExecStreams {
   onRunning?(signal: SendSignal): void
 }
 
+async function* nothing(): AsyncGenerator<Uint8Array> {}
+
 /** Sends the program a signal; false when it is over. */
 export type SendSignal = (name: SignalName) => boolean
 
@@ -33,12 +35,19 @@ export async function runProgram(session: ClientSession, params: ExecParams, str
   let exit: Exit | undefined
   streams.onRunning?.(name => {
     if (exit || call.signal.aborted) return false
-    call.post('signal', { name })
-    return true
+    try {
+      call.post('signal', { name })
+      return true
+    } catch {
+      // the session ended in this moment, which the reading half tells
+      return false
+    }
   })
   let inputFailure: MortarError | undefined
   feed(call, streams.stdin).catch(thrown => {
     inputFailure = asMortarError(thrown)
+    // the program would wait for the rest of its input for ever, or take a part for the whole
+    if (!exit) call.reset('truncated')
   })
   try {
     for await (const item of call.received()) {
@@ -48,16 +57,26 @@ export async function runProgram(session: ClientSession, params: ExecParams, str
   } catch (thrown) {
     // a taker that fails must not leave the program running unseen
     call.reset('connection-lost')
-    throw thrown
+    throw inputFailure ?? thrown
   }
   if (!exit) throw inputFailure ?? new MortarError('truncated', 'the program ended without saying how')
   return exit
 }
 
-/** Sends stdin and then its end, not the stream's: signals may follow. */
-async function feed(call: ClientCall<typeof exec>, stdin?: AsyncIterable<Uint8Array>): Promise<void> {
-  if (stdin) for await (const bytes of stdin) await call.write(bytes)
-  call.post('eof', {})
+/** Sends stdin and then its end, not the stream's: signals may follow. Fails when stdin cannot be read. */
+async function feed(call: ClientCall<typeof exec>, stdin: AsyncIterable<Uint8Array> = nothing()): Promise<void> {
+  for await (const bytes of stdin) if (!(await sent(() => call.write(bytes)))) return
+  await sent(() => call.post('eof', {}))
+}
+
+/** False when the program takes no more; why is told by the reading half. */
+async function sent(send: () => void | Promise<void>): Promise<boolean> {
+  try {
+    await send()
+    return true
+  } catch {
+    return false
+  }
 }
 
 export interface ProgramOutput extends Exit {

@@ -6,6 +6,7 @@ import { hkdf } from '../protocol/channel/derive.ts'
 import type { KeyPair, Suite } from '../protocol/channel/suite.ts'
 import { formatIdentity } from '../protocol/control/login.ts'
 import { concat, encodeText } from '../protocol/core/bytes.ts'
+import { MortarError } from '../protocol/core/errors.ts'
 import { copySecret, newSecret, wipe } from '../protocol/core/secret.ts'
 import { signingPublicKey } from '../protocol/core/signing.ts'
 
@@ -16,6 +17,7 @@ const NO_SALT = new Uint8Array(0)
 export class Identity {
   readonly #suite: Suite
   readonly #seed: Uint8Array
+  #gone = false
   /** X25519, the initiator's static key in the channel */
   readonly keys: KeyPair
   /** Ed25519 public key, 32 bytes */
@@ -56,7 +58,7 @@ export class Identity {
 
   /** Lends the seed, for writing it to a file; gone when `use` returns. */
   withSeed<T>(use: (seed: Uint8Array) => T): T {
-    const seed = copySecret(this.#seed)
+    const seed = copySecret(this.#present())
     try {
       return use(seed)
     } finally {
@@ -86,22 +88,29 @@ export class Identity {
 
   /** The launch secret of one launch, 32 bytes; the owner's other devices derive the same. The caller wipes it. */
   launchSecret(vm: string, launch: string): Uint8Array {
-    return hkdf(this.#suite, this.#seed, encodeText(vm + launch), 'mortar launch secret v1', 32)
+    return hkdf(this.#suite, this.#present(), encodeText(vm + launch), 'mortar launch secret v1', 32)
   }
 
   /** The LUKS key of a drive, 64 bytes. `salt`: 32 bytes from the drive's note. The caller wipes it. */
   driveKey(drive: string, salt: Uint8Array): Uint8Array {
     if (salt.length !== DRIVE_SALT_BYTES) throw new RangeError(`a drive salt has ${DRIVE_SALT_BYTES} bytes`)
-    return hkdf(this.#suite, this.#seed, concat(encodeText(drive), salt), 'mortar drive key v1', 64)
+    return hkdf(this.#suite, this.#present(), concat(encodeText(drive), salt), 'mortar drive key v1', 64)
   }
 
   /** Forgets every secret; the identity cannot be used any more. */
   wipe(): void {
+    this.#gone = true
     wipe(this.#seed)
     this.keys.wipe()
   }
 
+  /** Fails once wiped: keys of a seed of zeros would be known to everyone. */
+  #present(): Uint8Array {
+    if (this.#gone) throw new MortarError('identity-missing', 'it was wiped')
+    return this.#seed
+  }
+
   #derive(info: string): Uint8Array {
-    return hkdf(this.#suite, this.#seed, NO_SALT, info, 32)
+    return hkdf(this.#suite, this.#present(), NO_SALT, info, 32)
   }
 }

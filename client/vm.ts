@@ -12,6 +12,7 @@ import type { BrokerApi } from './broker-api.ts'
 import { sleep } from './clock.ts'
 import { newUuid } from './host.ts'
 import type { Identity } from './identity.ts'
+import { pick } from './pick.ts'
 
 /** shorter than LIMITS.ticketSeconds, so that clocks may differ by some minutes either way */
 const TICKET_SECONDS = 600
@@ -19,6 +20,7 @@ const TICKET_SECONDS = 600
 const POLL_MS = 25_000
 const RETRY_MS = 1_000
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+const SHA256 = /^[0-9a-f]{64}$/
 const CONSOLE_TAIL_LINES = 20
 /** colours and cursor movements (ECMA-48, 5.4) */
 const ESCAPE_SEQUENCE = new RegExp(`${String.fromCharCode(27)}\\[[0-9;?]*[ -/]*[@-~]`, 'g')
@@ -43,6 +45,7 @@ export async function launchVm(
   const { name, memoryMiB, vcpus } = options
   const brick = (await broker.bricks()).find(item => item.name === options.brick)
   if (!brick) throw new MortarError('brick-unknown', options.brick)
+  if (!SHA256.test(brick.sha256)) throw new MortarError('protocol-violation', `brick ${brick.name}: no SHA-256`)
   if (options.brickSha256 && options.brickSha256 !== brick.sha256) throw new MortarError('brick-digest', options.brick)
   const [vm, launch] = [newUuid(host.suite), newUuid(host.suite)]
   const secret = identity.launchSecret(vm, launch)
@@ -68,7 +71,14 @@ export async function launchVm(
       throw new MortarError('bad-request', `${issue?.path.slice(1).join('.')}: ${issue?.message}`)
     }
     body = encodeCbor(request)
-    return await broker.createVm(body)
+    const launched = await broker.createVm(body)
+    const asked = { id: vm, launch, owner: broker.user, name, brick: brick.name, brickSha256: brick.sha256 } as const
+    for (const [member, value] of Object.entries(asked)) {
+      if (launched[member as keyof typeof asked] !== value) {
+        throw new MortarError('protocol-violation', `the broker launched ${name} with another ${member}`)
+      }
+    }
+    return launched
   } finally {
     wipe(secret, body)
   }
@@ -134,7 +144,8 @@ async function nextOf(broker: BrokerApi, clock: Clock, vm: Vm, timeoutMs: number
     const { code } = asMortarError(thrown)
     if (code !== 'connection-lost' && code !== 'going-away') throw thrown
   }
-  const waitedMs = clock.now() - started
+  // a clock that was set back meanwhile must not make this a long sleep
+  const waitedMs = Math.max(0, clock.now() - started)
   if (next.revision === vm.revision && waitedMs < RETRY_MS) await sleep(Math.min(RETRY_MS, timeoutMs) - waitedMs)
   return next
 }
@@ -148,22 +159,17 @@ function failureOf(vm: Vm, goal: string): MortarError {
   return new MortarError(vm.agent === null ? 'vm-silent' : 'vm-state', detail)
 }
 
-/** Text of a guest's console without what could steer the reader's terminal. */
+/** Text from elsewhere without what could steer the reader's terminal or show it in another order (UAX #9). */
 export function printable(text: string): string {
   return text
     .replaceAll('\r\n', '\n')
     .replace(ESCAPE_SEQUENCE, '')
-    .replace(/[^\P{Cc}\n\t]/gu, '')
+    .replace(/[^\P{Cc}\n\t]|\p{Bidi_Control}/gu, '')
 }
 
-/** The VM of that name or id among the user's own. Fails with not-found, or bad-request when a name is not unique. */
+/** The VM of that name or id, the user's own first. Fails with not-found, or bad-request when a name is not unique. */
 export async function findVm(broker: BrokerApi, nameOrId: string): Promise<Vm> {
   if (UUID.test(nameOrId)) return broker.vm(nameOrId)
-  const live = (await broker.vms()).filter(
-    vm => vm.id === nameOrId || (vm.name === nameOrId && vm.state !== 'destroyed'),
-  )
-  const [found, ...others] = live
-  if (!found) throw new MortarError('not-found', `VM ${nameOrId}`)
-  if (others.length > 0) throw new MortarError('bad-request', `${live.length} VMs are named ${nameOrId}; give the id`)
-  return found
+  const live = (await broker.vms()).filter(vm => vm.state !== 'destroyed')
+  return pick('VM', live, nameOrId, broker.user)
 }

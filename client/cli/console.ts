@@ -4,6 +4,7 @@ import { isSea } from 'node:sea'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { parseBrokerUrl } from '../broker-request.ts'
 import { readPage, servePage } from '../node/page-server.ts'
+import { toJson } from './output.ts'
 import { writeTo } from './streams.ts'
 import type { Action } from './subcommand.ts'
 
@@ -12,7 +13,7 @@ export const serveConsole: Action = async (context, given) => {
   const page = await readPage(given.text('page') ?? defaultPage())
   const server = await servePage(page, broker, parseAddress(given.text('listen') ?? ''))
   const url = `${server.url}#broker=${encodeURIComponent(broker)}`
-  await writeTo(process.stdout, context.globals.json ? `${JSON.stringify({ url })}\n` : `${url}\n`)
+  await writeTo(process.stdout, context.globals.json ? `${toJson({ url })}\n` : `${url}\n`)
   const origin = new URL(server.url).origin
   context.progress.line(`serving the console; the broker must list ${origin} under origins; Ctrl-C ends it`)
   await interrupted()

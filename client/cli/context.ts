@@ -73,7 +73,8 @@ export class Context {
     const { BrokerApi } = await import('../broker-api.ts')
     const { pinsInFile } = await import('../node/known-brokers.ts')
     const pins = pinsInFile(join(this.folder, 'known-brokers.json'))
-    return new BrokerApi({ url: this.globals.broker, identity: await this.identity(), pins })
+    const during = <T>(text: string, work: Promise<T>) => this.progress.duringStep(text, work)
+    return new BrokerApi({ url: this.globals.broker, identity: await this.identity(), pins, during })
   }
 
   /** Forgets the secrets it holds. */

@@ -56,8 +56,20 @@ async function run(context: Context, given: Arguments, params: ExecParams): Prom
   }
 }
 
+/** a person who presses Ctrl-C so often, so fast, wants to be rid of the program whether it or its VM listens or not */
+const PRESSES = 3
+const PRESSES_MS = 2_000
+const INTERRUPTED = 130
+
 function forwardSignals(signal: SendSignal): () => void {
-  const listeners = FORWARDED.map(name => [name, () => signal(name)] as const)
+  let presses: number[] = []
+  const forward = (name: SignalName) => {
+    presses = name === 'SIGINT' ? [...presses.slice(1 - PRESSES), Date.now()] : presses
+    const [first = 0] = presses
+    if (presses.length === PRESSES && Date.now() - first < PRESSES_MS) process.exit(INTERRUPTED)
+    signal(name)
+  }
+  const listeners = FORWARDED.map(name => [name, () => forward(name)] as const)
   for (const [name, listener] of listeners) process.on(name, listener)
   return () => {
     for (const [name, listener] of listeners) process.off(name, listener)

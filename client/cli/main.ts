@@ -1,8 +1,10 @@
 #!/usr/bin/env node
 /** `mortar`, the command-line client: parses, runs one subcommand, prints what it leaves, exits with a code that says how it went. */
-import { asMortarError } from '../../protocol/core/errors.ts'
+import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
+import { printable } from '../vm.ts'
 import { DEFAULT_BROKER, DEFAULT_IDENTITY } from './defaults.ts'
 import { exitCodeOf } from './exit-codes.ts'
+import { toJson } from './output.ts'
 import { endOnBrokenPipe, writeTo } from './streams.ts'
 import { tellError } from './tell-error.ts'
 
@@ -21,6 +23,7 @@ async function main(argv: readonly string[]): Promise<number> {
     }
     const parsed = await parseCommandLine({ subcommands: SUBCOMMANDS, nouns: NOUNS, version, defaults }, argv)
     if (parsed.kind === 'text') {
+      if (json && parsed.exitCode !== 0) throw new MortarError('usage', 'no command was given')
       await writeTo(parsed.exitCode === 0 ? process.stdout : process.stderr, parsed.text)
       return parsed.exitCode
     }
@@ -29,7 +32,7 @@ async function main(argv: readonly string[]): Promise<number> {
     try {
       const outcome = await (await parsed.subcommand.load())(context, parsed.given)
       if ('exitCode' in outcome) return outcome.exitCode
-      const text = parsed.globals.json ? JSON.stringify(outcome.json) : outcome.text
+      const text = parsed.globals.json ? toJson(outcome.json) : printable(outcome.text)
       if (text !== '') await writeTo(process.stdout, text.endsWith('\n') ? text : `${text}\n`)
       return 0
     } finally {
@@ -42,8 +45,16 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+/** A fault of this program's own, told like any other error. */
+function endOnFault(thrown: unknown): void {
+  const error = asMortarError(thrown)
+  const text = tellError(error, process.argv.includes('--json'))
+  process.stderr.write(text, () => process.exit(exitCodeOf(error.code)))
+}
+
 if (import.meta.main) {
   endOnBrokenPipe()
+  process.on('uncaughtException', endOnFault)
   // sockets that are still closing must not hold up the shell's prompt; all output is written by then
   void main(process.argv.slice(2)).then(code => process.exit(code))
 }

@@ -1,5 +1,6 @@
 /** What people read: tables, sizes, times, and progress on stderr. */
 import type { Clock } from '../../protocol/core/clock.ts'
+import { printable } from '../vm.ts'
 
 /** Columns aligned by spaces; the first row is the heading. */
 export function table(heading: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -34,11 +35,22 @@ export const time = (iso: string) => iso.replace('T', ' ').replace(/(\.\d+)?Z$/,
 const PATIENCE_MS = 2_000
 const REPEAT_MS = 10_000
 
+/** what JSON leaves as it is and a terminal may act on, or show in another order */
+const UNSAFE_IN_JSON = /\p{Cc}|\p{Bidi_Control}|[\u2028\u2029]/gu
+
+/** JSON in one line, safe to show on a terminal whatever the broker or a VM wrote into it. */
+export function toJson(value: object): string {
+  const escaped = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
+  return JSON.stringify(value).replace(UNSAFE_IN_JSON, escaped)
+}
+
 /** Lines that tell a waiting person what goes on; silent unless `write` is given. */
 export class Progress {
   readonly #clock: Clock
   readonly #write: ((line: string) => void) | null
   readonly #startMs: number
+  /** works under way that were given a name of their own */
+  #named = 0
 
   constructor(clock: Clock, write: ((line: string) => void) | null) {
     this.#clock = clock
@@ -48,14 +60,28 @@ export class Progress {
 
   line(text: string): void {
     const seconds = ((this.#clock.now() - this.#startMs) / 1000).toFixed(1)
-    this.#write?.(`${seconds.padStart(6)} s  ${text}\n`)
+    this.#write?.(`${seconds.padStart(6)} s  ${printable(text)}\n`)
   }
 
   /** Says what is waited for once the work takes over two seconds, and every ten seconds that it still does. */
   async during<T>(text: string, work: Promise<T>): Promise<T> {
+    this.#named++
+    try {
+      return await this.#tell(() => this.line(`${text} …`), work)
+    } finally {
+      this.#named--
+    }
+  }
+
+  /** The same for a step, which is not worth a line while a work that it belongs to is told. */
+  duringStep<T>(text: string, work: Promise<T>): Promise<T> {
+    return this.#tell(() => this.#named === 0 && this.line(`${text} …`), work)
+  }
+
+  async #tell<T>(tell: () => void, work: Promise<T>): Promise<T> {
     let cancel = () => {}
     const say = () => {
-      this.line(`${text} …`)
+      tell()
       cancel = this.#clock.after(REPEAT_MS, say)
     }
     cancel = this.#clock.after(PATIENCE_MS, say)

@@ -46,7 +46,7 @@ export async function parseCommandLine(options: ProgramOptions, argv: readonly s
     const [noun = '', verb] = words
     let parent = program
     if (verb !== undefined) {
-      parent = nouns.get(noun) ?? newCommand(noun, take).description(options.nouns[noun] ?? '')
+      parent = nouns.get(noun) ?? nounOf(noun, options, take)
       if (!nouns.has(noun)) program.addCommand(parent)
       nouns.set(noun, parent)
     }
@@ -87,6 +87,16 @@ function newCommand(name: string, write: (text: string) => void): Command {
   return command
 }
 
+/** A noun, whose help shows the first example of each of its subcommands. */
+function nounOf(noun: string, { nouns, subcommands }: ProgramOptions, write: (text: string) => void): Command {
+  const examples = subcommands.filter(({ name }) => name.startsWith(`${noun} `)).map(row => row.examples[0] ?? '')
+  return newCommand(noun, write)
+    .description(nouns[noun] ?? '')
+    .addHelpText('after', examplesText(examples))
+}
+
+const examplesText = (examples: readonly string[]) => `\nExamples:\n${examples.map(line => `  ${line}`).join('\n')}`
+
 function leafOf(subcommand: Subcommand, write: (text: string) => void): Command {
   const [name = ''] = subcommand.name.split(' ').slice(-1)
   const leaf = newCommand(name, write).description(subcommand.says)
@@ -97,7 +107,7 @@ function leafOf(subcommand: Subcommand, write: (text: string) => void): Command 
     leaf.addOption(fallback === undefined ? option : option.default(fallback))
   }
   if (subcommand.passThrough) leaf.passThroughOptions()
-  return leaf.addHelpText('after', `\nExamples:\n${subcommand.examples.map(line => `  ${line}`).join('\n')}`)
+  return leaf.addHelpText('after', examplesText(subcommand.examples))
 }
 
 function globalsOf(values: Values, defaults: ProgramOptions['defaults']): Globals {

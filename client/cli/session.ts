@@ -2,6 +2,7 @@
 import type { Vm } from '../../protocol/control/api.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
+import { within } from '../clock.ts'
 import { connectVm } from '../connect.ts'
 import { findVm, waitVm } from '../vm.ts'
 import type { Context } from './context.ts'
@@ -10,6 +11,9 @@ import type { Context } from './context.ts'
 const READY_MS = 30_000
 /** ms in which an agent that lost its broker is back, if it is alive */
 const RETURN_MS = 15_000
+
+/** ms in which a VM has closed its drives, if it ever will */
+const LOCKING_MS = 90_000
 
 /** Runs `use` in a session with the VM of that name or id. */
 export async function withSession<T>(
@@ -50,13 +54,13 @@ async function awaitReturn(context: Context, vm: Vm): Promise<void> {
 
 /** Says each new event of a VM once. */
 export function eventTeller(context: Context): (vm: Vm) => void {
-  let told = ''
+  let told = new Set<string>()
+  const keyOf = ({ at, state, cause }: Vm['events'][number]) => `${at} ${state} ${cause}`
   return vm => {
-    for (const { at, state, cause } of vm.events) {
-      if (at <= told) continue
-      told = at
-      context.progress.line(`${state.padEnd(8)}  ${cause}`)
+    for (const event of vm.events) {
+      if (!told.has(keyOf(event))) context.progress.line(`${event.state.padEnd(8)}  ${event.cause}`)
     }
+    told = new Set(vm.events.map(keyOf))
   }
 }
 
@@ -69,7 +73,8 @@ export async function bringTo(context: Context, vm: Vm, goal: 'enrolled' | 'read
   const enrolled = await context.progress.during(`waiting for ${vm.name} to enrol`, waiting)
   if (goal === 'enrolled' || enrolled.state === 'ready') return enrolled
   await withSessionOf(context, enrolled, async () => context.progress.line(`${vm.name} proved its key; certified`))
-  return waitVm(broker, clock, vm.id, { goal: 'ready', timeoutMs: READY_MS, onChange })
+  const becoming = waitVm(broker, clock, vm.id, { goal: 'ready', timeoutMs: READY_MS, onChange })
+  return context.progress.during(`waiting for ${vm.name} to be ready`, becoming)
 }
 
 /** Drives that are open in a VM are locked before it or they are taken away; `force` goes on when that fails. */
@@ -80,7 +85,9 @@ export async function lockDrivesOf(context: Context, vm: Vm, force: boolean, onl
   const { encodeBase64url } = await import('../../protocol/core/bytes.ts')
   if (vm.owner !== encodeBase64url((await context.identity()).signKey)) return
   try {
-    await withSessionOf(context, vm, session => lockOpen(context, session, wanted))
+    const { clock } = await context.host()
+    const locking = withSessionOf(context, vm, session => lockOpen(context, session, wanted))
+    await within(clock, LOCKING_MS, `locking drives in ${vm.name}`, locking)
   } catch (thrown) {
     const error = asMortarError(thrown)
     if (!force) throw new MortarError(error.code, `${error.detail} (--force goes on without)`, { cause: error })
@@ -89,10 +96,7 @@ export async function lockDrivesOf(context: Context, vm: Vm, force: boolean, onl
 }
 
 async function lockOpen(context: Context, session: ClientSession, wanted: readonly string[]): Promise<void> {
-  const { listDrives, lockDrive } = await import('../drives.ts')
-  const open = (await listDrives(session)).filter(({ state }) => state === 'open' || state === 'mounted')
-  for (const drive of await (await context.broker()).drives()) {
-    if (!wanted.includes(drive.id) || !open.some(({ serial }) => serial === drive.serial)) continue
-    await context.progress.during(`locking ${drive.name}`, lockDrive(session, drive))
-  }
+  const { lockOpenDrives } = await import('../drives.ts')
+  const locking = lockOpenDrives(await context.broker(), session, wanted)
+  await context.progress.during('locking drives that are open', locking)
 }

@@ -212,7 +212,7 @@ const OTHERS: readonly Subcommand[] = [
     operands: '<vm> [arguments...]',
     says: 'exchange keys with a VM and run the ssh of this machine; options for ssh follow the VM',
     options: [user],
-    examples: ['mortar ssh first', 'mortar ssh first -L 8080:localhost:80', 'mortar ssh --user root first uptime'],
+    examples: ['mortar ssh first', 'mortar ssh first -L 8080:localhost:80', 'mortar ssh --user postgres first uptime'],
     passThrough: true,
     load: async () => (await import('./ssh.ts')).ssh,
   },

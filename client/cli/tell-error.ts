@@ -1,9 +1,11 @@
 /** An error as people or programs read it on stderr. */
 import { ERRORS, type MortarError } from '../../protocol/core/errors.ts'
+import { printable } from '../vm.ts'
+import { toJson } from './output.ts'
 
-/** What was wrong, with what, and what to do; one line of JSON for programs. */
+/** `detail` may hold what broker or VM sent. What was wrong, with what, and what to do; one line of JSON for programs. */
 export function tellError({ code, detail, todo }: MortarError, json: boolean): string {
   const { says } = ERRORS[code]
-  if (json) return `${JSON.stringify({ error: { code, says, detail, todo } })}\n`
-  return `mortar: ${says}${detail === '' ? '' : `: ${detail}`}\n  → ${todo}\n`
+  if (json) return `${toJson({ error: { code, says, detail, todo } })}\n`
+  return `mortar: ${says}${detail === '' ? '' : `: ${printable(detail)}`}\n  → ${todo}\n`
 }

@@ -53,7 +53,8 @@ export const wait: Action = async (context, given) => {
   const vm = await findVm(broker, given.operand(0))
   if (goal !== 'stopped') return outcomeOf(await bringTo(context, vm, goal, limitMs))
   const { clock } = await context.host()
-  return outcomeOf(await waitVm(broker, clock, vm.id, { goal, timeoutMs: limitMs, onChange: eventTeller(context) }))
+  const stopping = waitVm(broker, clock, vm.id, { goal, timeoutMs: limitMs, onChange: eventTeller(context) })
+  return outcomeOf(await context.progress.during(`waiting for ${vm.name} to stop`, stopping))
 }
 
 export const stop: Action = async (context, given) => {

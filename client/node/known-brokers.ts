@@ -25,6 +25,10 @@ export function pinsInFile(path: string): BrokerPins {
       const all = await readAll()
       return Object.hasOwn(all, url) ? decodeBase64url(all[url] as string) : null
     },
+    async addressOf(key) {
+      const text = encodeBase64url(key)
+      return Object.entries(await readAll()).find(([, known]) => known === text)?.[0] ?? null
+    },
     async write(url, key) {
       const all = { ...(await readAll()), [url]: encodeBase64url(key) }
       await writeWhole(path, encodeText(`${JSON.stringify(all, null, 2)}\n`))

@@ -23,6 +23,10 @@ export const storedPins: BrokerPins = {
     const known = readKnown()
     return Object.hasOwn(known, url) ? decodeBase64url(known[url] as string) : null
   },
+  async addressOf(key) {
+    const text = encodeBase64url(key)
+    return Object.entries(readKnown()).find(([, known]) => known === text)?.[0] ?? null
+  },
   async write(url, key) {
     localStorage.setItem(KEY, JSON.stringify({ ...readKnown(), [url]: encodeBase64url(key) }))
   },

@@ -1,10 +1,13 @@
 /** The client's half of the HTTP API against a real server: login, pinning, renewed tokens, and what each failure becomes. */
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
 import { parseBrokerUrl } from '../../client/broker-request.ts'
 import { wallClock } from '../../client/clock.ts'
+import { findDrive } from '../../client/drives.ts'
 import { Identity } from '../../client/identity.ts'
-import { waitVm } from '../../client/vm.ts'
+import { findVm, printable, waitVm } from '../../client/vm.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import type { Vm } from '../../protocol/control/api.ts'
 import { encodeBase64url } from '../../protocol/core/bytes.ts'
@@ -63,6 +66,74 @@ describe('login', () => {
     await expect(api.login()).rejects.toMatchObject({ code: 'broker-mismatch' })
     expect(await pins.read(broker.url)).toBeNull()
   })
+})
+
+describe('a broker that passes on another one', () => {
+  /** Listens at an address that is not plain loopback and leads to the broker, as a man in the middle would. */
+  const relay = async (target: string) => {
+    const { port } = new URL(target)
+    const server = createServer(socket => {
+      const onward = connect(Number(port), '127.0.0.1')
+      socket.pipe(onward).pipe(socket)
+      for (const end of [socket, onward]) end.on('error', () => end.destroy())
+    })
+    server.listen(0, '127.0.0.2')
+    await once(server, 'listening')
+    open.push(server)
+    return `http://127.0.0.2:${(server.address() as AddressInfo).port}`
+  }
+
+  test('gets no signature that logs it in there', async () => {
+    const { api, broker, pins } = await start({})
+    await api.login()
+    const logins = () => broker.calls.filter(call => call.route === 'POST /v1/login').length
+    const between = new BrokerApi({ url: await relay(broker.url), identity, pins })
+    const refused = between.login()
+    await expect(refused).rejects.toMatchObject({ code: 'broker-mismatch' })
+    await expect(refused).rejects.toThrow(broker.url)
+    expect(logins()).toBe(1)
+    // the person knows that both are one
+    await pins.write(between.url, broker.key)
+    await between.login()
+    expect(logins()).toBe(2)
+  })
+})
+
+describe('a thing asked for by its id', () => {
+  const other = { ...vm, id: '44444444-4444-4444-8444-444444444444' }
+  test('is not another VM of the same owner', async () => {
+    const { api } = await start({ [`GET /v1/vms/${vm.id}`]: () => ({ json: { vm: other } }) })
+    await expect(findVm(api, vm.id)).rejects.toMatchObject({ code: 'protocol-violation' })
+    await expect(api.vmChange(vm.id, 1, 100)).rejects.toMatchObject({ code: 'protocol-violation' })
+  })
+
+  test("a name is the user's own before another's, and never one of several", async () => {
+    const stranger = { ...other, owner: encodeBase64url(new Uint8Array(32)) }
+    const third = { ...stranger, id: '55555555-5555-4555-8555-555555555555' }
+    const found = async (...vms: Vm[]) => {
+      const { api } = await start({ 'GET /v1/vms': () => ({ json: { vms } }) })
+      return (await findVm(api, vm.name)).id
+    }
+    expect(await found(stranger, vm)).toBe(vm.id)
+    expect(await found(stranger)).toBe(stranger.id)
+    await expect(found(stranger, third)).rejects.toMatchObject({ code: 'bad-request' })
+    await expect(found(vm, other)).rejects.toMatchObject({ code: 'bad-request' })
+    await expect(found()).rejects.toMatchObject({ code: 'not-found' })
+    const drive = { ...sampleDrive, owner: stranger.owner }
+    const { api } = await start({ 'GET /v1/drives': () => ({ json: { drives: [drive, sampleDrive] } }) })
+    expect((await findDrive(api, 'data')).owner).toBe(api.user)
+  })
+
+  const sampleDrive = {
+    id: other.id,
+    name: 'data',
+    sizeBytes: 1,
+    owner: encodeBase64url(identity.signKey),
+    note: '',
+    attachedTo: null,
+    serial: 'ab'.repeat(10),
+    createdAt: '2026-01-01T00:00:00Z',
+  }
 })
 
 describe('failures', () => {
@@ -160,4 +231,9 @@ describe('waiting for a VM', () => {
     const late = waitVm(slow.api, wallClock, vm.id, { goal: 'ready', timeoutMs: 200 })
     await expect(late).rejects.toMatchObject({ code: 'timeout' })
   })
+})
+
+test('text from elsewhere cannot steer a terminal or change the order of its letters', () => {
+  const hostile = '\u001b]0;title\u0007a\u202eb\u2066c\u009b2Jd\u007f\r\ne\tf'
+  expect(printable(hostile)).toBe(']0;titleabc2Jd\ne\tf')
 })

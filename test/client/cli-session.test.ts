@@ -87,6 +87,18 @@ describe('exec', () => {
     expect([flood.code, flood.bytes.length]).toEqual([0, 20_000_000])
   })
 
+  test('three quick Ctrl-C end it even if the program takes none', async () => {
+    const script = 'trap "" INT; echo on; while :; do sleep 0.05; done'
+    const child = spawn(process.execPath, [MAIN, 'exec', 'first', '--', 'sh', '-c', script], { env })
+    child.stdout?.once('data', async () => {
+      for (let press = 0; press < 3; press++) {
+        child.kill('SIGINT')
+        await new Promise(resolve => setTimeout(resolve, 150))
+      }
+    })
+    expect((await outcomeOf(child)).code).toBe(130)
+  })
+
   test('a reader that leaves early ends it quietly', async () => {
     const command = `"$0" "$1" exec first -- yes | head -n 1`
     const run = await outcomeOf(spawn('sh', ['-c', command, process.execPath, MAIN], { env }))

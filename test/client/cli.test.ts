@@ -16,6 +16,8 @@ import { refusal, type Script, sampleVm, smallBroker } from './small-broker.ts'
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
 
+/** what a terminal acts on, or shows in another order */
+const STEERING = /\p{Cc}|\p{Bidi_Control}/u
 const MAIN = join(import.meta.dirname, '../../client/cli/main.ts')
 let folder = ''
 let close = () => {}
@@ -60,6 +62,23 @@ describe('help and usage', () => {
       expect([kind, exitCode]).toEqual(['text', 0])
       expect(text).toContain(`Usage: mortar ${name}`)
       for (const example of row.examples) expect(text).toContain(example)
+    },
+  )
+
+  test.each(Object.keys(NOUNS))('%s --help shows an example of each of its subcommands', async noun => {
+    const options = { subcommands: SUBCOMMANDS, nouns: NOUNS, version: '1', defaults: { broker: '', identity: '' } }
+    const { text } = (await parseCommandLine(options, [noun, '--help'])) as { text: string }
+    for (const { name, examples } of SUBCOMMANDS) {
+      if (name.startsWith(`${noun} `)) expect(text).toContain(`\n  ${examples[0]}`)
+    }
+  })
+
+  test.each([[['--json']], [['vm', '--json']], [['--json', 'nonsense']], [['--json', 'vm', 'show']]])(
+    'mortar %j is told as JSON',
+    async args => {
+      const { code, stdout, stderr } = await mortar(args)
+      expect([code, stdout]).toEqual([2, ''])
+      expect(JSON.parse(stderr).error).toMatchObject({ code: 'usage' })
     },
   )
 
@@ -163,6 +182,32 @@ describe('against a broker', () => {
     const told = await mortar(['drive', 'list', '--json'], env)
     expect(told.code).toBe(exitCode)
     expect(JSON.parse(told.stderr).error).toMatchObject({ code, detail: 'this one' })
+  })
+
+  test('what the broker writes into an answer reaches no terminal as it is', async () => {
+    const hostile = '\u001b]0;owned\u0007\u009b2J\u202e'
+    const vm = sampleVm(new Uint8Array(32))
+    const member = await against({ 'GET /v1/vms': () => ({ json: { vms: [], [hostile]: 1 } }) })
+    for (const json of [[], ['--json']]) {
+      const { code, stderr } = await mortar(['vm', 'list', ...json], member)
+      expect(code).toBe(1)
+      expect(stderr).toContain('owned')
+      expect(stderr.replaceAll('\n', '')).not.toMatch(STEERING)
+    }
+    close()
+    const log = await against({
+      'GET /v1/vms': () => ({ json: { vms: [vm] } }),
+      [`GET /v1/vms/${vm.id}/log`]: () => ({ json: { console: hostile } }),
+    })
+    const { stdout } = await mortar(['vm', 'logs', 'first', '--json'], log)
+    expect(stdout.replaceAll('\n', '')).not.toMatch(STEERING)
+    expect(JSON.parse(stdout).console).toBe(hostile)
+  })
+
+  test('a broker that takes its time is said to be waited for, and not with --quiet', async () => {
+    const env = await against({ 'GET /v1/drives': () => ({ json: { drives: [] }, delayMs: 2500 }) })
+    expect((await mortar(['drive', 'list'], env)).stderr).toContain(`waiting for the broker at ${env.MORTAR_BROKER} …`)
+    expect((await mortar(['drive', 'list', '--quiet'], env)).stderr).toBe('')
   })
 
   test('a broker that is not there ends with 5 and names its address; exec with 125', async () => {

@@ -54,6 +54,29 @@ describe('programs', () => {
     expect(seen).toEqual({ stdout: 'ONE TWO', stderr: 'warning' })
   })
 
+  test('input that cannot be read to its end ends the program and is told', async () => {
+    let ended = ''
+    const { session } = await sessionPair({
+      handlers: {
+        async exec(call) {
+          call.accept({})
+          try {
+            for await (const item of call.received()) if (item.type === 'message') break
+          } catch (thrown) {
+            ended = (thrown as MortarError).code
+          }
+        },
+      },
+    })
+    async function* broken() {
+      yield encodeText('half of it')
+      throw new Error('EISDIR: read')
+    }
+    const running = runProgram(session, { argv: ['cat'] }, { stdin: broken(), onOutput: () => {} })
+    await expect(running).rejects.toThrow('EISDIR')
+    await expect.poll(() => ended).toBe('truncated')
+  })
+
   test('a signal reaches a program that still reads', async () => {
     const { session } = await sessionPair({
       handlers: {

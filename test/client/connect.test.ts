@@ -215,7 +215,7 @@ describe('launching', () => {
         'GET /v1/bricks': () => ({ json: { bricks: [brick] } }),
         'POST /v1/vms': body => {
           launched = read(body)
-          return { json: { vm: sampleVm(identity.signKey, { state: 'defined' }) } }
+          return { json: { vm: launchedVm(launched.ticket) } }
         },
       },
     })
@@ -228,6 +228,37 @@ describe('launching', () => {
     expect(opened.brick).toEqual(new Uint8Array(32).fill(0xcd))
     expect(opened.commitment).toEqual(launchCommitment(nobleSuite, secret))
     expect(secret).toEqual(identity.launchSecret(opened.vm, opened.launch).slice())
+  })
+
+  /** what an honest broker answers */
+  const launchedVm = (ticket: Uint8Array, more: Partial<Vm> = {}) => {
+    const { vm: id, launch } = openTicket(ticket)
+    return sampleVm(identity.signKey, { id, launch, state: 'defined', brickSha256: brick.sha256, ...more })
+  }
+
+  test.each<Partial<Vm>>([
+    { id: '44444444-4444-4444-8444-444444444444' },
+    { launch: '44444444-4444-4444-8444-444444444444' },
+    { owner: encodeBase64url(new Uint8Array(32)) },
+    { name: 'second' },
+    { brickSha256: 'ab'.repeat(32) },
+  ])('a broker that answers a launch with %j is refused', async more => {
+    const { api, host } = await scene({
+      script: {
+        'GET /v1/bricks': () => ({ json: { bricks: [brick] } }),
+        'POST /v1/vms': body => {
+          const { ticket } = decodeCbor(launchRequest, Uint8Array.from(body as Buffer), 8192, 'bad-request')
+          return { json: { vm: launchedVm(ticket, more) } }
+        },
+      },
+    })
+    await expect(launchVm(api, identity, host, options)).rejects.toMatchObject({ code: 'protocol-violation' })
+  })
+
+  test('a brick whose digest is none is refused', async () => {
+    const bricks = [{ ...brick, sha256: 'not hex' }]
+    const { api, host } = await scene({ script: { 'GET /v1/bricks': () => ({ json: { bricks } }) } })
+    await expect(launchVm(api, identity, host, options)).rejects.toMatchObject({ code: 'protocol-violation' })
   })
 
   test('knows beforehand what cannot be launched', async () => {

@@ -72,7 +72,7 @@ describe('derivations', () => {
     })
     expect(lent?.every(byte => byte === 0)).toBe(true)
     short.wipe()
-    expect(encodeHex(short.launchSecret(vm, launch))).not.toBe(encodeHex(identity.launchSecret(vm, launch)))
+    expect(() => short.launchSecret(vm, launch)).toThrow(expect.objectContaining({ code: 'identity-missing' }))
   })
 })
 
@@ -141,4 +141,17 @@ describeUnless(missingOf({ age: 'age', script: 'bsdutils' }), 'stock age', () =>
       expect(parsed.text).toBe(identity.text)
     }
   }, 60_000)
+})
+
+test('an identity that was wiped makes no more keys, which would be those of a seed of zeros', () => {
+  const identity = Identity.create(nobleSuite)
+  identity.wipe()
+  const uses = [
+    () => identity.launchSecret('vm', 'launch'),
+    () => identity.driveKey('drive', new Uint8Array(32)),
+    () => identity.authenticateNote(new Uint8Array(1)),
+    () => identity.withSigningSeed(seed => seed[0]),
+    () => identity.withSeed(seed => seed[0]),
+  ]
+  for (const use of uses) expect(use).toThrow(expect.objectContaining({ code: 'identity-missing' }))
 })

@@ -144,13 +144,20 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
       },
     }),
     'POST /v1/vms': body => {
-      const { ticket, secret } = decodeCbor(launchRequest, Uint8Array.from(body as Buffer), 8192, 'bad-request')
+      const { ticket, secret, options } = decodeCbor(
+        launchRequest,
+        Uint8Array.from(body as Buffer),
+        8192,
+        'bad-request',
+      )
       const opened = openTicket(ticket)
       launchSecret = secret.slice()
       ownerDh = opened.ownerDh
       vm = sampleVm(opened.owner, {
         id: opened.vm,
         launch: opened.launch,
+        name: options.name,
+        brickSha256: 'cd'.repeat(32),
         agent: {
           generation: 1,
           agentDh: encodeBase64url(agentKeys.publicKey),
