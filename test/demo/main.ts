@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { brokerInfo, Vm } from '../../protocol/control/api.ts'
-import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
+import { MortarError } from '../../protocol/core/errors.ts'
 import type { z } from '../../protocol/core/schema.ts'
 import { startConsole } from '../support/console.ts'
 import { Machine } from '../support/machine.ts'
@@ -168,7 +168,6 @@ async function main(): Promise<void> {
 }
 
 main().catch(thrown => {
-  const error = asMortarError(thrown)
-  console.error(`\nThe demo failed: ${error.message}`)
+  console.error(`\nThe demo failed: ${(thrown as Error).message}`)
   process.exitCode = (thrown as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS') ? 2 : 1
 })

@@ -21,7 +21,13 @@ export class Timeline {
   /** Runs a stage. `say` adds a line below it; what it returns is the caller's. Fails with the signal's reason. */
   async stage<T>(stage: string, run: (say: (line: string) => void) => Promise<T>): Promise<T> {
     this.#signal.throwIfAborted()
-    return this.lastStage(stage, run)
+    try {
+      return await this.lastStage(stage, run)
+    } catch (cause) {
+      // Ctrl-C ends the programs of a stage too: that is not what went wrong
+      this.#signal.throwIfAborted()
+      throw cause
+    }
   }
 
   /** A stage that runs even after an interruption: to clean up. */
