@@ -1,12 +1,13 @@
 /** Launching: what is refused, and that a failed launch leaves nothing. SPEC §2.2, §3.3 */
 import { randomUUID } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { nodeHost } from '../../client/node/host.ts'
 import { launchVm } from '../../client/vm.ts'
 import { openTicket } from '../../protocol/control/ticket.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
+import { runProgram } from '../support/program.ts'
 import { Rig } from './rig.ts'
 
 let rig: Rig
@@ -125,9 +126,32 @@ describe('a launch that fails', () => {
     await expectNothingLeft(id)
   })
 
+  test('for want of room says so and leaves nothing behind', async ({ skip }) => {
+    const mounted = join(rig.folder, 'small')
+    mkdirSync(mounted)
+    const { code, stderr } = await runProgram('mount', ['-t', 'tmpfs', '-o', 'size=300M', 'tmpfs', mounted])
+    if (code !== 0) skip(`no tmpfs can be mounted here: ${stderr.trim()}`)
+    const small = new Rig({ dataDir: join(mounted, 'data') })
+    try {
+      await small.startBroker()
+      await small.importBrick('stone')
+      const fits = await small.launch('fits')
+      await small.call('owner', 'vm.delete', { id: fits.vm.id })
+      writeFileSync(join(mounted, 'filler'), Buffer.alloc(40 * 2 ** 20))
+      const answer = await small.post(small.sign(), 'too-much')
+      expect([answer.status, answer.code]).toEqual([507, 'no-space'])
+      expect(answer.json.error.detail).toContain('MiB free')
+      expect(readdirSync(join(mounted, 'data', 'vms'))).toEqual([])
+      expect((await small.call('owner', 'vm.list')).json).toEqual({ vms: [] })
+      expect(small.driver.domains.size).toBe(0)
+    } finally {
+      await small.close()
+      await runProgram('umount', [mounted])
+    }
+  })
+
   test('because its overlay cannot be made leaves nothing behind', async () => {
     const launch = rig.sign()
-    const { mkdirSync } = await import('node:fs')
     // a folder is in the way
     mkdirSync(join(rig.dataDir, 'vms', launch.ticket.vm, 'overlay.qcow2'), { recursive: true })
     expect((await rig.post(launch, 'in-the-way')).status).toBe(500)
