@@ -62,10 +62,10 @@ export async function encryptIdentityFile(
 
 /**
  * Reads an identity file of either form. Fails with identity-locked when the passphrase is absent or wrong, and with
- * bad-request when the file is no identity file.
+ * identity-invalid when the file is no identity file.
  */
 export async function parseIdentityFile(suite: Suite, file: Uint8Array, passphrase?: Uint8Array): Promise<Identity> {
-  if (file.length > LARGEST_FILE_BYTES) throw new MortarError('bad-request', 'the identity file is too long')
+  if (file.length > LARGEST_FILE_BYTES) throw new MortarError('identity-invalid', 'the identity file is too long')
   if (!isEncryptedIdentity(file)) return parsePlain(suite, file)
   if (!passphrase) throw new MortarError('identity-locked')
   requirePassphrase(passphrase)
@@ -86,21 +86,21 @@ async function decrypt(file: Uint8Array, passphrase: Uint8Array): Promise<Uint8A
   } catch (cause) {
     const wrong = cause instanceof Error && /no identity matched/.test(cause.message)
     if (wrong) throw new MortarError('identity-locked', 'the passphrase is wrong', { cause })
-    throw new MortarError('bad-request', 'the encrypted identity file is damaged', { cause })
+    throw new MortarError('identity-invalid', 'the encrypted identity file is damaged', { cause })
   }
 }
 
 function parsePlain(suite: Suite, file: Uint8Array): Identity {
   const ended = file.length === FILE_BYTES && file[FILE_BYTES - 1] === LINE_FEED
   if (!startsWith(file, HEADER) || !(ended || file.length === FILE_BYTES - 1)) {
-    throw new MortarError('bad-request', 'this is not an identity file')
+    throw new MortarError('identity-invalid', 'this is not an identity file')
   }
   const seed = newSecret(SEED_BYTES)
   try {
     for (let i = 0; i < SEED_BYTES; i++) {
       const high = DIGITS.indexOf(file[HEADER.length + 2 * i] as number)
       const low = DIGITS.indexOf(file[HEADER.length + 2 * i + 1] as number)
-      if (high < 0 || low < 0) throw new MortarError('bad-request', 'the identity file is damaged')
+      if (high < 0 || low < 0) throw new MortarError('identity-invalid', 'the identity file is damaged')
       seed[i] = 16 * high + low
     }
     return Identity.fromSeed(suite, seed)

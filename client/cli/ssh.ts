@@ -1,5 +1,6 @@
 /** `mortar ssh` and `mortar ssh-config`: keys are exchanged through the channel, then stock OpenSSH does the rest. */
 import { spawn } from 'node:child_process'
+import { dirname, join } from 'node:path'
 import type { Ready } from '../../protocol/commands/command.ts'
 import { ssh as sshCommand } from '../../protocol/commands/ssh.ts'
 import type { Vm } from '../../protocol/control/api.ts'
@@ -39,7 +40,9 @@ export const ssh: Action = async (context, given) => {
   )
   try {
     const proxyCommand = [...ownCommand(), 'ssh-proxy', '--socket', socket.path, vm.id]
-    const path = await writeConfig(context, vm, [vmHost(vm, { user, proxyCommand })], '.running')
+    // this run's alone, as its socket is
+    const path = join(dirname(socket.path), 'config')
+    await writeConfig(context, path, [vmHost(vm, { user, proxyCommand })])
     return { exitCode: await runSsh(['-F', path, hostAlias(vm.id), ...given.operands.slice(1)]) }
   } finally {
     await socket.close()
@@ -51,7 +54,8 @@ export const sshConfig: Action = async (context, given) => {
   const vm = await findVm(broker, given.operand(0))
   const { user } = await exchangeKeys(context, vm, given.text('user'))
   const hosts = given.flag('jump') ? await hostsByJump(context, vm, user) : [hostByProxy(context, vm, user)]
-  const path = await writeConfig(context, vm, hosts)
+  const path = sshFiles(context.sshFolder).config(hostAlias(vm.id))
+  await writeConfig(context, path, hosts)
   const config = hosts.map(host => sshConfigBlock(context.sshFolder, host)).join('\n')
   return { json: { host: hostAlias(vm.id), path, config }, text: config }
 }
@@ -60,13 +64,14 @@ export const sshConfig: Action = async (context, given) => {
 async function exchangeKeys(context: Context, vm: Vm, user: string | undefined): Promise<Ready<typeof sshCommand>> {
   const userKey = await userPublicKey(context.sshFolder)
   const params = { userKey, validSeconds: VALID_SECONDS, ...(user === undefined ? {} : { user }) }
-  const ready = await withSessionOf(context, vm, async session => {
+  const exchanging = withSessionOf(context, vm, async session => {
     const call = await session.open(sshCommand, params)
     for await (const _ of call.received()) {
       // all is said in the answer; this takes the end of the stream
     }
     return call.ready
   })
+  const ready = await context.progress.during(`exchanging SSH keys with ${vm.name}`, exchanging)
   // it becomes a word of a configuration file
   if (!/^[a-z_][a-z0-9_-]{0,31}$/.test(ready.user)) throw new MortarError('protocol-violation', 'name of the user')
   await writeKnownHosts(context.sshFolder, hostAlias(vm.id), ready.hostKeys)
@@ -97,10 +102,8 @@ async function hostsByJump(context: Context, vm: Vm, user: string): Promise<SshH
   return [jumpHost(broker.url, jump.port), vmHost(vm, { user, hostName: vm.id, jump: JUMP_ALIAS })]
 }
 
-async function writeConfig(context: Context, vm: Vm, hosts: readonly SshHost[], ending = ''): Promise<string> {
-  const path = `${sshFiles(context.sshFolder).config(hostAlias(vm.id))}${ending}`
+async function writeConfig(context: Context, path: string, hosts: readonly SshHost[]): Promise<void> {
   await writeWhole(path, encodeText(hosts.map(host => sshConfigBlock(context.sshFolder, host)).join('\n')))
-  return path
 }
 
 /** Runs the ssh of this machine on this terminal. Signals of the terminal reach it by themselves. */

@@ -1,10 +1,10 @@
 /** Where an identity lives on disk: one file that nobody else can read, never overwritten. */
 import type { Suite } from '../../protocol/channel/suite.ts'
-import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
+import { asMortarError, type ErrorCode, MortarError } from '../../protocol/core/errors.ts'
 import { wipe } from '../../protocol/core/secret.ts'
 import type { Identity } from '../identity.ts'
 import { encryptIdentityFile, formatIdentityFile, isEncryptedIdentity, parseIdentityFile } from '../identity-file.ts'
-import { hasCode, readLimited, writeWhole } from './files.ts'
+import { hasCode, isOurs, readLimited, writeWhole } from './files.ts'
 
 const LARGEST_FILE_BYTES = 8192
 const LARGEST_PASSPHRASE_BYTES = 1024
@@ -18,7 +18,7 @@ export async function createIdentityFile(path: string, identity: Identity, passp
     await writeWhole(path, file, true)
   } catch (thrown) {
     if (hasCode(thrown, 'EEXIST')) throw new MortarError('identity-exists', path)
-    throw new MortarError('internal', asMortarError(thrown).detail, { cause: thrown })
+    throw thrown
   } finally {
     wipe(file)
   }
@@ -26,20 +26,27 @@ export async function createIdentityFile(path: string, identity: Identity, passp
 
 /**
  * Reads the identity; `askPassphrase` is called when the file needs one, and what it gives is wiped here. Fails with
- * identity-missing, identity-locked, identity-exposed when group or others have any right on the file, bad-request.
+ * identity-missing, identity-locked, identity-exposed when group or others have any right on the file or it is another user's,
+ * identity-invalid.
  */
 export async function readIdentityFile(
   suite: Suite,
   path: string,
   askPassphrase: () => Promise<Uint8Array>,
 ): Promise<Identity> {
-  const file = await readSecretFile(path, LARGEST_FILE_BYTES)
+  const file = await readSecretFile(path, LARGEST_FILE_BYTES, 'identity-invalid')
   if (!file) throw new MortarError('identity-missing', path)
   let passphrase: Uint8Array | undefined
   try {
     if ((file.mode & 0o077) !== 0) throw new MortarError('identity-exposed', path)
+    // who wrote it knows every key of it
+    if (!isOurs(file)) throw new MortarError('identity-exposed', `${path} belongs to another user`)
     if (isEncryptedIdentity(file.bytes)) passphrase = await askPassphrase()
     return await parseIdentityFile(suite, file.bytes, passphrase)
+  } catch (thrown) {
+    const { code, detail } = asMortarError(thrown)
+    if (code !== 'identity-invalid') throw thrown
+    throw new MortarError(code, `${path}: ${detail}`, { cause: thrown })
   } finally {
     wipe(file.bytes, passphrase)
   }
@@ -47,14 +54,14 @@ export async function readIdentityFile(
 
 /** True when there is something at the path. */
 export async function identityExists(path: string): Promise<boolean> {
-  const file = await readSecretFile(path, LARGEST_FILE_BYTES)
+  const file = await readSecretFile(path, LARGEST_FILE_BYTES, 'identity-invalid')
   wipe(file?.bytes)
   return file !== null
 }
 
 /** The passphrase in a file: its bytes without the line end at their end. The caller wipes it. Fails with identity-locked. */
 export async function readPassphraseFile(path: string): Promise<Uint8Array> {
-  const file = await readSecretFile(path, LARGEST_PASSPHRASE_BYTES)
+  const file = await readSecretFile(path, LARGEST_PASSPHRASE_BYTES, 'identity-locked')
   if (!file) throw new MortarError('identity-locked', `there is no file ${path}`)
   let length = file.bytes.length
   if (file.bytes[length - 1] === LINE_FEED) length--
@@ -62,10 +69,10 @@ export async function readPassphraseFile(path: string): Promise<Uint8Array> {
   return file.bytes.subarray(0, length)
 }
 
-async function readSecretFile(path: string, limitBytes: number) {
+async function readSecretFile(path: string, limitBytes: number, code: ErrorCode) {
   try {
     return await readLimited(path, limitBytes)
   } catch (thrown) {
-    throw new MortarError('bad-request', thrown instanceof Error ? thrown.message : path, { cause: thrown })
+    throw new MortarError(code, `${path} cannot be read (${asMortarError(thrown).detail})`, { cause: thrown })
   }
 }

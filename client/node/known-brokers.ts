@@ -3,16 +3,16 @@ import { decodeBase64url, decodeText, encodeBase64url, encodeText } from '../../
 import { MortarError } from '../../protocol/core/errors.ts'
 import { base64urlOf, z } from '../../protocol/core/schema.ts'
 import type { BrokerPins } from '../broker-api.ts'
-import { readLimited, writeWhole } from './files.ts'
+import { readTrusted, writeWhole } from './files.ts'
 
 const LARGEST_FILE_BYTES = 262_144
 const schema = z.record(z.string().max(2048), base64urlOf(32))
 
-/** Pins in a file. Fails with bad-config when it cannot be read: to forget every broker is the user's choice. */
+/** Pins in a file. Fails with bad-config when it makes no sense (to forget every broker is the user's choice), denied when others can change it. */
 export function pinsInFile(path: string): BrokerPins {
   const readAll = async (): Promise<Record<string, string>> => {
+    const file = await readTrusted(path, LARGEST_FILE_BYTES)
     try {
-      const file = await readLimited(path, LARGEST_FILE_BYTES)
       return file ? schema.parse(JSON.parse(decodeText(file.bytes))) : {}
     } catch (cause) {
       throw new MortarError('bad-config', `${path} cannot be read; it maps addresses of brokers to their keys`, {

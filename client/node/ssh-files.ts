@@ -3,15 +3,21 @@
  * channel, and ssh_config blocks that check them strictly and ask nothing.
  */
 import { execFile } from 'node:child_process'
-import { mkdir } from 'node:fs/promises'
+import { link, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { sshPublicKey } from '../../protocol/commands/ssh.ts'
 import { decodeText, encodeText } from '../../protocol/core/bytes.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { hasCode, readLimited, writeWhole } from './files.ts'
+import { wipe } from '../../protocol/core/secret.ts'
+import { hasCode, readTrusted, writeWhole } from './files.ts'
 
 const LARGEST_KEY_BYTES = 16_384
+const KEYGEN_MS = 30_000
+/** to the end of the key exchange, the VM's part included; then how often, and how often in vain, the other end is asked */
+const CONNECT_SECONDS = 60
+const ALIVE_SECONDS = 20
+const ALIVE_COUNT = 3
 export const JUMP_ALIAS = 'mortar-jump'
 const JUMP_USER = 'mortar'
 
@@ -34,23 +40,49 @@ export function sshFiles(folder: string): SshFiles {
   }
 }
 
-/** The user's public key, type and base64 only; makes the pair when there is none. Fails with internal without ssh-keygen. */
+/**
+ * The user's public key, type and base64 only; makes the pair when there is none. An interruption leaves a whole pair or
+ * what the next call completes. Fails with internal without ssh-keygen, denied when others could have put the files there.
+ */
 export async function userPublicKey(folder: string): Promise<string> {
   const { key } = sshFiles(folder)
   const path = `${key}.pub`
-  let file = await readLimited(path, LARGEST_KEY_BYTES)
-  if (!file) {
-    await mkdir(folder, { recursive: true, mode: 0o700 })
-    const argv = ['-q', '-t', 'ed25519', '-N', '', '-C', 'mortar', '-f', key]
-    try {
-      await promisify(execFile)('ssh-keygen', argv, { timeout: 30_000 })
-    } catch (cause) {
-      const why = hasCode(cause, 'ENOENT') ? 'ssh-keygen is not installed (apt install openssh-client)' : String(cause)
-      throw new MortarError('internal', why, { cause })
-    }
-    file = await readLimited(path, LARGEST_KEY_BYTES)
+  const file = await readTrusted(path, LARGEST_KEY_BYTES)
+  const whole = await readTrusted(key, LARGEST_KEY_BYTES)
+  wipe(whole?.bytes)
+  if (!whole) await makeKey(folder, key)
+  if (file && whole) return publicKeyOf(decodeText(file.bytes), path)
+  const line = publicKeyOf(await sshKeygen(['-y', '-f', key]), path)
+  await writeWhole(path, encodeText(`${line} mortar\n`))
+  return line
+}
+
+/** Makes the private key in a folder of its own, so that it appears whole; leaves one that was made meanwhile. */
+async function makeKey(folder: string, key: string): Promise<void> {
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  const making = await mkdtemp(join(folder, 'making-'))
+  try {
+    const made = join(making, 'key')
+    await sshKeygen(['-q', '-t', 'ed25519', '-N', '', '-C', 'mortar', '-f', made])
+    await link(made, key).catch(thrown => {
+      if (!hasCode(thrown, 'EEXIST')) throw thrown
+    })
+  } finally {
+    await rm(making, { recursive: true, force: true })
   }
-  return publicKeyOf(decodeText(file?.bytes ?? new Uint8Array(0)), path)
+}
+
+/** What ssh-keygen prints. Fails with internal. */
+async function sshKeygen(argv: readonly string[]): Promise<string> {
+  try {
+    const running = promisify(execFile)('ssh-keygen', argv, { timeout: KEYGEN_MS })
+    // a question is answered by the end of its input, not waited for
+    running.child.stdin?.end()
+    return (await running).stdout
+  } catch (cause) {
+    const why = hasCode(cause, 'ENOENT') ? 'ssh-keygen is not installed (apt install openssh-client)' : String(cause)
+    throw new MortarError('internal', why, { cause })
+  }
 }
 
 /** Type and base64 of a public key line, without its comment. Fails with bad-request. */
@@ -102,6 +134,10 @@ export function sshConfigBlock(folder: string, host: SshHost): string {
     'UpdateHostKeys no',
     'PreferredAuthentications publickey',
     'BatchMode yes',
+    // a broker that holds a connection without answering must not hold ssh
+    `ConnectTimeout ${CONNECT_SECONDS}`,
+    `ServerAliveInterval ${ALIVE_SECONDS}`,
+    `ServerAliveCountMax ${ALIVE_COUNT}`,
     ...(host.proxyCommand ? [`ProxyCommand ${host.proxyCommand.map(shellWord).join(' ')}`] : []),
     ...(host.jump ? [`ProxyJump ${host.jump}`] : []),
   ]

@@ -1,5 +1,6 @@
 /** Logging in and out. The identity comes from a file, lives in memory, and is wiped when the person leaves. */
 import { encodeText } from '../../protocol/core/bytes.ts'
+import { MortarError } from '../../protocol/core/errors.ts'
 import { wipe } from '../../protocol/core/secret.ts'
 import { BrokerApi } from '../broker-api.ts'
 import { browserHost } from '../host.ts'
@@ -17,10 +18,15 @@ export interface Credentials {
   readonly passphrase: string | undefined
 }
 
+/** more than any identity file has */
+export const LARGEST_FILE_BYTES = 65_536
+
 let stopWatching: () => void = () => undefined
 
-/** Fails with identity-locked, identity-wrong, broker-mismatch, connection-lost, bad-request, usage. */
+/** Fails with identity-locked, identity-invalid, identity-wrong, broker-mismatch, connection-lost, usage. */
 export async function logIn({ brokerUrl, file, passphrase }: Credentials): Promise<void> {
+  // a film chosen by mistake is not read
+  if (file.size > LARGEST_FILE_BYTES) throw new MortarError('identity-invalid', `${file.name} is too long for one`)
   const bytes = new Uint8Array(await file.arrayBuffer())
   const phrase = passphrase === undefined ? undefined : encodeText(passphrase)
   const identity = await parseIdentityFile(browserHost.suite, bytes, phrase).finally(() => wipe(bytes, phrase))

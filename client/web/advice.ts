@@ -5,6 +5,7 @@ const HERE: Partial<Record<ErrorCode, string>> = {
   'bad-request': 'Mend what the message names and try again',
   usage: 'Mend it and try again',
   timeout: "Try again; if it persists read the VM's console",
+  'identity-invalid': 'Choose the file that mortar identity create wrote, or a copy of it',
   'identity-locked': 'Type the passphrase of the identity file',
   'broker-mismatch':
     'Do not use it unless you know that it was set up anew; only then let this browser forget the key it knew',

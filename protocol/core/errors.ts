@@ -29,6 +29,11 @@ export const ERRORS = {
     'An identity already exists there',
     'Use another --identity path, or keep the one you have',
   ),
+  'identity-invalid': row(
+    400,
+    'The file is not an identity, or it is damaged',
+    'Give the file that mortar identity create wrote, or a copy of it',
+  ),
   'identity-locked': row(400, 'The identity file needs its passphrase', 'Give --passphrase-file, or run on a terminal'),
   'identity-exposed': row(
     400,

@@ -72,16 +72,16 @@ describeBrowser('the console page', () => {
     expect(policy).toContain("script-src 'self';")
     expect(policy).toContain(`connect-src ${machine.url} ${machine.url.replace(/^http/, 'ws')};`)
     expect(policy).not.toContain('unsafe-eval')
-    // Chromium runs nothing that was written into the page
-    await page.evaluate(`{
-      const script = document.createElement('script')
-      script.textContent = 'document.title = "injected"'
-      document.head.append(script)
-    }`)
-    await expect.poll(() => watched.refused.length).toBe(1)
+    // Chromium runs nothing that was written into the page, and lets no code make HTML or scripts of text
+    const tried = await page.evaluate(`[
+      () => { const script = document.createElement('script'); script.append('document.title = "injected"'); document.head.append(script) },
+      () => { document.createElement('script').textContent = 'document.title = "injected"' },
+      () => { document.createElement('div').innerHTML = '<img src=x onerror="document.title = 1">' },
+    ].map(attempt => { try { attempt(); return 'done' } catch { return 'refused' } })`)
+    expect(tried).toEqual(['done', 'refused', 'refused'])
+    await expect.poll(() => watched.refused.length).toBe(3)
     expect(await page.title()).toBe('Mortar')
     ;(watched.refused as string[]).splice(0)
-    await page.getByRole('button', { name: 'Dismiss' }).click()
   })
 
   test('a user logs in with an identity file and sees the bricks', async () => {
@@ -107,7 +107,7 @@ describeBrowser('the console page', () => {
     const requests: string[] = []
     page.on('request', request => requests.push(request.url()))
     await logIn(page, encodeText('not an identity\n'))
-    expect(await problem('bad-request').innerText()).toContain('this is not an identity file')
+    expect(await problem('identity-invalid').innerText()).toContain('this is not an identity file')
     expect(requests).toEqual([])
   })
 

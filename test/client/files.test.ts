@@ -1,7 +1,7 @@
 /** Files of the user: identity, known brokers, and what stock ssh makes of our ssh_config. */
 import { execFileSync } from 'node:child_process'
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, chownSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Identity } from '../../client/identity.ts'
@@ -19,6 +19,8 @@ import {
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { decodeText } from '../../protocol/core/bytes.ts'
 
+/** uid that is nobody's here */
+const STRANGER = 54_321
 let folder = ''
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'mortar-files-'))
@@ -52,7 +54,32 @@ describe('the identity file', () => {
     }
     writeFileSync(path, 'x'.repeat(100_000))
     chmodSync(path, 0o600)
-    await expect(readIdentityFile(nobleSuite, path, never)).rejects.toMatchObject({ code: 'bad-request' })
+    const invalid = { code: 'identity-invalid', detail: expect.stringContaining(path) }
+    await expect(readIdentityFile(nobleSuite, path, never)).rejects.toMatchObject(invalid)
+    writeFileSync(path, 'short')
+    await expect(readIdentityFile(nobleSuite, path, never)).rejects.toMatchObject(invalid)
+    await expect(readIdentityFile(nobleSuite, folder, never)).rejects.toMatchObject({ code: 'identity-invalid' })
+  })
+
+  test.skipIf(userInfo().uid !== 0)(
+    'is refused when another user wrote it, who then knows every key of it',
+    async () => {
+      const path = join(folder, 'planted')
+      await createIdentityFile(path, identity)
+      chownSync(path, STRANGER, STRANGER)
+      const reading = readIdentityFile(nobleSuite, path, never)
+      await expect(reading).rejects.toMatchObject({ code: 'identity-exposed' })
+      await expect(reading).rejects.toThrow('belongs to another user')
+    },
+  )
+
+  test('that cannot be written says where and why', async () => {
+    writeFileSync(join(folder, 'file'), '')
+    const below = join(folder, 'file', 'identity')
+    const detail = expect.stringContaining(`${below} cannot be written (E`)
+    await expect(createIdentityFile(below, identity)).rejects.toMatchObject({ code: 'internal', detail })
+    const proc = createIdentityFile('/proc/identity', identity)
+    await expect(proc).rejects.toMatchObject({ detail: expect.stringContaining('/proc/identity') })
   })
 
   test('a passphrase file gives its bytes without the line end', async () => {
@@ -82,6 +109,21 @@ test('known brokers are kept by address, and a damaged file is not taken for an 
   }
 })
 
+test('known brokers that others can change are not believed', async () => {
+  const path = join(folder, 'known-brokers.json')
+  const pins = pinsInFile(path)
+  await pins.write('http://a', new Uint8Array(32))
+  chmodSync(path, 0o666)
+  await expect(pins.read('http://a')).rejects.toMatchObject({ code: 'denied' })
+  await expect(pins.addressOf(new Uint8Array(32))).rejects.toMatchObject({ code: 'denied' })
+  chmodSync(path, 0o600)
+  expect(await pins.addressOf(new Uint8Array(32))).toBe('http://a')
+  expect(await pins.addressOf(new Uint8Array(32).fill(1))).toBeNull()
+  if (userInfo().uid !== 0) return
+  chownSync(path, STRANGER, STRANGER)
+  await expect(pins.read('http://a')).rejects.toMatchObject({ code: 'denied' })
+})
+
 describe('files for ssh', () => {
   const vm = '11111111-1111-4111-8111-111111111111'
   const hostKey = `ssh-ed25519 ${'A'.repeat(68)}`
@@ -99,6 +141,32 @@ describe('files for ssh', () => {
     expect(key).toMatch(/^ssh-ed25519 [A-Za-z0-9+/=]+$/)
     expect(await userPublicKey(below)).toBe(key)
     expect([mode(sshFiles(below).key), mode(below)]).toEqual(['600', '700'])
+  })
+
+  test('a key whose making was interrupted is completed, at once', async () => {
+    const below = join(folder, 'ssh')
+    const key = await userPublicKey(below)
+    rmSync(`${sshFiles(below).key}.pub`)
+    expect(await userPublicKey(below)).toBe(key)
+    // the public half of a key that is gone is of no use
+    rmSync(sshFiles(below).key)
+    const other = await userPublicKey(below)
+    expect(other).not.toBe(key)
+    expect(readFileSync(`${sshFiles(below).key}.pub`, 'utf8')).toBe(`${other} mortar\n`)
+    expect(readdirSync(below).toSorted()).toEqual(['id_ed25519', 'id_ed25519.pub'])
+  })
+
+  test('a key that somebody else may have put there is not delivered', async () => {
+    const below = join(folder, 'ssh')
+    await userPublicKey(below)
+    chmodSync(`${sshFiles(below).key}.pub`, 0o666)
+    await expect(userPublicKey(below)).rejects.toMatchObject({ code: 'denied' })
+  })
+
+  test('made by two at once it is one pair', async () => {
+    const below = join(folder, 'ssh')
+    const [one, two] = await Promise.all([userPublicKey(below), userPublicKey(below)])
+    expect([two, await userPublicKey(below)]).toEqual([one, one])
   })
 
   test('known hosts hold the keys of this boot under the alias, and nothing that is no key', async () => {
@@ -135,6 +203,8 @@ describe('files for ssh', () => {
         user: 'researcher',
         identitiesonly: 'yes',
         batchmode: 'yes',
+        connecttimeout: '60',
+        serveraliveinterval: '20',
         identityfile: `${below.replace('%', '%%')}/id_ed25519`,
         stricthostkeychecking: expect.stringMatching(/^(true|yes)$/),
         updatehostkeys: expect.stringMatching(/^(false|no)$/),

@@ -105,7 +105,7 @@ describe('the file', () => {
     ['overlong', `${plain}${' '.repeat(9000)}`],
   ])('refuses a file that is %s', async (_, text) => {
     const parsing = parseIdentityFile(nobleSuite, encodeText(text), encodeText('x'))
-    await expect(parsing).rejects.toMatchObject({ code: 'bad-request' })
+    await expect(parsing).rejects.toMatchObject({ code: 'identity-invalid' })
   })
 
   test('an empty passphrase is refused', async () => {

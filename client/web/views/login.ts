@@ -1,13 +1,11 @@
 /** Log-in: the broker's address and an identity file, which never leaves the browser. */
+import { parseBrokerUrl } from '../../broker-request.ts'
 import { isEncryptedIdentity } from '../../identity-file.ts'
-import { logIn } from '../account.ts'
+import { LARGEST_FILE_BYTES, logIn } from '../account.ts'
 import { forgetBroker } from '../pins.ts'
 import { h, useState, type VNode } from '../preact.ts'
 import { route } from '../route.ts'
 import { Button, Field, Outcome, TextField, useAction } from './parts.ts'
-
-/** more than any identity file has, so that a film chosen by mistake is not read */
-const LARGEST_FILE_BYTES = 65_536
 
 export function LoginView(): VNode {
   const [brokerUrl, setBrokerUrl] = useState(() => route().broker)
@@ -89,7 +87,7 @@ export function LoginView(): VNode {
             about: `of ${brokerUrl}`,
             kind: 'danger',
             onPress() {
-              forgetBroker(brokerUrl.replace(/\/+$/, ''))
+              forgetBroker(parseBrokerUrl(brokerUrl))
               action.clear()
             },
           })

@@ -1,5 +1,6 @@
 /** What can be done to a VM as a whole, and its state as a coloured word. */
 import type { Vm, VmState } from '../../../protocol/control/api.ts'
+import { lockOpenDrives } from '../../drives.ts'
 import { h, useState, type VNode } from '../preact.ts'
 import { disconnect } from '../sessions.ts'
 import { current } from '../state.ts'
@@ -33,6 +34,9 @@ export function VmActions({ vm, onDeleted }: { vm: Vm; onDeleted?: () => void })
     if (!login) return
     void action
       .run(what === 'stop' ? 'Stopping' : 'Deleting', async () => {
+        const connection = current().connections[vm.id]
+        // what programs wrote to a drive and the VM did not yet would be lost
+        if (connection?.stage === 'open') await lockOpenDrives(login.broker, connection.session, vm.drives)
         if (what === 'delete') disconnect(vm.id)
         await (what === 'stop' ? login.broker.stopVm(vm.id) : login.broker.deleteVm(vm.id))
         refresh()
@@ -65,7 +69,7 @@ export function VmActions({ vm, onDeleted }: { vm: Vm; onDeleted?: () => void })
     asked === 'stop'
       ? h(Confirm, {
           title: `Stop ${vm.name}?`,
-          text: `${vm.name} is shut down and its programs end. Unlocked drives are closed.`,
+          text: `${vm.name} is shut down and its programs end. Unlocked drives are locked first.`,
           yes: `Stop ${vm.name}`,
           onYes: () => act('stop'),
           onNo: () => ask(null),
