@@ -1,6 +1,7 @@
 /** `mortar drive`: makes, attaches, unlocks, locks, detaches and deletes drives. */
 import type { Drive } from '../../protocol/control/api.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
+import type { BrokerApi } from '../broker-api.ts'
 import { createDrive, findDrive, formatDrive, lockDrive, unlockDrive } from '../drives.ts'
 import { findVm } from '../vm.ts'
 import { parseSize } from './context.ts'
@@ -46,6 +47,8 @@ export const unlock: Action = async (context, given) => {
   const broker = await context.broker()
   const identity = await context.identity()
   let drive = await findDrive(broker, given.operand(0))
+  const [, expected] = given.operands
+  if (expected !== undefined) await requireAttached(broker, drive, expected)
   return withSession(context, vmOf(drive), async session => {
     if (format) {
       const formatting = formatDrive(broker, identity, session, drive, { erase })
@@ -80,6 +83,16 @@ export const remove: Action = async (context, given) => {
   const drive = await findDrive(broker, given.operand(0))
   await broker.deleteDrive(drive.id)
   return { json: { deleted: drive.id }, text: `deleted ${drive.name}` }
+}
+
+/** Where a drive is attached the broker says; a key is to go to the VM that the person means. Fails with drive-detached. */
+async function requireAttached(broker: BrokerApi, drive: Drive, nameOrId: string): Promise<void> {
+  const vm = await findVm(broker, nameOrId)
+  if (drive.attachedTo === vm.id) return
+  throw new MortarError(
+    'drive-detached',
+    `${drive.name} is attached to ${drive.attachedTo ?? 'no VM'}, not to ${vm.id}`,
+  )
 }
 
 /** Id of the VM that a drive is attached to. Fails with drive-detached. */

@@ -170,14 +170,14 @@ const DRIVE: readonly Subcommand[] = [
   },
   {
     name: 'drive unlock',
-    operands: '<drive>',
-    says: 'unlock an attached drive and mount it below /drives',
+    operands: '<drive> [vm]',
+    says: 'unlock an attached drive and mount it below /drives; with a VM named, only if it is attached to that one',
     options: [
       { flags: '--format', says: 'format it first' },
       { flags: '--erase', says: 'with --format: destroy what is on it' },
       { flags: '--read-only', says: 'mount it for reading only' },
     ],
-    examples: ['mortar drive unlock data --format', 'mortar drive unlock data'],
+    examples: ['mortar drive unlock data --format', 'mortar drive unlock data', 'mortar drive unlock data first'],
     load: async () => (await import('./drive.ts')).unlock,
   },
   {

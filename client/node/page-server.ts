@@ -75,6 +75,8 @@ export function pageHeaders(broker: string): Readonly<Record<string, string>> {
     "base-uri 'none'",
     "form-action 'none'",
     "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
   ]
   return {
     'content-security-policy': policy.join('; '),

@@ -204,6 +204,32 @@ describe('against a broker', () => {
     expect(JSON.parse(stdout).console).toBe(hostile)
   })
 
+  test('a drive that the broker says is attached elsewhere is not unlocked there', async () => {
+    const drive = {
+      id: '44444444-4444-4444-8444-444444444444',
+      name: 'data',
+      sizeBytes: 1,
+      owner: encodeBase64url(new Uint8Array(32)),
+      note: '',
+      attachedTo: '55555555-5555-4555-8555-555555555555',
+      serial: 'ab'.repeat(10),
+      createdAt: '2026-01-01T00:00:00Z',
+    }
+    const asked: string[] = []
+    const env = await against({
+      'GET /v1/drives': () => ({ json: { drives: [drive] } }),
+      'GET /v1/vms': () => ({ json: { vms: [sampleVm(new Uint8Array(32))] } }),
+      [`GET /v1/vms/${drive.attachedTo}`]: () => {
+        asked.push('the other VM')
+        return refusal('not-found')
+      },
+    })
+    const { code, stderr } = await mortar(['drive', 'unlock', 'data', 'first', '--json'], env)
+    expect(code).toBe(6)
+    expect(JSON.parse(stderr).error).toMatchObject({ code: 'drive-detached' })
+    expect(asked).toEqual([])
+  })
+
   test('a broker that takes its time is said to be waited for, and not with --quiet', async () => {
     const env = await against({ 'GET /v1/drives': () => ({ json: { drives: [] }, delayMs: 2500 }) })
     expect((await mortar(['drive', 'list'], env)).stderr).toContain(`waiting for the broker at ${env.MORTAR_BROKER} …`)

@@ -1,17 +1,11 @@
-/** Programs, terminals and drives from the client's side, over a real channel in memory. */
+/** Programs and terminals from the client's side, over a real channel in memory. */
 import { describe, expect, test } from 'vitest'
-import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
-import { openDriveNote, sealDriveNote } from '../../client/drive-note.ts'
-import { formatDrive, listDrives, lockDrive, unlockDrive } from '../../client/drives.ts'
+import { wallClock, within } from '../../client/clock.ts'
 import { collectProgram, runProgram, type SendSignal } from '../../client/exec.ts'
-import { Identity } from '../../client/identity.ts'
 import { openTerminal } from '../../client/terminal.ts'
-import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
-import type { Drive } from '../../protocol/control/api.ts'
 import { decodeText, encodeText } from '../../protocol/core/bytes.ts'
-import { MortarError } from '../../protocol/core/errors.ts'
+import type { MortarError } from '../../protocol/core/errors.ts'
 import { sessionPair } from '../support/session-pair.ts'
-import { smallBroker } from './small-broker.ts'
 
 async function* pieces(...texts: string[]) {
   for (const text of texts) yield encodeText(text)
@@ -187,91 +181,14 @@ test('a terminal takes keys and sizes, shows output, and ends with its shell', a
   await terminal.write(encodeText('too late'))
 })
 
-describe('drives', () => {
-  const identity = Identity.create(nobleSuite)
-  const id = '44444444-4444-4444-8444-444444444444'
-  const salt = new Uint8Array(32).fill(6)
-  const headerDigest = new Uint8Array(32).fill(7)
-  const serial = 'ab'.repeat(10)
-  const driveWith = (digest: Uint8Array | null): Drive => ({
-    id,
-    name: 'data',
-    sizeBytes: 67_108_864,
-    owner: '',
-    note: sealDriveNote(identity, id, { salt, headerDigest: digest }),
-    attachedTo: '11111111-1111-4111-8111-111111111111',
-    serial,
-    createdAt: '',
+test('work that does not end in time is a timeout that names it', async () => {
+  const late = within(wallClock, 50, 'locking drives in first', new Promise(() => {}))
+  // a clock's timers do not keep a program alive
+  const alive = setTimeout(() => {}, 1000)
+  await expect(late).rejects.toMatchObject({
+    code: 'timeout',
+    detail: 'locking drives in first: not done after 0.05 s',
   })
-
-  test('formatting delivers the key and keeps the digest of the header in the note', async () => {
-    let key: Uint8Array | undefined
-    const { session } = await sessionPair({
-      handlers: {
-        async 'drive-format'(call) {
-          call.accept({})
-          key = await call.secret()
-          call.post('done', { headerDigest })
-        },
-      },
-    })
-    let note = ''
-    const broker = await smallBroker({
-      [`PUT /v1/drives/${id}/note`]: body => {
-        note = (body as { note: string }).note
-        return { json: {} }
-      },
-    })
-    try {
-      const api = new BrokerApi({ url: broker.url, identity, pins: pinsInMemory() })
-      const drive = await formatDrive(api, identity, session, driveWith(null), { erase: false })
-      expect(drive.note).toBe(note)
-      expect(openDriveNote(identity, id, note)).toEqual({ salt, headerDigest })
-      expect(key).toEqual(identity.driveKey(id, salt).slice())
-    } finally {
-      broker.close()
-    }
-  })
-
-  test('unlocking sends key and digest; a blank drive or a changed note sends neither', async () => {
-    let asked = 0
-    const done = { mountPoint: '/drives/data', sizeBytes: 60, freeBytes: 50 }
-    const { session } = await sessionPair({
-      handlers: {
-        async 'drive-unlock'(call) {
-          asked++
-          call.accept({})
-          expect(await call.secret()).toEqual(identity.driveKey(id, salt).slice())
-          expect(call.params).toMatchObject({ serial, headerDigest, mountName: 'data', readOnly: true })
-          call.post('done', done)
-        },
-      },
-    })
-    expect(await unlockDrive(identity, session, driveWith(headerDigest), { readOnly: true })).toEqual(done)
-    const unlock = (drive: Drive) => unlockDrive(identity, session, drive, { readOnly: true })
-    await expect(unlock(driveWith(null))).rejects.toMatchObject({ code: 'drive-blank' })
-    const theirs = sealDriveNote(Identity.create(nobleSuite), id, { salt, headerDigest })
-    await expect(unlock({ ...driveWith(null), note: theirs })).rejects.toMatchObject({ code: 'drive-note' })
-    expect(asked).toBe(1)
-  })
-
-  test("the agent's refusal arrives, before and after it accepted", async () => {
-    const drives = [{ serial, state: 'mounted' as const, sizeBytes: 1, mountPoint: '/drives/data' }]
-    const { session } = await sessionPair({
-      handlers: {
-        async 'drive-lock'(call) {
-          call.accept({})
-          throw new MortarError('drive-busy')
-        },
-        async 'drive-unlock'() {
-          throw new MortarError('drive-detached')
-        },
-        'drive-list': async call => call.accept({ drives }),
-      },
-    })
-    await expect(lockDrive(session, driveWith(headerDigest))).rejects.toMatchObject({ code: 'drive-busy' })
-    const unlocking = unlockDrive(identity, session, driveWith(headerDigest), { readOnly: false })
-    await expect(unlocking).rejects.toMatchObject({ code: 'drive-detached' })
-    expect(await listDrives(session)).toEqual(drives)
-  })
+  clearTimeout(alive)
+  expect(await within(wallClock, 50, 'x', Promise.resolve(7))).toBe(7)
 })

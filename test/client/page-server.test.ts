@@ -58,6 +58,8 @@ test('every answer, refusals too, lets the page load and reach nothing but itsel
     expect(policy).toContain("default-src 'none'")
     expect(policy).toContain("script-src 'self'")
     expect(policy).toContain("frame-ancestors 'none'")
+    expect(policy).toContain("require-trusted-types-for 'script'")
+    expect(policy).toContain("trusted-types 'none'")
     expect(policy).toContain('connect-src https://broker.example:8443 wss://broker.example:8443')
     expect(headers.get('x-content-type-options')).toBe('nosniff')
     expect(headers.get('referrer-policy')).toBe('no-referrer')
