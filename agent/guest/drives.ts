@@ -1,6 +1,6 @@
 /** Drives: LUKS2 volumes found by serial, formatted, opened and mounted below /drives. One change at a time. SPEC §9.4 */
-import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { equalBytes } from '../../protocol/core/bytes.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { clock, sleep } from '../clock.ts'
@@ -17,7 +17,7 @@ const MOUNTS = '/drives'
 /** device, directory, options, owner of a fresh file system */
 const MOUNT = `set -e
 mkdir -p -- "$2"
-mount -t ext4 -o "$3" -- "$1" "$2"
+mount -t ext4 -o "$3" -- "$1" "$2" || { code=$?; rmdir -- "$2"; exit $code; }
 if [ "$(stat -c %u "$2")" = 0 ] && [ -z "$(ls -A "$2" | grep -vx lost+found)" ]; then chown "$4" "$2" || true; fi`
 const UNMOUNT = 'umount -- "$1" && rmdir -- "$1"'
 
@@ -56,8 +56,8 @@ export class Drives {
   async find(serial: string): Promise<Device> {
     const giveUp = clock.now() + APPEAR_MS
     for (;;) {
-      const device = listDevices().find(candidate => candidate.serial === serial)
-      if (device && device.sizeBytes > 0) return device
+      const device = deviceOf(serial)
+      if (device) return device
       if (clock.now() >= giveUp) throw new MortarError('drive-detached', serial)
       await sleep(200)
     }
@@ -65,7 +65,8 @@ export class Drives {
 
   /** Fails with drive-busy while it is open, and with drive-not-empty when it holds anything and `erase` is not given. */
   async requireFormattable(device: Device, erase: boolean): Promise<void> {
-    if (isOpen(device.serial) || mountPoint(device.path)) throw new MortarError('drive-busy', device.serial)
+    const mounted = mountPoint(mappingPath(device.serial)) ?? mountPoint(device.path)
+    if (mounted) throw new MortarError('drive-busy', `mounted at ${mounted}`)
     if (!erase && !(await holdsNothing(device))) throw new MortarError('drive-not-empty', device.serial)
   }
 
@@ -73,13 +74,15 @@ export class Drives {
   format(device: Device, options: { id: string; label: string; erase: boolean; key: Uint8Array }): Promise<Uint8Array> {
     return this.#alone(async () => {
       requireNoSwap()
+      requireThere(device)
       await this.requireFormattable(device, options.erase)
-      await luksFormat(device.path, options)
-      const header = await readHeader(device.path)
+      await closeLeftOver(device)
       const name = mappingName(device.serial)
-      await this.#withHeader(device, header, headerPath =>
-        luksOpen(device.path, { name, headerPath, readOnly: false, key: options.key }),
-      )
+      const header = await this.#withHeader(device, async headerPath => {
+        const made = await luksFormat(device.path, { ...options, headerPath })
+        await luksOpen(device.path, { name, headerPath, readOnly: false, key: options.key })
+        return made
+      })
       try {
         const args = ['-q', '-F', '-m', '0', '-L', options.label, mappingPath(device.serial)]
         const { code, stderr } = await runTool('mkfs.ext4', args)
@@ -95,13 +98,18 @@ export class Drives {
   unlock(device: Device, options: UnlockOptions): Promise<Mounted> {
     return this.#alone(async () => {
       requireNoSwap()
+      requireThere(device)
       const target = join(MOUNTS, options.mountName)
       const header = await this.#readCheckedHeader(device, options.headerDigest)
       const already = mountPoint(mappingPath(device.serial))
       if (already && already !== target) throw new MortarError('drive-busy', `mounted at ${already}`)
-      await this.#withHeader(device, header, async headerPath => {
+      if (already) requireBacked(device)
+      else if (mountsAt(target)) throw new MortarError('drive-busy', `${target} is taken`)
+      else await closeLeftOver(device)
+      await this.#withHeader(device, async headerPath => {
         const { readOnly, key } = options
-        if (isOpen(device.serial)) await luksTest(device.path, headerPath, key)
+        writeFileSync(headerPath, header, { mode: 0o600 })
+        if (already) await luksTest(device.path, headerPath, key)
         else await luksOpen(device.path, { name: mappingName(device.serial), headerPath, readOnly, key })
       })
       if (!already) await this.#mount(device, target, options)
@@ -124,15 +132,14 @@ export class Drives {
   }
 
   async list(): Promise<{ serial: string; state: DriveState; sizeBytes: number; mountPoint: string | null }[]> {
-    const drives = listDevices().slice(0, 64)
-    return Promise.all(
-      drives.map(async device => ({
-        serial: device.serial,
-        state: await stateOf(device),
-        sizeBytes: device.sizeBytes,
-        mountPoint: mountPoint(mappingPath(device.serial)),
-      })),
-    )
+    const drives = []
+    for (const device of listDevices().slice(0, 64)) {
+      const { serial, sizeBytes } = device
+      // one that cannot be read must not hide the others
+      const state = await stateOf(device).catch((): DriveState => 'foreign')
+      drives.push({ serial, state, sizeBytes, mountPoint: mountPoint(mappingPath(serial)) })
+    }
+    return drives
   }
 
   async #readCheckedHeader(device: Device, digest: Uint8Array): Promise<Buffer> {
@@ -143,7 +150,6 @@ export class Drives {
   }
 
   async #mount(device: Device, target: string, { readOnly, user }: UnlockOptions): Promise<void> {
-    if (mountsAt(target)) throw new MortarError('drive-busy', `${target} is taken`)
     const flags = ['nosuid', 'nodev', readOnly ? 'ro' : 'rw'].join()
     const script = ['/bin/sh', '-c', MOUNT, 'sh', mappingPath(device.serial), target, flags, `${user.uid}:${user.gid}`]
     const { code, stderr } = await this.#runner.asRoot(script)
@@ -152,13 +158,12 @@ export class Drives {
     throw new MortarError('drive-failed', `mount gave ${code}: ${stderr.trim()}`)
   }
 
-  /** The checked header as a file in the guest's memory while `use` runs. */
-  async #withHeader(device: Device, header: Buffer, use: (path: string) => Promise<void>): Promise<void> {
+  /** A place for the header in the guest's memory while `use` runs. */
+  async #withHeader<T>(device: Device, use: (path: string) => Promise<T>): Promise<T> {
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 })
     const path = join(this.#folder, device.serial)
-    writeFileSync(path, header, { mode: 0o600 })
     try {
-      await use(path)
+      return await use(path)
     } finally {
       rmSync(path, { force: true })
     }
@@ -189,6 +194,30 @@ function mountPoint(path: string): string | null {
 
 function mountsAt(target: string): boolean {
   return readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${target} `)
+}
+
+/** The one device of a serial. Fails with drive-failed when several claim it. */
+function deviceOf(serial: string): Device | undefined {
+  const devices = listDevices().filter(device => device.serial === serial && device.sizeBytes > 0)
+  if (devices.length > 1) throw new MortarError('drive-failed', `several devices have serial ${serial}`)
+  return devices[0]
+}
+
+/** A path may have come to name another drive while the key was on its way. Fails with drive-detached. */
+function requireThere(device: Device): void {
+  if (deviceOf(device.serial)?.path !== device.path) throw new MortarError('drive-detached', device.serial)
+}
+
+/** A mapping outlives a device that was pulled out. Fails with drive-busy when the device is not the one below it. */
+function requireBacked(device: Device): void {
+  const below = join('/sys/block', basename(realpathSync(mappingPath(device.serial))), 'slaves')
+  if (existsSync(below) && !existsSync(join(below, basename(device.path))))
+    throw new MortarError('drive-busy', 'it was pulled out while it was mounted: lock it first')
+}
+
+/** An agent that was ended amid its work leaves a mapping that nothing is mounted from. Fails with drive-busy when it is in use. */
+async function closeLeftOver(device: Device): Promise<void> {
+  if (isOpen(device.serial)) await closeMapping(mappingName(device.serial))
 }
 
 /** udev may look at a new mapping for a moment. Fails with drive-busy. */

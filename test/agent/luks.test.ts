@@ -39,7 +39,7 @@ describeUnless(missingOf({ '/usr/sbin/cryptsetup': 'cryptsetup-bin' }), 'LUKS2 h
   test('a blank volume is blank until it is formatted', async () => {
     expect(await isBlank(volume, SIZE)).toBe(true)
     expect(isLuks(await readHeader(volume))).toBe(false)
-    await luksFormat(volume, { id: randomUUID(), label: 'data', key })
+    await luksFormat(volume, { id: randomUUID(), label: 'data', headerPath: join(folder, 'made'), key })
     expect(await isBlank(volume, SIZE)).toBe(false)
     expect(isLuks(await readHeader(volume))).toBe(true)
   })
@@ -52,7 +52,7 @@ describeUnless(missingOf({ '/usr/sbin/cryptsetup': 'cryptsetup-bin' }), 'LUKS2 h
   })
 
   test('the header is as long as is measured, with the cipher and place that are asked for', async () => {
-    await luksFormat(volume, { id: randomUUID(), label: 'data', key })
+    await luksFormat(volume, { id: randomUUID(), label: 'data', headerPath: join(folder, 'made'), key })
     const { stdout } = await runTool('cryptsetup', ['luksDump', '--dump-json-metadata', volume])
     const { config, keyslots, segments } = JSON.parse(stdout)
     expect(2 * (Number(config.json_size) + 4096) + Number(config.keyslots_size)).toBe(HEADER_BYTES)
@@ -62,7 +62,7 @@ describeUnless(missingOf({ '/usr/sbin/cryptsetup': 'cryptsetup-bin' }), 'LUKS2 h
   })
 
   test('the key opens the copied header, even when the one on the volume is gone', async () => {
-    await luksFormat(volume, { id: randomUUID(), label: 'data', key })
+    await luksFormat(volume, { id: randomUUID(), label: 'data', headerPath: join(folder, 'made'), key })
     const header = await headerCopy()
     writeFileSync(volume, '')
     truncateSync(volume, SIZE)
@@ -70,14 +70,32 @@ describeUnless(missingOf({ '/usr/sbin/cryptsetup': 'cryptsetup-bin' }), 'LUKS2 h
   })
 
   test('another key does not, and a key of another length is not tried', async () => {
-    await luksFormat(volume, { id: randomUUID(), label: 'data', key })
+    await luksFormat(volume, { id: randomUUID(), label: 'data', headerPath: join(folder, 'made'), key })
     const header = await headerCopy()
     await expect(luksTest(volume, header, randomBytes(64))).rejects.toMatchObject({ code: 'drive-key-wrong' })
     await expect(luksTest(volume, header, randomBytes(32))).rejects.toMatchObject({ code: 'bad-request' })
   })
 
+  test('the header is the one that was made in memory, whatever the volume shows afterwards', async () => {
+    const headerPath = join(folder, 'made')
+    const made = await luksFormat(volume, { id: randomUUID(), label: 'data', headerPath, key })
+    expect(await readHeader(volume)).toEqual(made)
+    expect(await readHeader(headerPath)).toEqual(made)
+    await luksTest(volume, headerPath, key)
+  })
+
+  test('formatting changes nothing behind the header', async () => {
+    const file = await open(volume, 'r+')
+    await file.write(Buffer.alloc(4096, 7), 0, 4096, HEADER_BYTES)
+    await luksFormat(volume, { id: randomUUID(), label: 'data', headerPath: join(folder, 'made'), key })
+    const behind = Buffer.alloc(4096)
+    await file.read(behind, 0, 4096, HEADER_BYTES)
+    await file.close()
+    expect(behind).toEqual(Buffer.alloc(4096, 7))
+  })
+
   test('any change of the header changes its digest', async () => {
-    await luksFormat(volume, { id: randomUUID(), label: 'data', key })
+    await luksFormat(volume, { id: randomUUID(), label: 'data', headerPath: join(folder, 'made'), key })
     const header = await readHeader(volume)
     const digest = headerDigest(header)
     for (const offset of [0, 8, 4096, 20_000, 40_000, HEADER_BYTES - 1]) {
