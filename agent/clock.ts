@@ -1,8 +1,9 @@
-/** The wall clock and timers of the host, as protocol/ takes them. */
+/** A steady clock and timers of the host, as protocol/ takes them. */
 import type { Clock } from '../protocol/core/clock.ts'
 
+/** Does not jump when the guest's clock is set: a jump would look like a silent peer. The wall clock is Date.now(). */
 export const clock: Clock = {
-  now: () => Date.now(),
+  now: () => performance.timeOrigin + performance.now(),
   after(ms, callback) {
     const timer = setTimeout(callback, ms)
     timer.unref()

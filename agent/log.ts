@@ -28,7 +28,10 @@ export type LogEvent =
 export type LogFields = Readonly<Record<string, string | number | boolean | null>>
 export type Log = (event: LogEvent, fields?: LogFields) => void
 
-/** Writes to stderr; a full pipe there loses lines and never blocks the agent. */
+// a journal that goes away must not take the agent with it
+process.stderr.on('error', () => {})
+
+/** Writes to stderr. */
 export const log: Log = (event, fields = {}) => {
   process.stderr.write(`${JSON.stringify({ time: new Date().toISOString(), event, ...fields })}\n`)
 }

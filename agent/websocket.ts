@@ -49,7 +49,10 @@ export function dialControl(url: string, events: ControlEvents): ControlSocket {
   socket.on('error', cause => end(new MortarError('connection-lost', cause.message, { cause })))
   socket.on('close', (code, reason) => end(closeError(code, reason)))
   return {
-    send: json => socket.send(json),
+    send(json) {
+      if (socket.bufferedAmount < QUEUE_BYTES) socket.send(json)
+      else end(new MortarError('connection-lost', 'the broker does not take what it is sent'))
+    },
     terminate: () => end(new MortarError('connection-lost', 'ended here')),
   }
 }

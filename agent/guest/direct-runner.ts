@@ -28,14 +28,14 @@ export const directRunner: Runner = {
     const exited = exitOf(child, program.sparesChildren ?? false)
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve)
-      child.once('error', cause => reject(new MortarError('exec-failed', program.argv[0], { cause })))
+      child.on('error', cause => reject(new MortarError('exec-failed', program.argv[0], { cause })))
     })
     return {
       stdin: child.stdin,
       stdout: child.stdout,
       stderr: child.stderr,
       exited,
-      signal(name) {
+      async signal(name) {
         const { pid } = child
         if (pid !== undefined && running(child)) sendSignal(isForAll(name) ? -pid : pid, name as NodeJS.Signals)
       },

@@ -28,8 +28,8 @@ export interface Running {
   readonly stderr: Readable
   /** How the program ended; what it left behind is ended with it. Fails with exec-failed when it never started. */
   readonly exited: Promise<Exit>
-  /** To the program; what a keyboard sends goes to all that it started as well, as on a terminal. */
-  signal(name: string): void
+  /** To the program; what a keyboard sends goes to all that it started as well, as on a terminal. Resolves once it is sent. */
+  signal(name: string): Promise<void>
   /** Ends the program and everything it started. May be repeated. */
   kill(): void
 }

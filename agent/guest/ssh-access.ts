@@ -3,7 +3,7 @@
  * is new at each boot and lives on tmpfs; users' keys come over the encrypted channel and expire. SPEC §9.5
  */
 import { execFile } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { MortarError } from '../../protocol/core/errors.ts'
@@ -17,6 +17,8 @@ const SSHD = '/usr/sbin/sshd'
 /** there while the system starts: PAM lets nobody in */
 const NO_LOGIN = '/run/nologin'
 const BOOTED_MS = 90_000
+/** valid keys of one user */
+const MOST_KEYS = 64
 
 export class SshAccess {
   readonly #runner: Runner
@@ -34,10 +36,10 @@ export class SshAccess {
 
   /** True while some delivered key has not expired. */
   authorised(): boolean {
-    return [...this.#keys.values()].some(keys => [...keys.values()].some(expires => expires > clock.now()))
+    return [...this.#keys.values()].some(keys => [...keys.values()].some(expires => expires > Date.now()))
   }
 
-  /** Lets the holder of `userKey` log in as the user for some seconds. Resolves with the guest's public host keys. Fails with denied for root. */
+  /** Lets the holder of `userKey` log in as the user for some seconds. Resolves with the guest's public host keys. Fails with denied for root, limit-exceeded. */
   async authorise(user: User, userKey: string, validSeconds: number): Promise<string[]> {
     if (user.uid === 0) throw new MortarError('denied', 'root may not log in by SSH')
     if (!existsSync(SSHD)) throw new MortarError('exec-not-found', SSHD)
@@ -47,10 +49,13 @@ export class SshAccess {
     })
     const hostKey = await this.#hostKey
     const keys = this.#keys.get(user.name) ?? new Map<string, number>()
-    for (const [key, expires] of keys) if (expires <= clock.now()) keys.delete(key)
-    keys.set(userKey, clock.now() + validSeconds * 1000)
+    for (const [key, expires] of keys) if (expires <= Date.now()) keys.delete(key)
+    if (keys.size >= MOST_KEYS && !keys.has(userKey)) throw new MortarError('limit-exceeded', 'SSH keys')
+    keys.set(userKey, Date.now() + validSeconds * 1000)
     this.#keys.set(user.name, keys)
-    writeFileSync(join(this.#folder, 'keys', user.name), authorizedKeys(keys), { mode: 0o600 })
+    const path = join(this.#folder, 'keys', user.name)
+    writeFileSync(`${path}.new`, authorizedKeys(keys), { mode: 0o600 })
+    renameSync(`${path}.new`, path)
     return [hostKey]
   }
 
@@ -65,7 +70,7 @@ export class SshAccess {
       env: {},
       sparesChildren: true,
     })
-    running.stderr.resume()
+    running.stderr.on('error', () => {}).resume()
     try {
       void feed(transport, running).catch(() => running.kill())
       for await (const chunk of running.stdout) await sendAll(transport, chunk as Uint8Array)

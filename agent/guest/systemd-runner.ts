@@ -24,6 +24,10 @@ import {
 import { runTool } from './tool.ts'
 
 const UNIT_PREFIX = 'mortar-run-'
+/** what systemd tells ExecStopPost, which a variable of the same name would hide */
+const RESERVED = ['EXIT_CODE', 'EXIT_STATUS', 'SERVICE_RESULT']
+/** ms between tries and tries, until PID 1 knows a unit that was just started */
+const SIGNAL_TRIES = { everyMs: 200, most: 50 } as const
 
 /** `directory`: private, on tmpfs, as /run/mortar-agent. */
 export function systemdRunner(directory: string): Runner {
@@ -44,12 +48,18 @@ export function systemdRunner(directory: string): Runner {
     async terminal(program: Program, size: TerminalSize): Promise<RunningTerminal> {
       const pty = nativePty().open(size.cols, size.rows)
       const master = new PtyMaster(pty.master)
-      chownSync(pty.pty, program.user.uid, program.user.gid)
-      chmodSync(pty.pty, 0o600)
       const unit = new Unit(folder, program)
       const tty = ['StandardInput=tty-force', 'StandardOutput=tty', 'StandardError=tty', `TTYPath=${pty.pty}`]
-      // a hang-up is the terminal's way to end programs; what asked to outlive it (nohup, tmux) does
-      unit.start(properties([...tty, 'KillMode=process']), ['ignore', 'ignore', 'ignore'])
+      try {
+        chownSync(pty.pty, program.user.uid, program.user.gid)
+        chmodSync(pty.pty, 0o600)
+        // a hang-up is the terminal's way to end programs; what asked to outlive it (nohup, tmux) does
+        unit.start(properties([...tty, 'KillMode=process']), ['ignore', 'ignore', 'ignore'])
+      } catch (thrown) {
+        master.close()
+        closeSync(pty.slave)
+        throw thrown
+      }
       // Our slave stays open until the end, so that neither a late start nor an early exit looks like the end of output.
       const exited = unit.exited.finally(() => closeSync(pty.slave))
       exited.catch(() => {})
@@ -111,6 +121,8 @@ class Unit {
 
   start(options: readonly string[], stdio: readonly ('pipe' | 'ignore')[]): ChildProcess {
     const { argv, user, cwd, env } = this.#program
+    const reserved = RESERVED.find(name => Object.hasOwn(env, name))
+    if (reserved) throw new MortarError('bad-request', `${reserved} is the system's to set`)
     // a file and not --setenv, which every user of the guest could read in the process list
     writeFileSync(this.#environmentPath, environmentFile({ ...loginEnvironment(user, DEFAULT_PATH), ...env }), {
       mode: 0o600,
@@ -127,7 +139,7 @@ class Unit {
       `--working-directory=${cwd}`,
       ...properties([
         `EnvironmentFile=${this.#environmentPath}`,
-        `ExecStopPost=+/bin/sh -c 'echo $EXIT_CODE $EXIT_STATUS >${this.#exitPath}'`,
+        `ExecStopPost=+/bin/sh -c '${this.#reportExit()}'`,
         'TimeoutStopSec=2s',
         'SendSIGHUP=yes',
         'LimitCORE=0',
@@ -142,9 +154,19 @@ class Unit {
     return child
   }
 
-  signal(name: string): void {
+  /** By an exit code from 200 on PID 1 may mean that it could not execute the program: the unit was never active then. */
+  #reportExit(): string {
+    const wasActive = `systemctl show --value --property=ActiveEnterTimestampMonotonic ${this.#name}`
+    return `{ echo $EXIT_CODE $EXIT_STATUS; case $EXIT_STATUS in 2??) ${wasActive};; esac; } >${this.#exitPath}`
+  }
+
+  /** One at a time keeps them in order. A program that has just been started gets it as soon as it is there. */
+  async signal(name: string): Promise<void> {
     const whom = isForAll(name) ? 'all' : 'main'
-    void systemctl(['kill', `--kill-who=${whom}`, `--signal=${name}`, this.#name])
+    for (let tries = 0; tries < SIGNAL_TRIES.most && !this.#ended && !this.#killed; tries++) {
+      if (await systemctl(['kill', `--kill-who=${whom}`, `--signal=${name}`, this.#name])) return
+      await sleep(SIGNAL_TRIES.everyMs)
+    }
   }
 
   kill(): void {
@@ -177,9 +199,13 @@ class Unit {
   }
 }
 
-/** `exited 3`, `killed TERM` or `dumped SEGV`, as systemd gives them to ExecStopPost. Fails with exec-failed. */
+/**
+ * `exited 3`, `killed TERM` or `dumped SEGV`, as systemd gives them to ExecStopPost; behind `exited 203` when the unit
+ * became active, 0 for never. Fails with exec-failed when it never ran.
+ */
 export function parseExit(text: string): Exit {
-  const [, how, status = ''] = /^(exited|killed|dumped) (\w+)\n$/.exec(text) ?? []
+  const [, how, status = '', active] = /^(exited|killed|dumped) ([\w+-]+)\n(?:(\d+)\n)?$/.exec(text) ?? []
+  if (active === '0') throw new MortarError('exec-failed', `PID 1 gave ${status}`)
   if (how === 'exited') return { code: Number(status), signal: null }
   if (how) return { code: null, signal: `SIG${status}` }
   throw new MortarError('exec-failed', 'it did not start')
@@ -197,7 +223,7 @@ export function escapeDollars(argument: string): string {
   return argument.replaceAll('$', '$$$$')
 }
 
-/** Resolves however it went: what it is used for may be over already. */
-function systemctl(args: readonly string[]): Promise<void> {
-  return new Promise(resolve => execFile('systemctl', ['--quiet', ...args], () => resolve()))
+/** Resolves with true when it worked; what it is used for may be over already. */
+function systemctl(args: readonly string[]): Promise<boolean> {
+  return new Promise(resolve => execFile('systemctl', ['--quiet', ...args], failed => resolve(!failed)))
 }

@@ -39,7 +39,7 @@ async function feed(call: ExecCall, running: Running): Promise<void> {
   const { stdin } = running
   stdin.on('error', () => {})
   for await (const item of call.received()) {
-    if (item.type === 'message' && item.name === 'signal') running.signal(item.body.name)
+    if (item.type === 'message' && item.name === 'signal') await running.signal(item.body.name)
     else if (item.type === 'message') stdin.end()
     else if (stdin.writable) await new Promise<void>(resolve => stdin.write(item.bytes, () => resolve()))
   }

@@ -1,10 +1,12 @@
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { clock } from '../../agent/clock.ts'
 import { listDevices, mountPointOf } from '../../agent/guest/block-devices.ts'
+import { directRunner } from '../../agent/guest/direct-runner.ts'
 import { resolveProgram } from '../../agent/guest/program.ts'
-import { authorizedKeys } from '../../agent/guest/ssh-access.ts'
+import { authorizedKeys, SshAccess } from '../../agent/guest/ssh-access.ts'
 import { environmentFile, escapeDollars, parseExit } from '../../agent/guest/systemd-runner.ts'
 import { parseUser } from '../../agent/guest/users.ts'
 
@@ -63,10 +65,15 @@ test('users come with their home, shell and all their groups', () => {
 
 test('how a unit ended is read exactly', () => {
   expect(parseExit('exited 0\n')).toEqual({ code: 0, signal: null })
-  expect(parseExit('exited 203\n')).toEqual({ code: 203, signal: null })
   expect(parseExit('killed TERM\n')).toEqual({ code: null, signal: 'SIGTERM' })
+  expect(parseExit('killed RTMIN+3\n')).toEqual({ code: null, signal: 'SIGRTMIN+3' })
   expect(parseExit('dumped SEGV\n')).toEqual({ code: null, signal: 'SIGSEGV' })
   for (const text of ['', '\n', ' \n', 'exited\n', 'exited 1']) expect(() => parseExit(text)).toThrow()
+})
+
+test('a program that PID 1 could not execute has no exit code, one that chose that code has', () => {
+  expect(() => parseExit('exited 203\n0\n')).toThrow(expect.objectContaining({ code: 'exec-failed' }))
+  expect(parseExit('exited 203\n81234567\n')).toEqual({ code: 203, signal: null })
 })
 
 test('variables and arguments reach the program as they are', () => {
@@ -107,4 +114,20 @@ describe('block devices', () => {
     expect(mountPointOf('/dev/mapper/mortar-1', `1 2 3 / / rw - ext4 /dev/vda rw\n${line}\n`)).toBe('/drives/my data')
     expect(mountPointOf('/dev/mapper/mortar-2', line)).toBeNull()
   })
+})
+
+test('time goes on evenly while the clock of the guest is set', () => {
+  const before = clock.now()
+  const setClock = vi.spyOn(Date, 'now').mockReturnValue(before + 3_600_000)
+  expect(clock.now() - before).toBeLessThan(1_000)
+  setClock.mockRestore()
+})
+
+test.skipIf(!existsSync('/usr/sbin/sshd'))('one user cannot fill the memory with SSH keys', async () => {
+  const access = new SshAccess(directRunner, folder)
+  for (let i = 0; i < 64; i++) await access.authorise(user, `ssh-ed25519 ${'A'.repeat(60)}${100 + i}`, 60)
+  await expect(access.authorise(user, 'ssh-ed25519 AAAA', 60)).rejects.toMatchObject({ code: 'limit-exceeded' })
+  // one that is known may be prolonged
+  await access.authorise(user, `ssh-ed25519 ${'A'.repeat(60)}100`, 120)
+  expect(readFileSync(join(folder, 'ssh/keys/ada'), 'utf8').trim().split('\n')).toHaveLength(64)
 })
