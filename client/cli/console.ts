@@ -8,14 +8,23 @@ import { toJson } from './output.ts'
 import { writeTo } from './streams.ts'
 import type { Action } from './subcommand.ts'
 
+/** addresses that stay in this machine */
+const LOCAL = ['127.0.0.1', '::1', 'localhost']
+
 export const serveConsole: Action = async (context, given) => {
   const broker = parseBrokerUrl(context.globals.broker)
   const page = await readPage(given.text('page') ?? defaultPage())
-  const server = await servePage(page, broker, parseAddress(given.text('listen') ?? ''))
+  const address = parseAddress(given.text('listen') ?? '')
+  const server = await servePage(page, broker, address)
   const url = `${server.url}#broker=${encodeURIComponent(broker)}`
   await writeTo(process.stdout, context.globals.json ? `${toJson({ url })}\n` : `${url}\n`)
   const origin = new URL(server.url).origin
   context.progress.line(`serving the console; the broker must list ${origin} under origins; Ctrl-C ends it`)
+  if (!LOCAL.includes(address.host)) {
+    context.progress.line(
+      `who is on the way to ${address.host} can change the page and take identities: put TLS before it`,
+    )
+  }
   await interrupted()
   await server.close()
   return { exitCode: 0 }

@@ -8,6 +8,8 @@ import { copySecret, newSecret, wipe } from '../../protocol/core/secret.ts'
 const LARGEST_BYTES = 1024
 const END_OF_INPUT = 0x04
 const INTERRUPT = 0x03
+/** Ctrl-U */
+const KILL_LINE = 0x15
 const BACKSPACES = [0x08, 0x7f]
 const ENDS_OF_LINE = [0x0a, 0x0d]
 /** exit code of a program ended by SIGINT */
@@ -62,7 +64,10 @@ async function readLine(terminal: ReadStream): Promise<Uint8Array> {
             terminal.setRawMode(false)
             process.exit(INTERRUPTED)
           }
-          if (BACKSPACES.includes(key)) length = withoutLastCharacter(line, length)
+          if (key === KILL_LINE) {
+            wipe(line)
+            length = 0
+          } else if (BACKSPACES.includes(key)) length = withoutLastCharacter(line, length)
           else if (length < LARGEST_BYTES) line[length++] = key
         }
       } finally {

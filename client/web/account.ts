@@ -22,6 +22,8 @@ export interface Credentials {
 export const LARGEST_FILE_BYTES = 65_536
 
 let stopWatching: () => void = () => undefined
+/** how often somebody left: a log-in that was under way then must not end in the identity staying */
+let departures = 0
 
 /** Fails with identity-locked, identity-invalid, identity-wrong, broker-mismatch, connection-lost, usage. */
 export async function logIn({ brokerUrl, file, passphrase }: Credentials): Promise<void> {
@@ -29,11 +31,13 @@ export async function logIn({ brokerUrl, file, passphrase }: Credentials): Promi
   if (file.size > LARGEST_FILE_BYTES) throw new MortarError('identity-invalid', `${file.name} is too long for one`)
   const bytes = new Uint8Array(await file.arrayBuffer())
   const phrase = passphrase === undefined ? undefined : encodeText(passphrase)
+  const before = departures
   const identity = await parseIdentityFile(browserHost.suite, bytes, phrase).finally(() => wipe(bytes, phrase))
   try {
     const broker = new BrokerApi({ url: brokerUrl, identity, pins: storedPins })
     const role = await broker.login()
     const info = await broker.info()
+    if (departures !== before) throw new MortarError('login-expired', 'the page was left meanwhile')
     rememberBroker(broker.url)
     const login = { identity, broker, role, info }
     set({ login, notices: [] })
@@ -47,6 +51,7 @@ export async function logIn({ brokerUrl, file, passphrase }: Credentials): Promi
 /** Ends every session, forgets what was listed, wipes the identity. Safe to repeat. */
 export function logOut(): void {
   const { login } = current()
+  departures++
   stopWatching()
   closeSessions()
   reset()

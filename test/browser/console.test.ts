@@ -139,6 +139,25 @@ describeBrowser('the console page', () => {
     expect(await watched.context.cookies()).toEqual([])
   })
 
+  test('a log-in that is under way when the page is left does not keep the identity', async () => {
+    let goOn = () => {}
+    const held = new Promise<void>(resolve => {
+      goOn = resolve
+    })
+    await page.route('**/v1/login', async route => {
+      await held
+      await route.continue()
+    })
+    const asked = page.waitForRequest('**/v1/login')
+    await logIn(page, owner().identityPath)
+    await asked
+    await page.evaluate("dispatchEvent(new Event('pagehide'))")
+    goOn()
+    await problem('login-expired').waitFor()
+    expect(await page.locator('[data-brick]').count()).toBe(0)
+    await page.unroute('**/v1/login')
+  })
+
   test('a broker with another key than the known one is refused until the person forgets the known one', async () => {
     const other = { [machine.url]: encodeBase64url(new Uint8Array(32).fill(7)) }
     await page.evaluate(`localStorage.setItem('${PINS}', '${JSON.stringify(other)}')`)
