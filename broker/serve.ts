@@ -16,6 +16,7 @@ import { createListener, listen } from './http/listener.ts'
 import { RateLimit } from './http/rate-limit.ts'
 import { dialPair } from './http/websocket.ts'
 import type { HypervisorDriver } from './hypervisor/driver.ts'
+import { collectWhenIdle } from './idle.ts'
 import type { Log } from './log.ts'
 import { Relay } from './relay/relay.ts'
 import { Serialiser } from './serialise.ts'
@@ -66,10 +67,14 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
   vmStore.forgetExpiredLaunches(Math.floor(clock.now() / 1000))
 
   const book = new VmBook({ store: vmStore, drives: driveStore, clock, log, connected: id => agents.connected(id) })
+  const happened = collectWhenIdle(clock)
   const relay = new Relay({
     clock,
     onJoined: ({ session, vmId }) => log.info('pair.joined', { session, vm: vmId }),
-    onEnded: ({ session, vmId, ...bytes }) => log.info('pair.ended', { session, vm: vmId, ...bytes }),
+    onEnded({ session, vmId, ...bytes }) {
+      log.info('pair.ended', { session, vm: vmId, ...bytes })
+      happened()
+    },
   })
   const agents: Agents = new Agents({
     book,
@@ -159,6 +164,7 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
     log,
     origins: config.origins,
     strangers: new RateLimit(clock, { burst: 60, perSecond: 5 }),
+    onAnswered: happened,
   })
   const server = createListener((request, bindings) => app.fetch(request, bindings as object), {
     acceptAgent: socket => agents.accept(socket),

@@ -21,6 +21,8 @@ export interface AppParts {
   readonly origins: readonly string[]
   /** requests without login, by remote address */
   readonly strangers: RateLimit
+  /** a request was answered */
+  onAnswered(): void
 }
 
 export function createApp(parts: AppParts): Hono {
@@ -58,6 +60,7 @@ async function answer(parts: AppParts, name: RouteName, context: Context): Promi
   } finally {
     // a launch carries a secret
     wipe(raw)
+    parts.onAnswered()
   }
 }
 

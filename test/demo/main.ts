@@ -7,7 +7,6 @@ import { MortarError } from '../../protocol/core/errors.ts'
 import type { z } from '../../protocol/core/schema.ts'
 import { startConsole } from '../support/console.ts'
 import { Machine } from '../support/machine.ts'
-import { rssOf } from '../support/process.ts'
 import { runProgram } from '../support/program.ts'
 import { noteKept, readKept, stopKept } from './kept.ts'
 import { idleAgentRss, measure, printFigures } from './numbers.ts'
@@ -56,7 +55,6 @@ async function lifecycle(timeline: Timeline, machine: Machine): Promise<void> {
   const { owner } = machine.people
   const must = <T = object>(...args: string[]) => machine.must<T>(owner, args)
 
-  const idleBrokerBytes = rssOf(machine.brokerPid)
   const started = await timeline.stage('VM launched from the brick', async say => {
     const { vm } = await must<{ vm: Vm }>('vm', 'create', VM, '--brick', machine.brickName, '--wait', 'none')
     const { accelerationReason } = (await (await fetch(`${machine.url}/v1/broker`)).json()) as z.output<
@@ -96,9 +94,7 @@ async function lifecycle(timeline: Timeline, machine: Machine): Promise<void> {
     if (ssh.code !== 0) throw new Error(`ssh ended with ${ssh.code}: ${ssh.stderr}`)
     say(shown(`ssh -F ssh_config ${VM} '${command}'`, ssh.stdout))
   })
-  const figures = await timeline.stage('figures measured', () =>
-    measure(machine, { enrolledSeconds, idleAgentBytes, idleBrokerBytes }),
-  )
+  const figures = await timeline.stage('figures measured', () => measure(machine, { enrolledSeconds, idleAgentBytes }))
   printFigures(figures)
 }
 
