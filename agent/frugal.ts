@@ -1,6 +1,6 @@
 /**
  * Memory of an idle agent: it shares a small guest with its users. Until the first session nothing runs often enough to
- * be worth V8's compilers, whose threads and code cost about 8 MiB; sessions then get them.
+ * be worth V8's compilers: the built program starts without them (images/build-binaries.ts), and sessions then get them.
  */
 import { setFlagsFromString } from 'node:v8'
 import { signSeldom } from '../protocol/core/signing.ts'
@@ -12,7 +12,6 @@ const COMPILERS = ['sparkplug', 'maglev', 'opt'] as const
 
 /** To be called first. */
 export function startFrugally(): void {
-  for (const compiler of COMPILERS) setFlagsFromString(`--no-${compiler}`)
   signSeldom()
   collectWhenIdle()
 }

@@ -20,12 +20,16 @@ interface Target {
   readonly entry: string
   /** files that the program finds by node:sea's getRawAsset */
   readonly assets: Readonly<Record<string, string>>
+  /** built in beside those of every program */
+  readonly nodeOptions?: readonly string[]
 }
 
 const TARGETS = {
   'mortar-agent': {
     entry: 'agent/main.ts',
     assets: { 'pty.node': require.resolve('@lydell/node-pty-linux-x64/pty.node') },
+    // V8's compilers cost an idle agent 3 MiB; it switches them on with the first session (agent/frugal.ts)
+    nodeOptions: ['--no-sparkplug', '--no-maglev', '--no-opt'],
   },
   'mortar-broker': { entry: 'broker/main.ts', assets: {} },
   mortar: { entry: 'client/cli/main.ts', assets: {} },
@@ -78,6 +82,7 @@ async function buildBinary(name: string, target: Target, version: string, progre
   const [binary, stamp] = [join(BUILD, name), join(BUILD, `${name}.digest`)]
   if (existsSync(binary) && existsSync(stamp) && (await readFile(stamp, 'utf8')) === digest) return
   progress(`building ${name}`)
+  const options = [...NODE_OPTIONS, ...(target.nodeOptions ?? [])]
   const script = join(BUILD, `${name}.cjs`)
   const blob = join(BUILD, `${name}.blob`)
   const [injected, partial] = [join(BUILD, `${name}.injected`), join(BUILD, `${name}.partial`)]
@@ -92,12 +97,12 @@ async function buildBinary(name: string, target: Target, version: string, progre
         assets: target.assets,
         disableExperimentalSEAWarning: true,
         useCodeCache: true,
-        execArgv: NODE_OPTIONS,
+        execArgv: options,
         execArgvExtension: 'none',
       }),
     )
     // under the same options as later, else the code cache is refused
-    await run(process.execPath, [...NODE_OPTIONS, '--experimental-sea-config', config])
+    await run(process.execPath, [...options, '--experimental-sea-config', config])
     await copyFile(await strippedNode(), injected)
     await run(process.execPath, [
       require.resolve('postject/dist/cli.js'),
