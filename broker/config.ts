@@ -7,10 +7,10 @@ import { decodeBase64url, encodeBase64url } from '../protocol/core/bytes.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { base64urlOf, object, z } from '../protocol/core/schema.ts'
 
-const address = z.string().refine(textual => {
+function isAddress(textual: string): boolean {
   const [, four, six, port] = /^(?:([\d.]+)|\[([0-9a-f:]+)\]):(\d{1,5})$/.exec(textual) ?? []
   return (isIPv4(four ?? '') || isIPv6(six ?? '')) && Number(port) <= 65_535
-}, 'needs ADDRESS:PORT')
+}
 const origin = z.string().refine(textual => URL.canParse(textual) && new URL(textual).origin === textual, {
   error: 'needs a web origin: scheme and host, no path, no slash at the end',
 })
@@ -27,9 +27,12 @@ const configSchema = object({
   /** bricks, overlays, drives and the database live here; QEMU's user must be able to enter it */
   data_dir: z.string().startsWith('/', 'needs an absolute path').default('/var/lib/mortar/broker'),
   /** HTTP API and WebSockets; put a TLS proxy before it to serve other machines */
-  listen: address.default('127.0.0.1:7766'),
+  listen: z.string().refine(isAddress, 'needs ADDRESS:PORT').default('127.0.0.1:7766'),
   /** jump host for `ssh -J`; empty for none */
-  ssh_listen: z.union([z.literal(''), address]).default('127.0.0.1:7722'),
+  ssh_listen: z
+    .string()
+    .refine(textual => textual === '' || isAddress(textual), 'needs ADDRESS:PORT, or "" for none')
+    .default('127.0.0.1:7722'),
   /** where agents dial; the default is how QEMU's user networking sees the host's loopback */
   agent_url: z.url({ protocol: /^wss?$/, error: 'needs ws://… or wss://…' }).optional(),
   /** web origins of consoles that may call the API */
@@ -40,7 +43,7 @@ const configSchema = object({
   builders: z.array(base64urlOf(32)).max(100).default([]),
   /** seconds from start to enrolment before a VM counts as failed */
   enrol_within_seconds: z.int().min(1).max(86_400).default(300),
-  libvirt_socket: z.string().startsWith('/').optional(),
+  libvirt_socket: z.string().startsWith('/', 'needs an absolute path').optional(),
 })
 type ConfigFile = z.output<typeof configSchema>
 
@@ -63,14 +66,21 @@ export interface Address {
   readonly port: number
 }
 
-/** Reads the file, or gives the defaults without one. Fails with bad-config, naming file, line and key. */
+const UNREADABLE: Readonly<Record<string, string>> = {
+  ENOENT: 'is not there',
+  EISDIR: 'is a folder',
+  EACCES: 'may not be read by this user',
+}
+
+/** Reads the file, or gives the defaults without one. Fails with config-missing, or bad-config naming file, line and key. */
 export function readConfig(path: string | undefined): Config {
   if (path === undefined) return toConfig(configSchema.parse({}))
   let source: string
   try {
     source = readFileSync(path, 'utf8')
   } catch (cause) {
-    throw new MortarError('bad-config', `${path} cannot be read: ${(cause as Error).message}`, { cause })
+    const { code, message } = cause as NodeJS.ErrnoException
+    throw new MortarError('config-missing', `${path} ${UNREADABLE[code ?? ''] ?? message}`, { cause })
   }
   return toConfig(checkConfig(source, path))
 }
@@ -91,11 +101,35 @@ function checkConfig(source: string, path: string): ConfigFile {
   const escaped = String(key).replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
   const pattern = new RegExp(`^\\s*(\\[+\\s*)?["']?${escaped}["']?\\s*[=.\\]]`)
   const line = source.split('\n').findIndex(text => pattern.test(text)) + 1
-  const why = issue?.code === 'unrecognized_keys' ? 'there is no such key' : issue?.message
+  const why = issue ? wordsOf(issue) : ''
   throw new MortarError(
     'bad-config',
     `${path}${line > 0 ? `:${line}` : ''}: ${String(key)}${typeof index === 'number' ? `[${index}]` : ''}: ${why}`,
   )
+}
+
+const NEEDS: Readonly<Record<string, string>> = {
+  string: 'needs text in quotation marks',
+  array: 'needs a list: […]',
+  int: 'needs a whole number',
+  number: 'needs a number',
+}
+
+/** What is wrong with a value, in plain words; the schema's own where it has some. */
+function wordsOf(issue: z.core.$ZodIssue): string {
+  switch (issue.code) {
+    case 'unrecognized_keys':
+      return 'there is no such key'
+    case 'invalid_type':
+      return NEEDS[issue.expected] ?? `needs ${issue.expected}`
+    case 'too_small':
+      return `must be at least ${issue.minimum}`
+    case 'too_big':
+      if (issue.origin === 'string') return 'is too long'
+      return issue.origin === 'array' ? `has more than ${issue.maximum} entries` : `must be at most ${issue.maximum}`
+    default:
+      return issue.message
+  }
 }
 
 function toConfig(file: ConfigFile): Config {

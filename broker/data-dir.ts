@@ -1,7 +1,7 @@
 /** The folders and keys below data_dir. Folders can be entered by QEMU's user but not listed; keys are root's alone. */
 import { randomBytes } from 'node:crypto'
-import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { chmodSync, existsSync, linkSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { MortarError } from '../protocol/core/errors.ts'
 import { copySecret, wipe } from '../protocol/core/secret.ts'
 import { spaceError } from './images/overlay.ts'
@@ -16,15 +16,10 @@ export interface DataDir {
   vm(id: string): string
 }
 
+/** Finds or makes the folders. Fails with data-unusable. */
 export function openDataDir(root: string): DataDir {
   const folder = (name: string) => join(root, name)
-  try {
-    for (const path of [root, folder('bricks'), folder('templates'), folder('drives'), folder('vms')]) {
-      mkdirSync(path, { recursive: true, mode: 0o711 })
-    }
-  } catch (cause) {
-    throw new MortarError('bad-config', `data_dir ${root}: ${(cause as Error).message}`, { cause })
-  }
+  for (const path of [root, folder('bricks'), folder('templates'), folder('drives'), folder('vms')]) makeFolder(path)
   return {
     root,
     database: folder('broker.sqlite'),
@@ -36,7 +31,26 @@ export function openDataDir(root: string): DataDir {
   }
 }
 
-/** The broker's own Ed25519 seed, 32 bytes, made at first start. The caller wipes it. Fails with bad-config or no-space. */
+/** One folder after the other: where none can be made, as in /proc, Node's own recursion never ends. */
+function makeFolder(path: string): void {
+  try {
+    if (existsSync(path)) {
+      if (!statSync(path).isDirectory()) throw new Error('is not a directory')
+      return
+    }
+    if (dirname(path) !== path) makeFolder(dirname(path))
+    mkdirSync(path)
+    // whatever the umask
+    chmodSync(path, 0o711)
+  } catch (cause) {
+    if (cause instanceof MortarError) throw cause
+    const { code, message } = cause as NodeJS.ErrnoException
+    const why = code === undefined ? message : `cannot be made (${code})`
+    throw new MortarError('data-unusable', `${path} ${why}`, { cause })
+  }
+}
+
+/** The broker's own Ed25519 seed, 32 bytes, made at first start. The caller wipes it. Fails with data-unusable or no-space. */
 export function brokerSeed(dataDir: DataDir): Uint8Array {
   const path = join(dataDir.root, 'broker.key')
   if (!existsSync(path)) {
@@ -53,7 +67,7 @@ export function brokerSeed(dataDir: DataDir): Uint8Array {
   }
   const read = readFileSync(path)
   try {
-    if (read.length !== 32) throw new MortarError('bad-config', `${path} does not hold 32 bytes`)
+    if (read.length !== 32) throw new MortarError('data-unusable', `${path} does not hold 32 bytes`)
     return copySecret(read)
   } finally {
     wipe(read)

@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { readConfig } from './config.ts'
 import { LibvirtDriver } from './hypervisor/libvirt/driver.ts'
+import { requireEntry } from './hypervisor/storage-access.ts'
 import { requireQemuImg } from './images/overlay.ts'
 import { createLog } from './log.ts'
 import { startBroker, VERSION } from './serve.ts'
@@ -13,7 +14,7 @@ const HELP = `Usage: mortar-broker COMMAND [--config FILE]
 Launches VMs on this hypervisor and joins their owners with the agents inside. Reads nothing of what they say.
 
   serve           run; one line of JSON on stdout when ready, the log on stderr
-  config check    say whether the configuration file is valid
+  config check    say whether the configuration file is valid, and its data_dir open to QEMU
   doctor          say whether this host can run VMs, and how fast
 
   --config FILE   TOML file (default: none, everything at its default)
@@ -27,12 +28,14 @@ Examples:
 const COMMANDS: Readonly<Record<string, (configPath: string | undefined) => Promise<void>>> = {
   serve,
   'config check': async path => {
-    readConfig(path)
+    requireEntry(readConfig(path).dataDir)
     console.log(`${path ?? 'the default configuration'} is valid`)
   },
   doctor: async path => {
-    const driver = new LibvirtDriver(readConfig(path).libvirtSocket)
+    const { libvirtSocket, dataDir } = readConfig(path)
+    const driver = new LibvirtDriver(libvirtSocket)
     try {
+      requireEntry(dataDir)
       const { hypervisor, acceleration, reason } = await driver.describe()
       await requireQemuImg()
       console.log(`hypervisor    ${hypervisor}\nacceleration  ${acceleration}: ${reason}`)
@@ -44,6 +47,7 @@ const COMMANDS: Readonly<Record<string, (configPath: string | undefined) => Prom
 
 async function serve(configPath: string | undefined): Promise<void> {
   const config = readConfig(configPath)
+  requireEntry(config.dataDir)
   const log = createLog()
   const driver = new LibvirtDriver(config.libvirtSocket)
   const broker = await startBroker({ config, driver, clock: wallClock, log })

@@ -54,7 +54,7 @@ export interface BrokerParts {
   readonly log: Log
 }
 
-/** Starts the broker. Fails with bad-config or port-taken. */
+/** Starts the broker. Fails with data-unusable, data-taken, no-space, bad-config, address-unusable or port-taken. */
 export async function startBroker({ config, driver, clock, log }: BrokerParts): Promise<Broker> {
   const dataDir = openDataDir(config.dataDir)
   const database = openDatabase(dataDir.database)

@@ -41,14 +41,22 @@ function join(request: IncomingMessage, socket: Duplex, head: Buffer, { spendTok
   place.take(socket)
 }
 
-/** Listens; returns the port. Fails with port-taken or bad-config. */
+const REFUSALS: Readonly<Record<string, string>> = {
+  EADDRNOTAVAIL: 'no interface of this host has it',
+  EACCES: 'a port below 1024 takes root',
+}
+
+/** Listens; returns the port. Fails with port-taken or address-unusable. */
 export function listen(server: NetServer, { host, port }: Address): Promise<number> {
   return new Promise((resolve, reject) => {
     // stays for good: an error of a server that listens must not end the program
     server.on('error', (cause: NodeJS.ErrnoException) => {
       const detail = `${host}:${port}`
       if (cause.code === 'EADDRINUSE') reject(new MortarError('port-taken', detail, { cause }))
-      else reject(new MortarError('bad-config', `cannot listen on ${detail}: ${cause.message}`, { cause }))
+      else {
+        const why = REFUSALS[cause.code ?? ''] ?? cause.message
+        reject(new MortarError('address-unusable', `${detail}: ${why}`, { cause }))
+      }
     })
     server.listen(port, host, () => {
       const address = server.address()

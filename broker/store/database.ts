@@ -1,5 +1,6 @@
 /** The database file: SQLite with a write-ahead log, every commit on disk before it is answered; its tables, step by step. */
 import { chmodSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { MortarError } from '../../protocol/core/errors.ts'
 
@@ -20,7 +21,7 @@ const MIGRATIONS = [
 /** numbers of SQLite: another program has the file, the disk is full */
 const SQLITE = { busy: 5, full: 13 } as const
 
-/** Opens or makes the database, for this program alone. The caller closes it. Fails with bad-config or no-space. */
+/** Opens or makes the database, for this program alone. The caller closes it. Fails with data-taken, data-unusable or no-space. */
 export function openDatabase(path: string): DatabaseSync {
   let database: DatabaseSync | undefined
   try {
@@ -34,8 +35,8 @@ export function openDatabase(path: string): DatabaseSync {
   } catch (cause) {
     database?.close()
     if (isDiskFull(cause)) throw new MortarError('no-space', path, { cause })
-    const why = errorNumber(cause) === SQLITE.busy ? 'another broker uses it' : (cause as Error).message
-    throw new MortarError('bad-config', `database ${path}: ${why}`, { cause })
+    if (errorNumber(cause) === SQLITE.busy) throw new MortarError('data-taken', dirname(path), { cause })
+    throw new MortarError('data-unusable', `database ${path}: ${(cause as Error).message}`, { cause })
   }
 }
 

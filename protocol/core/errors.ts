@@ -17,6 +17,11 @@ export const ERRORS = {
   // anyone
   'bad-request': row(400, 'The request is not understood', 'Check the arguments against --help'),
   'bad-config': row(500, 'The configuration file is not valid', 'Mend the named line; unknown keys are refused'),
+  'config-missing': row(
+    500,
+    'The configuration file cannot be read',
+    'Check the path after --config and who may read it',
+  ),
   'not-found': row(404, 'There is no such thing, or it is not yours', 'List what there is and check the name'),
   denied: row(403, 'You may not do this', 'Ask the owner or an administrator'),
   internal: row(500, 'Something failed inside', 'Look at the log of the program named'),
@@ -34,7 +39,11 @@ export const ERRORS = {
     'The file is not an identity, or it is damaged',
     'Give the file that mortar identity create wrote, or a copy of it',
   ),
-  'identity-locked': row(400, 'The identity file needs its passphrase', 'Give --passphrase-file, or run on a terminal'),
+  'identity-locked': row(
+    400,
+    'The identity file needs its passphrase',
+    'Type it on a terminal, or give --passphrase-file',
+  ),
   'identity-exposed': row(
     400,
     'Others can read the identity file',
@@ -49,6 +58,11 @@ export const ERRORS = {
     502,
     'The broker is not the one this identity knows at that address',
     'If it was set up anew on purpose, remove its line from known-brokers.json; if not, do not use it',
+  ),
+  'broker-unreachable': row(
+    503,
+    'The broker does not answer',
+    'Check the address given by --broker or MORTAR_BROKER, and that the broker runs there',
   ),
   'login-expired': row(401, 'The login has expired', 'Log in again'),
   'rate-limited': row(429, 'Too many requests', 'Wait a few seconds and try again'),
@@ -83,6 +97,18 @@ export const ERRORS = {
   'libvirt-failed': row(502, 'libvirt refused', 'Read its message; look at the libvirt log of the domain'),
   'qemu-missing': row(503, 'QEMU is not installed on the hypervisor', 'apt install qemu-system-x86 qemu-utils'),
   'port-taken': row(500, 'The address is already in use', 'Stop the program that holds it, or configure another port'),
+  'address-unusable': row(500, 'The address cannot be listened on', 'Configure an address of this host'),
+  'data-unusable': row(500, 'The data directory cannot be used', 'Mend what is named, or configure another data_dir'),
+  'data-taken': row(
+    500,
+    'Another broker uses the data directory',
+    'Stop that broker, or configure another data_dir for this one',
+  ),
+  'storage-denied': row(
+    500,
+    "QEMU's user cannot reach the files of the broker",
+    'Let it enter every folder above data_dir (chmod o+x); mortar-broker doctor names the one that is closed',
+  ),
   // VM
   'vm-exists': row(409, 'A VM of that name exists', 'Choose another name, or delete that VM'),
   'vm-state': row(409, 'The VM is not in a state for this', 'Look at its state with: mortar vm show'),
@@ -129,10 +155,11 @@ export const ERRORS = {
   // exec and terminal
   'exec-not-found': row(404, 'The program does not exist in the VM', 'Check the path or install it in the VM'),
   'exec-failed': row(500, 'The program could not be started in the VM', 'Check that it may be executed by that user'),
+  'directory-unknown': row(404, 'There is no such folder in the VM', 'Name one that exists with --cwd'),
   'user-unknown': row(404, 'There is no such user in the VM', 'Name one with --user'),
   // drives
   'drive-exists': row(409, 'A drive of that name exists', 'Choose another name'),
-  'drive-attached': row(409, 'The drive is attached to another VM', 'Detach it there first: mortar drive detach'),
+  'drive-attached': row(409, 'The drive is attached to a VM', 'Detach it first: mortar drive detach'),
   'drive-detached': row(409, 'The drive is not attached to this VM', 'Attach it first: mortar drive attach'),
   'drive-not-empty': row(409, 'The device already holds data', 'Give --erase if all of it may be destroyed'),
   'drive-blank': row(409, 'The drive is not formatted', 'Format it: mortar drive unlock --format'),

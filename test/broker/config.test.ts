@@ -1,10 +1,11 @@
 /** The configuration file: each mistake is told with file, line and key. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { readConfig } from '../../broker/config.ts'
 import { brokerSeed, openDataDir } from '../../broker/data-dir.ts'
+import { requireEntry } from '../../broker/hypervisor/storage-access.ts'
 import { openDatabase } from '../../broker/store/database.ts'
 import { Identity } from '../../client/identity.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
@@ -71,17 +72,27 @@ test.each([
   ['an unknown key', 'lisen = "127.0.0.1:1"\n', /broker\.toml:3: lisen: there is no such key/],
   ['an unknown key of signs', '"a(b[" = 1\n', /broker\.toml:3: a\(b\[: there is no such key/],
   ['an unknown table', '[http]\nport = 1\n', /broker\.toml:3: http: there is no such key/],
-  ['a wrong type', 'listen = 7766\n', /broker\.toml:3: listen: /],
+  ['a wrong type', 'listen = 7766\n', /broker\.toml:3: listen: needs text in quotation marks$/],
+  ['a text for a list', 'users = ""\n', /broker\.toml:3: users: needs a list/],
   ['an address without port', 'listen = "127.0.0.1"\n', /broker\.toml:3: listen: needs ADDRESS:PORT/],
   ['a name for an address', 'listen = "localhost:7766"\n', /broker\.toml:3: listen: needs ADDRESS:PORT/],
-  ['an address that is none', 'ssh_listen = "999.0.0.1:22"\n', /broker\.toml:3: ssh_listen: /],
+  [
+    'an address that is none',
+    'ssh_listen = "999.0.0.1:22"\n',
+    /broker\.toml:3: ssh_listen: needs ADDRESS:PORT, or "" for none$/,
+  ],
   ['a port that is none', 'listen = "127.0.0.1:65536"\n', /broker\.toml:3: listen: needs ADDRESS:PORT/],
   ['a relative folder', 'data_dir = "data"\n', /broker\.toml:3: data_dir: needs an absolute path/],
   ['a bad identity', 'users = ["mortar1abc"]\n', /broker\.toml:3: users\[0\]: needs a public identity/],
   ['an identity that is not text', 'administrators = [1]\n', /broker\.toml:3: administrators\[0\]: /],
   ['a bad builder', 'builders = ["AAAA"]\n', /broker\.toml:3: builders\[0\]: needs 32 bytes/],
-  ['a time out of range', 'enrol_within_seconds = 0\n', /broker\.toml:3: enrol_within_seconds: /],
-  ['a time of half a second', 'enrol_within_seconds = 1.5\n', /broker\.toml:3: enrol_within_seconds: /],
+  ['a time too short', 'enrol_within_seconds = 0\n', /broker\.toml:3: enrol_within_seconds: must be at least 1$/],
+  ['a time too long', 'enrol_within_seconds = 90000\n', /enrol_within_seconds: must be at most 86400$/],
+  [
+    'a time of half a second',
+    'enrol_within_seconds = 1.5\n',
+    /broker\.toml:3: enrol_within_seconds: needs a whole number$/,
+  ],
   ['an agent URL of another kind', 'agent_url = "http://10.0.2.2"\n', /broker\.toml:3: agent_url: needs ws/],
   [
     'an origin with a path',
@@ -94,27 +105,66 @@ test.each([
 })
 
 test('a file that cannot be read says so', () => {
-  for (const bad of [join(folder, 'nothing.toml'), folder]) {
-    expect(() => readConfig(bad)).toThrow(
-      expect.objectContaining({ code: 'bad-config', detail: expect.stringContaining(`${bad} cannot be read`) }),
-    )
+  for (const [bad, why] of [
+    [join(folder, 'nothing.toml'), 'is not there'],
+    [folder, 'is a folder'],
+  ]) {
+    expect(() => readConfig(bad)).toThrow(expect.objectContaining({ code: 'config-missing', detail: `${bad} ${why}` }))
   }
 })
 
-test('a data folder, key or database that will not do is bad-config', () => {
-  const badConfig = (what: string) =>
-    expect.objectContaining({ code: 'bad-config', detail: expect.stringContaining(what) })
-  expect(() => openDataDir(path)).toThrow(badConfig(path))
+test('a data folder, key or database that will not do is told as such', () => {
+  const unusable = (what: string) =>
+    expect.objectContaining({ code: 'data-unusable', detail: expect.stringContaining(what) })
+  expect(() => openDataDir(path)).toThrow(unusable(`${path} is not a directory`))
+  // Node's own recursive mkdir never ends there
+  expect(() => openDataDir('/proc/mortar/data')).toThrow(unusable('/proc/mortar cannot be made'))
   const dataDir = openDataDir(join(folder, 'data'))
   const seed = brokerSeed(dataDir)
   expect(brokerSeed(dataDir)).toEqual(seed)
   writeFileSync(join(dataDir.root, 'broker.key'), 'short')
-  expect(() => brokerSeed(dataDir)).toThrow(badConfig('does not hold 32 bytes'))
+  expect(() => brokerSeed(dataDir)).toThrow(unusable('does not hold 32 bytes'))
   writeFileSync(dataDir.database, 'this is no database but text, and long enough to be looked at as one'.repeat(20))
-  expect(() => openDatabase(dataDir.database)).toThrow(badConfig('file is not a database'))
+  expect(() => openDatabase(dataDir.database)).toThrow(unusable('file is not a database'))
   rmSync(dataDir.database)
   const newer = openDatabase(dataDir.database)
   newer.exec('PRAGMA user_version = 99')
   newer.close()
-  expect(() => openDatabase(dataDir.database)).toThrow(badConfig('newer version'))
+  expect(() => openDatabase(dataDir.database)).toThrow(unusable('newer version'))
 })
+
+test('folders of the broker are open to QEMU whatever the umask', () => {
+  const before = process.umask(0o077)
+  try {
+    openDataDir(join(folder, 'made', 'data'))
+  } finally {
+    process.umask(before)
+  }
+  for (const made of ['made', 'made/data', 'made/data/vms']) {
+    expect(statSync(join(folder, made)).mode & 0o777, made).toBe(0o711)
+  }
+})
+
+test.skipIf(process.getuid?.() !== 0)(
+  "a folder that is closed to QEMU's user is named, with the way to open it",
+  () => {
+    const closed = join(folder, 'closed')
+    const dataDir = join(closed, 'broker')
+    mkdirSync(dataDir, { recursive: true })
+    chmodSync(folder, 0o711)
+    chmodSync(closed, 0o700)
+    // one that is not made yet, too
+    for (const target of [dataDir, join(closed, 'later', 'broker')]) {
+      expect(() => requireEntry(target, 'nobody')).toThrow(
+        expect.objectContaining({
+          code: 'storage-denied',
+          detail: `nobody cannot enter ${closed}; run: chmod o+x ${closed}`,
+        }),
+      )
+      expect(() => requireEntry(target, 'root')).not.toThrow()
+      expect(() => requireEntry(target, 'no-such-user')).not.toThrow()
+    }
+    chmodSync(closed, 0o711)
+    requireEntry(dataDir, 'nobody')
+  },
+)

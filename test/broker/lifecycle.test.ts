@@ -235,7 +235,7 @@ describe('a restart of the broker', () => {
   })
 
   test('a second broker over the same data is refused', async () => {
-    await expect(rig.startBroker()).rejects.toMatchObject({ code: 'bad-config' })
+    await expect(rig.startBroker()).rejects.toMatchObject({ code: 'data-taken' })
     expect((await rig.call(null, 'broker.show')).status).toBe(200)
   })
 })

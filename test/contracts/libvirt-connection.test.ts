@@ -59,6 +59,7 @@ test.each([
   ['qemu-missing', 67, "unsupported configuration: No emulator found for arch 'x86_64'"],
   ['libvirt-failed', 67, "unsupported configuration: Emulator '/usr/bin/qemu' does not support virt type 'kvm'"],
   ['vm-state', 55, 'Requested operation is not valid: domain is not running'],
+  ['storage-denied', 38, "Cannot access storage file '/x/overlay.qcow2' (as uid:64055, gid:107): Permission denied"],
   ['libvirt-failed', 1, 'internal error: process exited while connecting to monitor'],
 ])('%s is what refusal %i means', (code, number, message) => {
   const error = readRefusal(new LibvirtRefusal(number, message))

@@ -1,5 +1,5 @@
 /** mortar-broker as a program: start, ports that are taken, kill -9, memory when idle. */
-import { existsSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
@@ -70,6 +70,24 @@ describe('mortar-broker serve', () => {
     )
   })
 
+  test('an address that is not of this host is told as such', async () => {
+    broker = new BrokerProcess(ANY_PORTS.replace('127.0.0.1:0', '203.0.113.1:0'))
+    await expect(broker.start()).rejects.toThrow(/The address cannot be listened on: 203\.0\.113\.1:0: no interface/)
+  })
+
+  test.skipIf(process.getuid?.() !== 0 || !existsSync('/usr/sbin/libvirtd'))(
+    "does not start where QEMU's user cannot reach its data, and config check says so too",
+    async () => {
+      broker = new BrokerProcess(ANY_PORTS)
+      chmodSync(broker.folder, 0o700)
+      const config = join(broker.folder, 'broker.toml')
+      for (const command of [['serve'], ['config', 'check'], ['doctor']]) {
+        const { code, stderr } = await runProgram(process.execPath, [MAIN, ...command, '--config', config])
+        expect([code, stderr]).toEqual([1, expect.stringContaining(`chmod o+x ${broker.folder}\n`)])
+      }
+    },
+  )
+
   test('a second one over the same data says so and exits with 1', async () => {
     broker = new BrokerProcess(ANY_PORTS)
     await broker.start()
@@ -79,7 +97,7 @@ describe('mortar-broker serve', () => {
       { timeoutMs: 20_000 },
     )
     expect([outcome.code, outcome.stdout]).toEqual([1, ''])
-    expect(outcome.stderr).toContain('another broker uses it')
+    expect(outcome.stderr).toContain(`Another broker uses the data directory: ${join(broker.folder, 'data')}`)
   })
 
   test('a bad configuration is told with file, line and key, by serve and by config check', async () => {
@@ -89,7 +107,7 @@ describe('mortar-broker serve', () => {
       const { code, stderr } = await runProgram(process.execPath, [MAIN, ...command, '--config', path])
       expect([code, stderr]).toEqual([1, expect.stringContaining(`${path}:3: lisen: there is no such key`)])
     }
-    writeFileSync(path, ANY_PORTS)
+    writeFileSync(path, `data_dir = "${broker.folder}/data"\n${ANY_PORTS}`)
     expect((await runProgram(process.execPath, [MAIN, 'config', 'check', '--config', path])).code).toBe(0)
     expect((await runProgram(process.execPath, [MAIN, 'serve', '--no-such-option'])).code).toBe(2)
     expect((await runProgram(process.execPath, [MAIN, 'dance'])).code).toBe(2)

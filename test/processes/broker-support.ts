@@ -1,6 +1,6 @@
 /** A broker as a process of its own, with what it says on stdout and in its log. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { endProcess, rssOf } from '../support/process.ts'
@@ -15,6 +15,8 @@ export class BrokerProcess {
   /** `command`: the program and its first arguments; the sources run by this Node unless given. */
   constructor(config: string, command?: readonly [string, ...string[]]) {
     this.#command = command ?? [process.execPath, new URL('../../broker/main.ts', import.meta.url).pathname]
+    // QEMU's user must be able to enter
+    chmodSync(this.folder, 0o711)
     const base = `data_dir = "${this.folder}/data"\nlibvirt_socket = "${this.folder}/no-libvirt"\n`
     writeFileSync(join(this.folder, 'broker.toml'), base + config)
   }

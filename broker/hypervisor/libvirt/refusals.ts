@@ -17,6 +17,7 @@ export class LibvirtRefusal extends MortarError {
 const MEANINGS: readonly { readonly code: ErrorCode; readonly number?: number; readonly text?: RegExp }[] = [
   { code: 'not-found', number: ERROR_NUMBERS.noDomain },
   { code: 'no-space', text: /No space left/ },
+  { code: 'storage-denied', text: /(access storage file|Could not open|can't open) .*Permission denied/ },
   { code: 'qemu-missing', text: /Cannot check QEMU binary|No emulator found/ },
   { code: 'vm-state', number: ERROR_NUMBERS.operationInvalid },
 ]
