@@ -47,18 +47,19 @@ export class Bricks {
     return join(this.#parts.dataDir.bricks, `${sha256}.qcow2`)
   }
 
-  /** Copies an image of this host in, checking it on the way. Fails with brick-signature, brick-digest, brick-corrupt, no-space. */
+  /** Copies an image of this host in, checking it on the way. Fails with not-found, brick-signature, brick-digest, brick-corrupt, no-space. */
   import(imagePath: string, manifestPath: string): Promise<BrickRecord> {
     return this.#parts.serialiser.run('bricks', () => this.#import(imagePath, manifestPath))
   }
 
   async #import(imagePath: string, manifestPath: string): Promise<BrickRecord> {
-    const manifest = openManifest(await readSmall(manifestPath))
+    const imageBytes = await sizeOf('image', imagePath)
+    const manifest = openManifest(await readManifest(manifestPath))
     if (!this.#parts.builders.some(key => equalBytes(key, decodeBase64url(manifest.builder)))) {
       throw new MortarError('brick-signature', `builder ${manifest.builder}`)
     }
     const path = this.pathOf(manifest.sha256)
-    if (!existsSync(path)) await this.#copyIn(imagePath, path, manifest)
+    if (!existsSync(path)) await this.#copyIn(imagePath, imageBytes, path, manifest)
     const brick: BrickRecord = {
       name: manifest.name,
       version: manifest.version,
@@ -74,8 +75,7 @@ export class Bricks {
     return brick
   }
 
-  async #copyIn(imagePath: string, path: string, manifest: Manifest): Promise<void> {
-    const size = await sizeOf(imagePath)
+  async #copyIn(imagePath: string, size: number, path: string, manifest: Manifest): Promise<void> {
     if (size !== manifest.sizeBytes) {
       throw new MortarError('brick-digest', `${imagePath} has ${size} bytes, its manifest says ${manifest.sizeBytes}`)
     }
@@ -130,15 +130,15 @@ export class Bricks {
   }
 }
 
-async function readSmall(path: string): Promise<string> {
-  if ((await sizeOf(path)) > 4096) throw new MortarError('brick-signature', `${path} is longer than 4 KiB`)
+async function readManifest(path: string): Promise<string> {
+  if ((await sizeOf('manifest', path)) > 4096) throw new MortarError('brick-signature', `${path} is longer than 4 KiB`)
   return readFile(path, 'utf8')
 }
 
 /** Bytes of a regular file: devices and pipes have no end. Fails with not-found. */
-async function sizeOf(path: string): Promise<number> {
+async function sizeOf(what: 'image' | 'manifest', path: string): Promise<number> {
   const facts = await stat(path).catch(() => undefined)
-  if (!facts?.isFile()) throw new MortarError('not-found', `a file ${path} on the broker's host`)
+  if (!facts?.isFile()) throw new MortarError('not-found', `the ${what} ${path}, a file on the broker's host`)
   return facts.size
 }
 

@@ -88,6 +88,12 @@ describe('import', () => {
     expect((await rig.call('owner', 'brick.list')).json).toEqual({ bricks: [] })
   })
 
+  test('says which of image and manifest is missing', async () => {
+    const files = rig.makeBrick('bent')
+    expect((await load({ ...files, imagePath: '/no.qcow2' })).json.error.detail).toContain('the image /no.qcow2')
+    expect((await load({ ...files, manifestPath: '/no.json' })).json.error.detail).toContain('the manifest /no.json')
+  })
+
   test('may be repeated, also at the same time', async () => {
     const files = rig.makeBrick('twice')
     const answers = await Promise.all([load(files), load(files), load(files)])
