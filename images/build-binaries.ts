@@ -9,7 +9,7 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { bundle, bundlePage } from './bundle.ts'
-import { asProgram, digestOf, type Progress, run } from './steps.ts'
+import { asProgram, digestOf, type Progress, requireTools, run } from './steps.ts'
 
 const ROOT = new URL('..', import.meta.url).pathname
 const BUILD = join(ROOT, 'build')
@@ -126,6 +126,7 @@ async function buildBinary(name: string, target: Target, version: string, progre
 async function strippedNode(): Promise<string> {
   const path = join(BUILD, `node-${process.version}`)
   if (existsSync(path)) return path
+  requireTools({ strip: 'binutils' })
   await copyFile(process.execPath, `${path}.partial`)
   execFileSync('strip', ['--strip-debug', `${path}.partial`])
   await rename(`${path}.partial`, path)

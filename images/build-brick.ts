@@ -1,17 +1,16 @@
 /**
- * `npm run brick`: builds the Debian 12 brick (image and signed manifest) around the agent binary. Both steps are cached,
+ * `npm run brick`: builds the Debian 12 brick (image and signed manifest) around the agent binary. Every step is cached,
  * so a second run needs neither network nor work.
  */
-import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { signManifest } from '../protocol/control/manifest.ts'
 import { buildBase } from './build-base.ts'
 import { buildProgram } from './build-binaries.ts'
 import { buildImage } from './build-image.ts'
 import { RECIPE } from './debian-12/recipe.ts'
+import { type Brick, signBrick } from './sign-brick.ts'
 import { asProgram, digestFile, digestOf, type Progress } from './steps.ts'
 
 /** bricks of one name that stay in the cache */
@@ -28,11 +27,6 @@ export interface BrickOptions {
   readonly test: boolean
 }
 
-export interface Brick {
-  readonly imagePath: string
-  readonly manifestPath: string
-}
-
 /** Builds or finds the brick. Root only. */
 export async function buildBrick(options: BrickOptions, progress: Progress): Promise<Brick> {
   const { cacheDir, test } = options
@@ -46,22 +40,21 @@ export async function buildBrick(options: BrickOptions, progress: Progress): Pro
   const digest = digestOf([baseTar, await digestFile(options.agentBinary), String(test), ...recipe])
   const name = test ? `${RECIPE.name}-test` : RECIPE.name
   const folder = join(cacheDir, `${name}-${digest}`)
-  const brick = { imagePath: join(folder, 'brick.qcow2'), manifestPath: join(folder, 'brick.json') }
-  if (!existsSync(brick.imagePath)) await assemble(options, baseTar, folder, progress)
-  await writeManifest(options, name, brick)
-  return brick
+  const imagePath = join(folder, 'image.qcow2')
+  if (!existsSync(imagePath)) await assemble(options, baseTar, imagePath, progress)
+  return signBrick({ imagePath, name, agentVersion: options.agentVersion, keyPath: options.keyPath })
 }
 
-async function assemble(options: BrickOptions, baseTar: string, folder: string, progress: Progress): Promise<void> {
+async function assemble(options: BrickOptions, baseTar: string, imagePath: string, progress: Progress): Promise<void> {
   const workDir = await mkdtemp(join(options.cacheDir, 'build-'))
   try {
-    const partial = join(workDir, 'brick.qcow2')
+    const partial = join(workDir, 'image.qcow2')
     await buildImage(
       { baseTar, agentBinary: options.agentBinary, workDir, imagePath: partial, test: options.test, selfTest: true },
       progress,
     )
-    await mkdir(folder, { recursive: true })
-    await rename(partial, join(folder, 'brick.qcow2'))
+    await mkdir(dirname(imagePath), { recursive: true })
+    await rename(partial, imagePath)
     await prune(options.cacheDir, options.test ? `${RECIPE.name}-test-` : `${RECIPE.name}-`)
   } finally {
     await rm(workDir, { recursive: true, force: true })
@@ -80,34 +73,6 @@ async function prune(cacheDir: string, prefix: string): Promise<void> {
   for (const { path } of old) await rm(path, { recursive: true, force: true })
 }
 
-async function writeManifest(options: BrickOptions, name: string, brick: Brick): Promise<void> {
-  if (existsSync(brick.manifestPath)) return
-  const seed = await builderSeed(options.keyPath)
-  const manifest = signManifest(
-    {
-      format: 1,
-      name,
-      version: RECIPE.version,
-      sizeBytes: (await stat(brick.imagePath)).size,
-      virtualSizeBytes: RECIPE.diskBytes,
-      sha256: await digestFile(brick.imagePath),
-      agentVersion: options.agentVersion,
-      createdAt: new Date().toISOString(),
-    },
-    seed,
-  )
-  seed.fill(0)
-  await writeFile(brick.manifestPath, `${JSON.stringify(manifest, null, 2)}\n`)
-}
-
-async function builderSeed(path: string): Promise<Uint8Array> {
-  if (!existsSync(path)) {
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 })
-    await writeFile(path, randomBytes(32), { mode: 0o600, flag: 'wx' })
-  }
-  return readFile(path)
-}
-
 async function treeDigest(): Promise<string> {
   const tree = new URL('debian-12/tree/', import.meta.url).pathname
   const files = (await readdir(tree, { recursive: true, withFileTypes: true })).filter(entry => entry.isFile())
@@ -122,18 +87,18 @@ const HELP = `Usage: npm run brick [-- OPTIONS]
 Builds the Debian 12 brick (image and signed manifest) with the agent inside. Needs root.
 
   --cache DIR   where base tree and bricks are kept (default /var/cache/mortar)
-  --key FILE    the builder's Ed25519 seed, made on first use (default /var/lib/mortar/builder.key)
+  --key FILE    the builder's Ed25519 seed, made on first use (default /etc/mortar/builder.key)
   --test        for tests under software emulation: no CPU mitigations
 
 Example:
   npm run brick
-  mortar brick import /var/cache/mortar/debian-12-…/brick.qcow2`
+  mortar brick import /var/cache/mortar/debian-12-…/…/brick.qcow2`
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       cache: { type: 'string', default: '/var/cache/mortar' },
-      key: { type: 'string', default: '/var/lib/mortar/builder.key' },
+      key: { type: 'string', default: '/etc/mortar/builder.key' },
       test: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h' },
     },

@@ -1,10 +1,12 @@
 /** The brick's recipe does not contradict itself, and a brick in the cache is what its manifest says. */
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { inspectImage } from '../../broker/images/overlay.ts'
 import { RECIPE } from '../../images/debian-12/recipe.ts'
+import { signBrick } from '../../images/sign-brick.ts'
 import { digestFile, digestOf, requireTools, run } from '../../images/steps.ts'
 import { openManifest } from '../../protocol/control/manifest.ts'
 
@@ -54,7 +56,10 @@ test('a step that fails says which tool and why; a missing tool says what to ins
 
 test('a brick in the cache is what its signed manifest says', { timeout: 60_000 }, async ({ skip }) => {
   const folders = existsSync(CACHE) ? readdirSync(CACHE).filter(name => name.startsWith(`${RECIPE.name}-`)) : []
-  const folder = folders.map(name => join(CACHE, name)).find(path => existsSync(join(path, 'brick.json')))
+  const folder = folders
+    .flatMap(name => readdirSync(join(CACHE, name), { withFileTypes: true }))
+    .map(entry => join(entry.parentPath, entry.name))
+    .find(path => existsSync(join(path, 'brick.json')))
   if (!folder) return skip('no brick was built here: npm run brick')
   const manifest = openManifest(readFileSync(join(folder, 'brick.json'), 'utf8'))
   const image = join(folder, 'brick.qcow2')
@@ -62,6 +67,28 @@ test('a brick in the cache is what its signed manifest says', { timeout: 60_000 
   expect(manifest.sizeBytes).toBe(statSync(image).size)
   expect(manifest.sha256).toBe(await digestFile(image))
   expect((await inspectImage(image)).virtualSizeBytes).toBe(manifest.virtualSizeBytes)
+})
+
+test('a brick is signed by the key that was asked for, whoever signed its image before', async ({ onTestFinished }) => {
+  const folder = mkdtempSync(join(tmpdir(), 'mortar-sign-test-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const imagePath = join(folder, 'image.qcow2')
+  writeFileSync(imagePath, 'an image')
+  const signedBy = (key: string) =>
+    signBrick({ imagePath, name: 'debian-12', agentVersion: '1', keyPath: join(folder, 'keys', key) })
+  const [one, other, again] = [await signedBy('one.key'), await signedBy('other.key'), await signedBy('one.key')]
+  const manifest = (brick: typeof one) => openManifest(readFileSync(brick.manifestPath, 'utf8'))
+  expect(manifest(one).builder).not.toBe(manifest(other).builder)
+  expect(again).toEqual(one)
+  for (const brick of [one, other]) {
+    expect(manifest(brick).sha256).toBe(await digestFile(brick.imagePath))
+    expect(statSync(brick.imagePath).ino).toBe(statSync(imagePath).ino)
+  }
+  expect(statSync(join(folder, 'keys', 'one.key')).mode & 0o777).toBe(0o600)
+  // a folder that others must pass is not closed for the key's sake
+  expect(statSync(join(folder, 'keys')).mode & 0o001).toBe(0o001)
+  writeFileSync(join(folder, 'keys', 'short.key'), 'short')
+  await expect(signedBy('short.key')).rejects.toThrow('does not hold 32 bytes')
 })
 
 test('a whole file is hashed', async () => {
