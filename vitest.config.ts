@@ -8,15 +8,16 @@ const ring = (name: string, include: string[], options: object = {}) => ({
 /** real programs, one at a time: two cores boot one VM well and two VMs badly */
 const real = { fileParallelism: false, testTimeout: 120_000, hookTimeout: 300_000 }
 
-export default defineConfig({
-  test: {
-    projects: [
-      ring('unit', ['protocol', 'agent', 'broker', 'client', 'images']),
-      ring('rules', ['rules']),
-      ring('contracts', ['contracts'], real),
-      ring('processes', ['processes'], real),
-      ring('browser', ['browser'], real),
-      ring('guest', ['guest'], { ...real, testTimeout: 300_000, hookTimeout: 900_000 }),
-    ],
-  },
-})
+const projects = [
+  ring('unit', ['protocol', 'agent', 'broker', 'client', 'images']),
+  ring('rules', ['rules']),
+  ring('contracts', ['contracts'], real),
+  ring('processes', ['processes'], real),
+  ring('browser', ['browser'], real),
+  ring('guest', ['guest'], { ...real, testTimeout: 300_000, hookTimeout: 900_000 }),
+]
+
+/** names of the rings, from fast to real */
+export const RINGS = projects.map(({ test }) => test.name)
+
+export default defineConfig({ test: { projects } })

@@ -89,6 +89,7 @@ Builds the Debian 12 brick (image and signed manifest) with the agent inside. Ne
   --cache DIR   where base tree and bricks are kept (default /var/cache/mortar)
   --key FILE    the builder's Ed25519 seed, made on first use (default /etc/mortar/builder.key)
   --test        for tests under software emulation: no CPU mitigations
+  --yes         install missing Debian packages without asking
 
 Example:
   npm run brick
@@ -100,6 +101,7 @@ async function main(): Promise<void> {
       cache: { type: 'string', default: '/var/cache/mortar' },
       key: { type: 'string', default: '/etc/mortar/builder.key' },
       test: { type: 'boolean', default: false },
+      yes: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
   })

@@ -1,12 +1,13 @@
 /** Runs the rings of tests and ends with one line that counts them: `N passed, N failed` (`, N skipped`). */
 import { parseArgs } from 'node:util'
 import { startVitest } from 'vitest/node'
+import { RINGS } from '../vitest.config.ts'
 import { CountingReporter } from './support/counting-reporter.ts'
 
 const HELP = `Usage: npm test [-- OPTIONS] [FILTER …]
 
-  --ring NAME   only this ring (may be repeated): unit rules contracts processes browser guest
-  --yes         install missing Debian packages without asking
+  --ring NAME   only this ring (may be repeated): ${RINGS.join(' ')}
+  --yes         install missing Debian packages without asking; needed where there is no terminal to ask on
   FILTER        only test files whose path contains it
 
 Examples:
@@ -16,7 +17,7 @@ Examples:
 
 function commandLine() {
   try {
-    return parseArgs({
+    const given = parseArgs({
       allowPositionals: true,
       options: {
         ring: { type: 'string', multiple: true },
@@ -24,6 +25,9 @@ function commandLine() {
         help: { type: 'boolean', short: 'h' },
       },
     })
+    const unknown = given.values.ring?.find(ring => !RINGS.includes(ring))
+    if (unknown !== undefined) throw new Error(`there is no ring ${unknown}, only ${RINGS.join(', ')}`)
+    return given
   } catch (thrown) {
     console.error(`npm test: ${(thrown as Error).message}\n  → Run: npm test -- --help`)
     return process.exit(2)

@@ -17,7 +17,7 @@ const HELP = `Usage: npm run demo [-- OPTIONS]
 Builds what is missing, launches a VM, enrols it, formats and unlocks a drive in it with a key that only the client holds,
 runs commands, opens ssh, prints a timeline and figures, and removes everything again.
 
-  --yes     install missing Debian packages without asking
+  --yes     install missing Debian packages without asking; needed where there is no terminal to ask on
   --keep    leave it running, and say how to use and to stop it
   --stop    stop what --keep left running
 

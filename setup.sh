@@ -1,10 +1,12 @@
 #!/bin/sh
-# Brings a fresh Debian machine with Node and npm to where the demo and the tests run, then runs one of them.
-# usage: setup.sh demo|test [--yes] [arguments]     Installs only what is missing; asks once unless --yes.
+# What every npm script begins with: installs what a fresh clone lacks, and only that.
+# usage: setup.sh                                        npm packages
+#        setup.sh demo|test|brick [--yes] [arguments]    Debian packages too, then runs the job as root
+# Before Debian packages are installed it asks, unless --yes; with nobody to ask it changes nothing and exits with 2.
 set -eu
-cd "$(dirname "$0")/.."
-job=$1
-shift
+cd "$(dirname "$0")"
+job=${1:-}
+[ -z "$job" ] || shift
 yes=
 help=
 for argument in "$@"; do
@@ -29,13 +31,22 @@ quietly() {
   return "$status"
 }
 
-packages='qemu-system-x86 qemu-utils seabios libvirt-daemon libvirt-daemon-system libvirt-daemon-driver-qemu
-  libvirt-clients mmdebstrap gdisk dosfstools mtools syslinux syslinux-common e2fsprogs cryptsetup-bin openssh-client
-  openssh-server binutils iproute2'
-[ "$job" = test ] && packages="$packages chromium age"
+building='mmdebstrap gdisk dosfstools mtools syslinux syslinux-common e2fsprogs qemu-utils binutils'
+running='qemu-system-x86 seabios libvirt-daemon libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients
+  cryptsetup-bin openssh-client openssh-server iproute2'
+case $job in
+  '') packages= ;;
+  brick) packages=$building script=images/build-brick.ts ;;
+  demo) packages="$building $running" script=test/demo/main.ts ;;
+  test) packages="$building $running chromium age" script=test/main.ts ;;
+  *) echo "setup.sh: no job is called $job" >&2 && exit 2 ;;
+esac
 
 root=
-[ "$(id -u)" = 0 ] || [ -n "$help" ] || root=sudo
+if [ -n "$job" ] && [ "$(id -u)" != 0 ] && [ -z "$help" ]; then
+  root=sudo
+  command -v sudo >/dev/null || { echo "npm run $job: takes root, and there is no sudo: run it as root" >&2 && exit 1; }
+fi
 missing=
 [ -z "$help" ] || packages=
 for package in $packages; do
@@ -50,7 +61,7 @@ if [ -n "$missing" ]; then
     printf 'Install them now? [Y/n] ' >&2
     read -r answer
     case $answer in '' | y | Y | yes) ;; *) echo 'Nothing was changed.' >&2 && exit 1 ;; esac
-  elif [ -z "$yes" ] && [ "$job" = demo ]; then
+  elif [ -z "$yes" ]; then
     echo "Nobody to ask: run again with --yes, or install them: apt-get install$missing" >&2
     exit 2
   fi
@@ -68,10 +79,5 @@ if [ ! -f node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
   quietly npm ci --loglevel=error --no-progress
   touch node_modules/.package-lock.json
 fi
-node=$PWD/node_modules/.bin/node
-
-case $job in
-  demo) exec $root env "PATH=$PWD/node_modules/.bin:$PATH" "$node" test/demo/main.ts "$@" ;;
-  test) exec $root env "PATH=$PWD/node_modules/.bin:$PATH" "$node" test/main.ts "$@" ;;
-  *) echo "setup.sh: no job is called $job" >&2 && exit 2 ;;
-esac
+[ -n "$job" ] || exit 0
+exec $root env "PATH=$PWD/node_modules/.bin:$PATH" "$PWD/node_modules/.bin/node" "$script" "$@"
