@@ -1,4 +1,7 @@
-/** The agent's configuration, /etc/mortar/agent.toml: written by the brick's builder, read once. */
+/**
+ * The agent's configuration, /etc/mortar/agent.toml: written by the brick's builder, read once. What it does not list among
+ * its features the agent refuses, so that a file that is missing or cut short opens nothing.
+ */
 import { readFileSync } from 'node:fs'
 import { parse, TomlError } from 'smol-toml'
 import { PERMISSIONS, type Permission } from '../protocol/commands/command.ts'
@@ -12,13 +15,13 @@ const schema = object({
     .string()
     .regex(/^[a-z_][a-z0-9_-]{0,31}$/, 'needs a user name')
     .default('researcher'),
-  features: z.array(z.enum(PERMISSIONS)).default([...PERMISSIONS]),
+  features: z.array(z.enum(PERMISSIONS)).default([]),
 })
 
 export interface AgentConfig {
   /** who commands, terminals and SSH run as when the caller names nobody */
   readonly defaultUser: string
-  /** what the owner may use; absent means denied */
+  /** what the owner may use; what is not listed is denied */
   readonly features: readonly Permission[]
 }
 

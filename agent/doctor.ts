@@ -1,9 +1,11 @@
 /** doctor: checks that the system has what the agent needs, and with --brick that the image carries no identity. */
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { PERMISSIONS } from '../protocol/commands/command.ts'
 import { CONFIG_PATH, readConfig } from './config.ts'
 import { DEFAULT_PATH } from './guest/program.ts'
 import { nativePty } from './guest/pty.ts'
+import { hasSwapOnDisk } from './guest/swap.ts'
 import { findUser } from './guest/users.ts'
 
 interface Check {
@@ -40,11 +42,16 @@ const SYSTEM: readonly Check[] = [
     todo: `add the user, or name another as default_user in ${CONFIG_PATH}`,
     passes: () => findUser(readConfig().defaultUser),
   },
+  {
+    name: 'features',
+    todo: `list in ${CONFIG_PATH} what the owner may use: features = [${PERMISSIONS.map(item => `"${item}"`).join(', ')}]`,
+    passes: () => readConfig().features.length > 0,
+  },
   { name: 'terminal module', todo: 'build the agent again', passes: () => nativePty() },
   {
-    name: 'no swap',
-    todo: 'remove swap: keys could reach it',
-    passes: () => !existsSync('/proc/swaps') || readFileSync('/proc/swaps', 'utf8').trim().split('\n').length <= 1,
+    name: 'no swap on a disk',
+    todo: 'remove swap, or use zram: keys could reach it',
+    passes: () => !existsSync('/proc/swaps') || !hasSwapOnDisk(),
   },
 ]
 

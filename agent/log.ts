@@ -8,7 +8,6 @@ export type LogEvent =
   | 'agent.stopping'
   | 'agent.failed'
   | 'keys.volatile'
-  | 'control.connected'
   | 'control.lost'
   | 'enrolled'
   | 'enrolment.refused'
@@ -23,7 +22,6 @@ export type LogEvent =
   | 'ssh.key-delivered'
   | 'ssh.opened'
   | 'ssh.ended'
-  | 'tool.failed'
 
 export type LogFields = Readonly<Record<string, string | number | boolean | null>>
 export type Log = (event: LogEvent, fields?: LogFields) => void

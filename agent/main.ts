@@ -30,6 +30,11 @@ serve reads the launch's boot data (mortar.ticket, mortar.secret, mortar.broker)
 counter in $STATE_DIRECTORY and short-lived files in $RUNTIME_DIRECTORY; systemd sets all three. FILE is ${CONFIG_PATH}
 unless given. doctor --brick also checks that the image carries no identity. Logs are lines of JSON on stderr.
 Exit: 0 ok, 1 failed, 2 usage.
+
+Examples:
+  systemctl restart mortar-agent         serve, as the unit is configured
+  mortar-agent doctor                    see what this system lacks
+  mortar-agent doctor --brick            the same before the image is sealed
 `
 
 /** ms that sessions get to end in order */

@@ -7,6 +7,7 @@ import { clock, sleep } from '../clock.ts'
 import { type Device, listDevices, mountPointOf } from './block-devices.ts'
 import { headerDigest, isBlank, isLuks, luksClose, luksFormat, luksOpen, luksTest, readHeader } from './luks.ts'
 import type { Runner } from './runner.ts'
+import { hasSwapOnDisk } from './swap.ts'
 import { runTool } from './tool.ts'
 import type { User } from './users.ts'
 
@@ -245,8 +246,7 @@ async function stateOf(device: Device): Promise<DriveState> {
   return isLuks(await readHeader(device.path)) ? 'locked' : 'foreign'
 }
 
-/** A key in memory that can be swapped out is a key on a disk; compressed memory is memory. */
+/** A key in memory that can be swapped out is a key on a disk. */
 function requireNoSwap(): void {
-  const swaps = readFileSync('/proc/swaps', 'utf8').trim().split('\n').slice(1)
-  if (swaps.some(line => !line.startsWith('/dev/zram'))) throw new MortarError('drive-failed', 'the guest has swap')
+  if (hasSwapOnDisk()) throw new MortarError('drive-failed', 'the guest has swap')
 }

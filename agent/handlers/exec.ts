@@ -16,7 +16,7 @@ export const exec: Handlers<Guest>['exec'] = async (call, guest) => {
   const { params } = call
   const user = findUser(params.user ?? guest.config.defaultUser)
   const cwd = params.cwd ?? (isDirectory(user.home) ? user.home : '/')
-  if (!isDirectory(cwd)) throw new MortarError('exec-failed', `no directory ${cwd}`)
+  if (!isDirectory(cwd)) throw new MortarError('directory-unknown', cwd)
   const argv = resolveProgram(params.argv, user, cwd, params.env?.PATH)
   const running = await guest.runner.run({ argv, user, cwd, env: params.env ?? {} })
   const kill = () => running.kill()

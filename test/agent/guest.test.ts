@@ -7,6 +7,7 @@ import { listDevices, mountPointOf } from '../../agent/guest/block-devices.ts'
 import { directRunner } from '../../agent/guest/direct-runner.ts'
 import { resolveProgram } from '../../agent/guest/program.ts'
 import { authorizedKeys, SshAccess } from '../../agent/guest/ssh-access.ts'
+import { hasSwapOnDisk } from '../../agent/guest/swap.ts'
 import { environmentFile, escapeDollars, parseExit } from '../../agent/guest/systemd-runner.ts'
 import { parseUser } from '../../agent/guest/users.ts'
 
@@ -130,4 +131,11 @@ test.skipIf(!existsSync('/usr/sbin/sshd'))('one user cannot fill the memory with
   // one that is known may be prolonged
   await access.authorise(user, `ssh-ed25519 ${'A'.repeat(60)}100`, 120)
   expect(readFileSync(join(folder, 'ssh/keys/ada'), 'utf8').trim().split('\n')).toHaveLength(64)
+})
+
+test('swap on a disk is swap, compressed memory is not', () => {
+  const heading = 'Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n'
+  const zram = '/dev/zram0                              partition\t1024\t0\t100\n'
+  expect([heading, heading + zram].map(hasSwapOnDisk)).toEqual([false, false])
+  expect(hasSwapOnDisk(`${heading}${zram}/swapfile  file\t1024\t0\t-2\n`)).toBe(true)
 })

@@ -75,7 +75,7 @@ test('it runs as the default user, in the given directory, with a login environm
 test.each([
   [{ argv: ['no-such-program'] }, 'exec-not-found'],
   [{ argv: ['/etc/passwd'] }, 'exec-failed'],
-  [{ argv: ['true'], cwd: '/no/such/folder' }, 'exec-failed'],
+  [{ argv: ['true'], cwd: '/no/such/folder' }, 'directory-unknown'],
   [{ argv: ['true'], user: 'no-such-user' }, 'user-unknown'],
 ])('%j is refused with %s', async (params, code) => {
   await expect(session.open(exec, params)).rejects.toMatchObject({ code })

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { launchCommitment } from '../../protocol/channel/derive.ts'
+import { PERMISSIONS } from '../../protocol/commands/command.ts'
 import { AGENT_PATH, JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../../protocol/control/api.ts'
 import { openEnrolment, readControl, type ToBroker, toBrokerSchema } from '../../protocol/control/enrolment.ts'
 import { signTicket } from '../../protocol/control/ticket.ts'
@@ -18,6 +19,8 @@ import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { type ClientSession, openSession } from '../../protocol/session.ts'
 import { endProcess, rssOf } from '../support/process.ts'
 import { wallClock } from '../support/session-pair.ts'
+
+const EVERYTHING = `default_user = "nobody"\nfeatures = ${JSON.stringify(PERMISSIONS)}\n`
 
 /** Who owns the VM, and the launch. */
 export function newLaunch() {
@@ -188,7 +191,7 @@ export class AgentProcess {
   readonly log = new Inbox<LogLine>()
   #child: ChildProcess | undefined
 
-  constructor(broker: StandInBroker, config = 'default_user = "nobody"\n') {
+  constructor(broker: StandInBroker, config = EVERYTHING) {
     for (const name of ['credentials', 'state', 'runtime']) mkdirSync(join(this.folder, name))
     const credential = (name: string, bytes: Uint8Array | string) =>
       writeFileSync(join(this.folder, 'credentials', name), bytes)
