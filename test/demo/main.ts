@@ -1,15 +1,15 @@
 /** `npm run demo`: the whole story in a real VM, from brick to unlocked drive, by the commands that people use. */
-import { mkdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { brokerInfo, Vm } from '../../protocol/control/api.ts'
-import { MortarError } from '../../protocol/core/errors.ts'
 import type { z } from '../../protocol/core/schema.ts'
 import { startConsole } from '../support/console.ts'
 import { Machine } from '../support/machine.ts'
 import { runProgram } from '../support/program.ts'
-import { noteKept, readKept, stopKept } from './kept.ts'
 import { idleAgentRss, measure, printFigures } from './numbers.ts'
+import { claim, FOLDER, keepRunning, release, stop } from './running.ts'
 import { Timeline } from './timeline.ts'
 
 const HELP = `Usage: npm run demo [-- OPTIONS]
@@ -19,34 +19,37 @@ runs commands, opens ssh, prints a timeline and figures, and removes everything 
 
   --yes     install missing Debian packages without asking; needed where there is no terminal to ask on
   --keep    leave it running, and say how to use and to stop it
-  --stop    stop what --keep left running
+  --stop    stop and remove a demo: one that --keep left running, that runs now, or that was cut short
 
 Examples:
   npm run demo
   npm run demo -- --yes --keep`
 
-const FOLDER = '/var/lib/mortar-demo'
 const VM = 'demo'
+/** where the console is served unless somebody else has that port */
+const CONSOLE_PORT = 7780
 
 /** Lines of a program's output, as they are shown. */
 const shown = (command: string, output: string) => `$ ${command}\n${output.trimEnd()}`
 
 async function story(timeline: Timeline, keep: boolean): Promise<void> {
-  await mkdir(FOLDER, { recursive: true, mode: 0o711 })
+  await claim()
   let machine: Machine | undefined
   try {
+    const page = `127.0.0.1:${await freePort()}`
     machine = await Machine.start({
       parent: FOLDER,
       testBrick: false,
-      origins: ['http://127.0.0.1:7780'],
+      origins: [`http://${page}`],
       stage: (name, run) => timeline.stage(name, run),
     })
     await lifecycle(timeline, machine)
-    await consolePage(timeline, machine, keep)
+    await consolePage(timeline, machine, page, keep)
     if (keep) await leave(machine)
   } finally {
     const made = machine
     if (made && !made.left) await timeline.lastStage('all removed', () => made.dispose())
+    if (!made?.left) await release()
     timeline.print()
   }
 }
@@ -99,9 +102,9 @@ async function lifecycle(timeline: Timeline, machine: Machine): Promise<void> {
 }
 
 /** Serves the console and shows its address. */
-async function consolePage(timeline: Timeline, machine: Machine, keep: boolean): Promise<void> {
+async function consolePage(timeline: Timeline, machine: Machine, listen: string, keep: boolean): Promise<void> {
   const page = await timeline.stage('console served', async say => {
-    const started = await startConsole(machine, machine.people.owner, '127.0.0.1:7780', keep)
+    const started = await startConsole(machine, machine.people.owner, listen, keep)
     try {
       const answer = await fetch(started.url)
       if (!answer.ok || !(await answer.text()).includes('<script')) throw new Error(`${started.url} serves no page`)
@@ -117,19 +120,34 @@ async function consolePage(timeline: Timeline, machine: Machine, keep: boolean):
 }
 
 async function leave(machine: Machine): Promise<void> {
-  const { folder, binaries, people } = machine
-  const processes = machine.leave()
-  await noteKept({ folder, processes })
-  const environment = Object.entries(machine.environment(people.owner)).map(([name, value]) => `${name}=${value}`)
+  const { binaries, people, url } = machine
+  machine.leave()
+  await keepRunning()
   console.log(`
 It is left running. To use it:
-  export ${environment.join(' ')}
+  export MORTAR_BROKER=${url} MORTAR_IDENTITY=${people.owner.identityPath}
   ${binaries.client} vm list
   ${binaries.client} shell ${VM}
   ${binaries.client} ssh ${VM}
 In the console, log in with the identity file ${people.owner.identityPath}
 To stop and remove it:
   npm run demo -- --stop`)
+}
+
+/** The console's port; another one, said so, when that is taken: the broker must know it before it starts. */
+async function freePort(): Promise<number> {
+  for (const port of [CONSOLE_PORT, 0]) {
+    const server = createServer()
+    const listening = await new Promise<number | undefined>(resolve => {
+      server.once('error', () => resolve(undefined))
+      server.listen(port, '127.0.0.1', () => resolve((server.address() as { port: number }).port))
+    })
+    if (listening === undefined) continue
+    await new Promise(resolve => server.close(resolve))
+    if (port === 0) console.log(`Port ${CONSOLE_PORT} is taken: the console will be on port ${listening}`)
+    return listening
+  }
+  throw new Error('no port is free on 127.0.0.1')
 }
 
 /** Aborts at the first Ctrl-C or SIGTERM, so that the demo cleans up; a second one ends it at once. */
@@ -154,16 +172,13 @@ async function main(): Promise<void> {
     },
   })
   if (values.help) return console.log(HELP)
-  if (values.stop) {
-    return console.log((await stopKept()) ? 'Stopped and removed.' : 'No demo is running.')
-  }
-  if (await readKept()) {
-    throw new MortarError('vm-state', 'a demo was left running; stop it with: npm run demo -- --stop')
-  }
+  if (values.stop) return console.log((await stop()) ? 'Stopped and removed.' : 'No demo is running.')
   await story(new Timeline(untilInterrupted()), values.keep)
 }
 
 main().catch(thrown => {
-  console.error(`\nThe demo failed: ${(thrown as Error).message}`)
-  process.exitCode = (thrown as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS') ? 2 : 1
+  const { code, message } = thrown as NodeJS.ErrnoException
+  const usage = code?.startsWith('ERR_PARSE_ARGS') === true
+  console.error(usage ? `npm run demo: ${message}\n  → Run: npm run demo -- --help` : `\nThe demo failed: ${message}`)
+  process.exitCode = usage ? 2 : 1
 })

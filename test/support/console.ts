@@ -19,7 +19,8 @@ export async function startConsole(
   detached = false,
 ): Promise<ConsolePage> {
   const log = openSync(join(machine.folder, 'console.log'), 'a')
-  const args = ['console', '--listen', listen, '--page', machine.binaries.console]
+  // named on the command line too, by which the demo finds it again
+  const args = ['--identity', person.identityPath, 'console', '--listen', listen, '--page', machine.binaries.console]
   const child = spawn(machine.binaries.client, args, {
     env: { PATH: process.env.PATH ?? '', ...machine.environment(person) },
     stdio: ['ignore', 'pipe', log],

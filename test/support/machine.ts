@@ -211,14 +211,13 @@ export class Machine {
     this.#kept.push(child)
   }
 
-  /** Lets broker and kept processes live on without us; returns what they are. */
-  leave(): { pid: number; program: string }[] {
+  /** Lets broker and kept processes live on without us. */
+  leave(): void {
     this.left = true
-    return [this.#broker, ...this.#kept].flatMap(child => {
+    for (const child of [this.#broker, ...this.#kept]) {
       child?.stdout?.destroy()
       child?.unref()
-      return child?.pid ? [{ pid: child.pid, program: child.spawnfile }] : []
-    })
+    }
   }
 
   /** Ends VMs, broker and files. Safe to repeat. */
