@@ -106,7 +106,7 @@ export class BrokerApi {
 
   /**
    * Logs in unless that is done. The broker proves its key first; the key is pinned at the first visit. Fails with
-   * identity-wrong, broker-mismatch, connection-lost.
+   * identity-wrong, broker-mismatch, broker-unreachable, connection-lost.
    */
   async login(): Promise<Role> {
     this.#login ??= this.#logIn()

@@ -2,7 +2,7 @@
 import type { z } from 'zod'
 import { failure, ROUTES, type RouteName } from '../protocol/control/api.ts'
 import { decodeText } from '../protocol/core/bytes.ts'
-import { isErrorCode, MortarError } from '../protocol/core/errors.ts'
+import { type ErrorCode, isErrorCode, MortarError } from '../protocol/core/errors.ts'
 
 export const REQUEST_MS = 30_000
 const LARGEST_ANSWER_BYTES = 1_048_576
@@ -38,8 +38,8 @@ export function parseBrokerUrl(text: string): string {
 }
 
 /**
- * Sends a request and checks the answer's shape. Fails with the broker's own code; with connection-lost when it cannot be
- * reached, timeout when it is silent, protocol-violation when the answer is none of this protocol.
+ * Sends a request and checks the answer's shape. Fails with the broker's own code; with broker-unreachable
+ * when there is nobody, connection-lost when the answer breaks off, timeout when it is silent, protocol-violation when the answer is none of this protocol.
  */
 export async function requestBroker<S extends z.ZodType>(
   base: string,
@@ -47,21 +47,17 @@ export async function requestBroker<S extends z.ZodType>(
 ): Promise<z.output<S>> {
   const timeout = AbortSignal.timeout(request.timeoutMs ?? REQUEST_MS)
   const signal = request.signal ? AbortSignal.any([timeout, request.signal]) : timeout
+  let broken: ErrorCode = 'broker-unreachable'
   try {
     const response = await fetch(urlOf(base, request), { ...initOf(request), signal })
+    broken = 'connection-lost'
     const bytes = await readLimited(response, request.limitBytes ?? LARGEST_ANSWER_BYTES)
     return readAnswer(request, response, bytes)
   } catch (cause) {
     if (cause instanceof MortarError) throw cause
     request.signal?.throwIfAborted()
     if (timeout.aborted) throw new MortarError('timeout', `${base} did not answer`, { cause })
-    throw new MortarError(
-      'connection-lost',
-      `${base} cannot be reached (${reasonOf(cause)}); does the broker run there?`,
-      {
-        cause,
-      },
-    )
+    throw new MortarError(broken, `${base} ${reasonOf(cause)}`, { cause })
   }
 }
 
@@ -125,9 +121,23 @@ function brokerError(route: RouteName, status: number, json: unknown): MortarErr
   return new MortarError('protocol-violation', `${route}: HTTP ${status} without an error of this protocol`)
 }
 
+/** codes of Node that say nothing to a person */
+const REASONS: Readonly<Record<string, string>> = {
+  ERR_SSL_WRONG_VERSION_NUMBER: 'speaks http, not https',
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: 'speaks http, not https',
+  UND_ERR_SOCKET: 'closed the connection; it may speak https, not http',
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'has a certificate that this machine does not trust (self-signed)',
+  SELF_SIGNED_CERT_IN_CHAIN: 'has a certificate that this machine does not trust (self-signed)',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'has a certificate that this machine does not trust',
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'has a certificate that this machine does not trust',
+  CERT_HAS_EXPIRED: 'has a certificate that has expired',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'has a certificate of another name',
+}
+
 /** What a failed fetch has to say: Node keeps the reason in the cause, browsers say nothing. */
 function reasonOf(thrown: unknown): string {
   const cause = thrown instanceof Error ? (thrown.cause ?? thrown) : thrown
-  if (!(cause instanceof Error)) return String(cause)
-  return 'code' in cause && typeof cause.code === 'string' ? cause.code : cause.message
+  const message = cause instanceof Error ? cause.message : String(cause)
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : message
+  return REASONS[code] ?? `cannot be reached (${code})`
 }

@@ -6,7 +6,7 @@ import type { Transport } from '../protocol/core/transport.ts'
 import { wallClock } from './clock.ts'
 import { openWebSocket } from './websocket.ts'
 
-/** Opens this end of a joined pair. `url`: ws:// or wss:// with path. Fails with connection-lost. SPEC §4 */
+/** Opens this end of a joined pair. `url`: ws:// or wss:// with path. Fails with broker-unreachable, connection-lost. SPEC §4 */
 export type OpenSocket = (url: string, token: string) => Promise<Transport>
 
 export interface Host {

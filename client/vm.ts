@@ -6,7 +6,7 @@ import { signTicket } from '../protocol/control/ticket.ts'
 import { decodeHex } from '../protocol/core/bytes.ts'
 import type { Clock } from '../protocol/core/clock.ts'
 import { encodeCbor } from '../protocol/core/codec.ts'
-import { asMortarError, MortarError } from '../protocol/core/errors.ts'
+import { asMortarError, type ErrorCode, MortarError } from '../protocol/core/errors.ts'
 import { wipe } from '../protocol/core/secret.ts'
 import type { BrokerApi } from './broker-api.ts'
 import { sleep } from './clock.ts'
@@ -19,6 +19,8 @@ const TICKET_SECONDS = 600
 /** one long poll */
 const POLL_MS = 25_000
 const RETRY_MS = 1_000
+/** a broker that starts again */
+const AWAY: readonly ErrorCode[] = ['broker-unreachable', 'connection-lost', 'going-away']
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 const SHA256 = /^[0-9a-f]{64}$/
 const CONSOLE_TAIL_LINES = 20
@@ -142,7 +144,7 @@ async function nextOf(broker: BrokerApi, clock: Clock, vm: Vm, timeoutMs: number
     next = await broker.vmChange(vm.id, vm.revision, Math.max(1, Math.round(timeoutMs)), signal)
   } catch (thrown) {
     const { code } = asMortarError(thrown)
-    if (code !== 'connection-lost' && code !== 'going-away') throw thrown
+    if (!AWAY.includes(code)) throw thrown
   }
   // a clock that was set back meanwhile must not make this a long sleep
   const waitedMs = Math.max(0, clock.now() - started)

@@ -19,11 +19,12 @@ export function closeFailure(code: number, reason: string): MortarError | null {
   return new MortarError('connection-lost', `the broker closed the connection (${code})`)
 }
 
-/** Opens a joined socket by its token. Fails with connection-lost or timeout. */
+/** Opens a joined socket by its token. Fails with broker-unreachable or timeout. */
 export function openWebSocket(url: string, token: string): Promise<Transport> {
   const socket = new WebSocket(url, [JOIN_PROTOCOL, JOIN_TOKEN_PREFIX + token])
   socket.binaryType = 'arraybuffer'
   const queue = new PacketQueue()
+  let opened = false
   let closed = false
   let failure: MortarError | null = null
 
@@ -66,15 +67,16 @@ export function openWebSocket(url: string, token: string): Promise<Transport> {
     }, CONNECT_MS)
     socket.onopen = () => {
       clearTimeout(late)
+      opened = true
       if (socket.protocol === JOIN_PROTOCOL) return resolve(transport)
       fail(new MortarError('protocol-violation', `${url} is not a broker of this version`))
       reject(failure)
     }
     socket.onclose = event => {
       clearTimeout(late)
-      end(closeFailure(event.code, event.reason))
+      end(opened ? closeFailure(event.code, event.reason) : new MortarError('broker-unreachable', url))
       // of no effect once it was open
-      reject(failure ?? new MortarError('connection-lost', url))
+      reject(failure)
     }
   })
 }

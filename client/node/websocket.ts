@@ -10,7 +10,7 @@ const CONNECT_MS = 15_000
 /** packets received and not yet taken before the socket is no longer read */
 const MOST_UNTAKEN_PACKETS = 64
 
-/** Opens a joined socket by its token. Fails with connection-lost or timeout. */
+/** Opens a joined socket by its token. Fails with broker-unreachable or timeout. */
 export function openSocket(url: string, token: string): Promise<Transport> {
   const socket = new WebSocket(url, [JOIN_PROTOCOL, JOIN_TOKEN_PREFIX + token], {
     perMessageDeflate: false,
@@ -24,7 +24,7 @@ export function openSocket(url: string, token: string): Promise<Transport> {
     socket.once('open', () => resolve(transport))
     socket.once('error', cause => {
       const why = 'code' in cause ? String(cause.code) : cause.message
-      reject(new MortarError('connection-lost', `${url} (${why})`, { cause }))
+      reject(new MortarError('broker-unreachable', `${url} (${why})`, { cause }))
     })
   })
 }

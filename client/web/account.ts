@@ -25,7 +25,7 @@ let stopWatching: () => void = () => undefined
 /** how often somebody left: a log-in that was under way then must not end in the identity staying */
 let departures = 0
 
-/** Fails with identity-locked, identity-invalid, identity-wrong, broker-mismatch, connection-lost, usage. */
+/** Fails with identity-locked, identity-invalid, identity-wrong, broker-mismatch, broker-unreachable, connection-lost, usage. */
 export async function logIn({ brokerUrl, file, passphrase }: Credentials): Promise<void> {
   // a film chosen by mistake is not read
   if (file.size > LARGEST_FILE_BYTES) throw new MortarError('identity-invalid', `${file.name} is too long for one`)

@@ -172,7 +172,7 @@ describeBrowser('the console page', () => {
   test('an address that the page may not talk to is said to be one', async () => {
     await page.getByLabel('Broker').fill('http://127.0.0.1:9')
     await logIn(page, owner().identityPath)
-    await problem('connection-lost').waitFor()
+    await problem('broker-unreachable').waitFor()
     expect(await problem('denied').innerText()).toContain('connect-src')
     expect(watched.refused).toHaveLength(1)
     ;(watched.refused as string[]).splice(0)
@@ -223,11 +223,11 @@ describeBrowser('the console page', () => {
     await logIn(page, owner().identityPath)
     await page.locator('[data-brick="debian-12"]').waitFor()
     await machine.stopBroker('SIGKILL')
-    await problem('connection-lost').waitFor()
+    await problem('broker-unreachable').waitFor()
     await page.getByText('What is shown may be old').waitFor()
     await machine.startBroker()
     // its logins are gone with it: the page logs in again by itself
-    await problem('connection-lost').waitFor({ state: 'detached' })
+    await problem('broker-unreachable').waitFor({ state: 'detached' })
     await page.locator('[data-brick="debian-12"]').waitFor()
   })
 

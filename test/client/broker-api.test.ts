@@ -162,11 +162,11 @@ describe('failures', () => {
     await expect(api.vms()).rejects.toMatchObject({ code: 'protocol-violation' })
   })
 
-  test('a broker that is not there is connection-lost, naming address and reason', async () => {
+  test('a broker that is not there is broker-unreachable, naming address and reason', async () => {
     const { api, broker } = await start({})
     broker.close()
     const failing = api.info()
-    await expect(failing).rejects.toMatchObject({ code: 'connection-lost' })
+    await expect(failing).rejects.toMatchObject({ code: 'broker-unreachable' })
     await expect(failing).rejects.toThrow(`${broker.url} cannot be reached (ECONNREFUSED)`)
   })
 

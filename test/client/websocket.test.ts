@@ -97,10 +97,10 @@ describe.each(Object.entries(kinds))('%s WebSocket', (_, open) => {
     transport.close()
   })
 
-  test('nobody there is connection-lost', async () => {
+  test('nobody there is broker-unreachable', async () => {
     const nowhere = url
     server.close()
-    await expect(open(nowhere, 'abc')).rejects.toMatchObject({ code: 'connection-lost' })
+    await expect(open(nowhere, 'abc')).rejects.toMatchObject({ code: 'broker-unreachable' })
   })
 })
 
