@@ -1,8 +1,13 @@
 /** `mortar shell`: this terminal becomes one in the VM until the shell there ends. */
+import { terminal as command } from '../../protocol/commands/terminal.ts'
+import { MortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
+import { sleep } from '../clock.ts'
+import { about } from '../name-error.ts'
 import { enterRawMode } from '../node/raw-terminal.ts'
 import { openTerminal, type Terminal } from '../terminal.ts'
 import { exitCodeOfProgram } from './exit-codes.ts'
+import { DEFAULT_USER, requireValid } from './params.ts'
 import { withSession } from './session.ts'
 import { writeTo } from './streams.ts'
 import type { Action } from './subcommand.ts'
@@ -11,16 +16,31 @@ const LARGEST_SIDE = 1000
 /** Ctrl-D: what the end of the input means to a shell */
 const END_OF_INPUT = Uint8Array.of(0x04)
 
-export const shell: Action = async (context, given) =>
-  withSession(context, given.operand(0), async session => ({
-    exitCode: await run(session, given.text('user')),
-  }))
+/** ms between two Ctrl-D: the first may come before the shell reads, and the next ends what it has started */
+const REPEAT_MS = 1_000
+/** ms without a word, after the end of the input, before the terminal is hung up */
+const PATIENCE_MS = 60_000
+/** exit code of a program ended by SIGHUP */
+const HUNG_UP = 129
+
+export const shell: Action = async (context, given) => {
+  if (context.globals.json) throw new MortarError('usage', 'a shell has no JSON form; use: mortar exec --json')
+  return withSession(context, given.operand(0), async (session, vm) => {
+    const user = given.text('user')
+    const more = { 'user-unknown': user ?? DEFAULT_USER }
+    return { exitCode: await about(`a shell in ${vm.name}`, () => run(session, user), more) }
+  })
+}
 
 async function run(session: ClientSession, user: string | undefined): Promise<number> {
   const { stdin, stdout, env } = process
   const term = env.TERM && /^[A-Za-z0-9.+-]{1,32}$/.test(env.TERM) ? { term: env.TERM } : {}
-  const params = { ...sizeOf(stdout), ...(user === undefined ? {} : { user }), ...term }
-  const terminal = await openTerminal(session, params, bytes => writeTo(stdout, bytes))
+  const params = requireValid(command.params, { ...sizeOf(stdout), ...(user === undefined ? {} : { user }), ...term })
+  const watch: Watch = { heardMs: 0, over: false, hungUp: false }
+  const terminal = await openTerminal(session, params, bytes => {
+    watch.heardMs = Date.now()
+    return writeTo(stdout, bytes)
+  })
   const onResize = () => {
     const { cols, rows } = sizeOf(stdout)
     terminal.resize(cols, rows)
@@ -28,9 +48,13 @@ async function run(session: ClientSession, user: string | undefined): Promise<nu
   const leaveRawMode = stdin.isTTY ? enterRawMode(stdin) : () => {}
   stdout.on('resize', onResize)
   try {
-    void passKeys(terminal)
+    void passKeys(terminal).then(() => endInput(terminal, watch))
     return exitCodeOfProgram(await terminal.ended)
+  } catch (thrown) {
+    if (watch.hungUp) return HUNG_UP
+    throw thrown
   } finally {
+    watch.over = true
     stdout.off('resize', onResize)
     leaveRawMode()
     stdin.pause()
@@ -46,8 +70,30 @@ function sizeOf(stdout: NodeJS.WriteStream): { cols: number; rows: number } {
 async function passKeys(terminal: Terminal): Promise<void> {
   try {
     for await (const keys of process.stdin) await terminal.write(keys)
-    await terminal.write(END_OF_INPUT)
   } catch {
     // the session is over, which `ended` tells
   }
+}
+
+interface Watch {
+  /** when output last came, ms */
+  heardMs: number
+  over: boolean
+  hungUp: boolean
+}
+
+/**
+ * After the end of the input: Ctrl-D until the shell has ended, and a hang-up when something that takes none, such as an
+ * editor, says nothing for long.
+ */
+async function endInput(terminal: Terminal, watch: Watch): Promise<void> {
+  watch.heardMs = Date.now()
+  while (!watch.over && Date.now() - watch.heardMs < PATIENCE_MS) {
+    // not awaited: where nobody reads the keys it would be for ever
+    void terminal.write(END_OF_INPUT).catch(() => undefined)
+    await sleep(REPEAT_MS)
+  }
+  if (watch.over) return
+  watch.hungUp = true
+  terminal.close()
 }

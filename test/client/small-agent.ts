@@ -62,11 +62,12 @@ async function runLocally(call: Call<typeof exec>): Promise<void> {
   call.post('exit', { code, signal })
 }
 
-/** A shell on a terminal that `script` makes. */
+/** A shell on a terminal that `script` makes; as user `late` one that loses what is typed before it reads. */
 async function terminalLocally(call: Call<typeof terminal>): Promise<void> {
+  const shell = call.params.user === 'late' ? 'sleep 1; exec bash --norc' : 'exec sh'
   const child = spawn('script', [
     '-qefc',
-    `stty rows ${call.params.rows} cols ${call.params.cols}; exec sh`,
+    `stty rows ${call.params.rows} cols ${call.params.cols}; ${shell}`,
     '/dev/null',
   ])
   const exited = once(child, 'exit')
