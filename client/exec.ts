@@ -89,10 +89,12 @@ export async function collectProgram(
   session: ClientSession,
   params: ExecParams,
   limitBytes = 4_194_304,
+  streams: Omit<ExecStreams, 'onOutput'> = {},
 ): Promise<ProgramOutput> {
   const parts = { stdout: [] as Uint8Array[], stderr: [] as Uint8Array[] }
   let length = 0
   const exit = await runProgram(session, params, {
+    ...streams,
     onOutput(bytes, from) {
       length += bytes.length
       if (length > limitBytes) throw new MortarError('limit-exceeded', `more than ${limitBytes} bytes of output`)

@@ -68,6 +68,7 @@ export async function parseIdentityFile(suite: Suite, file: Uint8Array, passphra
   if (file.length > LARGEST_FILE_BYTES) throw new MortarError('identity-invalid', 'the identity file is too long')
   if (!isEncryptedIdentity(file)) return parsePlain(suite, file)
   if (!passphrase) throw new MortarError('identity-locked')
+  if (passphrase.length === 0) throw new MortarError('identity-locked', 'the passphrase is empty')
   requirePassphrase(passphrase)
   const plain = await decrypt(file, passphrase)
   try {

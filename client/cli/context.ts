@@ -6,7 +6,7 @@ import type { BrokerApi } from '../broker-api.ts'
 import { wallClock } from '../clock.ts'
 import type { Host } from '../host.ts'
 import type { Identity } from '../identity.ts'
-import { Progress } from './output.ts'
+import { Progress, size } from './output.ts'
 
 export interface Globals {
   /** address of the broker */
@@ -96,12 +96,12 @@ export async function withSecret<T>(
   }
 }
 
-/** Number of bytes of `64M`, `1G` or `1000`. Fails with usage. */
-export function parseSize(text: string): number {
+/** Number of bytes of `64M`, `1G` or `1000`. Fails with usage, also below `least` and above `most` (bytes). */
+export function parseSize(text: string, least: number, most: number): number {
   const match = /^(\d{1,15})(?:([KMGT])(?:i?B)?|B)?$/i.exec(text.trim())
-  const power = ' KMGT'.indexOf((match?.[2] ?? ' ').toUpperCase())
-  const bytes = Number(match?.[1]) * 1024 ** power
-  if (!match || !Number.isSafeInteger(bytes))
-    throw new MortarError('usage', `"${text}" is not a size such as 64M or 1G`)
-  return bytes
+  if (!match) throw new MortarError('usage', `"${text}" is not a size such as 64M or 1G`)
+  const bytes = Number(match[1]) * 1024 ** ' KMGT'.indexOf((match[2] ?? ' ').toUpperCase())
+  if (bytes >= least && bytes <= most) return bytes
+  const wrong = bytes < least ? 'small' : 'large'
+  throw new MortarError('usage', `${text} is too ${wrong}; a drive has ${size(least)} to ${size(most)}`)
 }

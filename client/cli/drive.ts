@@ -1,36 +1,45 @@
 /** `mortar drive`: makes, attaches, unlocks, locks, detaches and deletes drives. */
-import type { Drive } from '../../protocol/control/api.ts'
+import { type Drive, driveCreate, type Vm } from '../../protocol/control/api.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
+import type { ClientSession } from '../../protocol/session.ts'
 import type { BrokerApi } from '../broker-api.ts'
 import { createDrive, findDrive, formatDrive, lockDrive, unlockDrive } from '../drives.ts'
+import { about } from '../name-error.ts'
 import { findVm } from '../vm.ts'
-import { parseSize } from './context.ts'
+import { type Context, parseSize } from './context.ts'
 import { facts, size, table, time } from './output.ts'
+import { ownerColumn } from './owner-column.ts'
 import { lockDrivesOf, withSession } from './session.ts'
 import type { Action, Outcome } from './subcommand.ts'
 
+const { sizeBytes: allowed } = driveCreate.shape
+const [LEAST_BYTES, MOST_BYTES] = [allowed.minValue ?? 0, allowed.maxValue ?? 0]
+
 export const create: Action = async (context, given) => {
-  const sizeBytes = parseSize(given.text('size') ?? '')
+  const sizeBytes = parseSize(given.text('size') ?? '', LEAST_BYTES, MOST_BYTES)
   const { suite } = await context.host()
   const creating = createDrive(await context.broker(), await context.identity(), suite, {
     name: given.operand(0),
     sizeBytes,
   })
-  return outcomeOf(await context.progress.during('creating the drive', creating))
+  const drive = await context.progress.during('creating the drive', creating)
+  return outcomeOf(drive, `made ${drive.name}`)
 }
 
 export const list: Action = async context => {
   const broker = await context.broker()
   const drives = await broker.drives()
+  const owners = await ownerColumn(broker)
   const names = new Map(drives.some(drive => drive.attachedTo) ? (await broker.vms()).map(vm => [vm.id, vm.name]) : [])
   const rows = drives.map(drive => [
     drive.name,
     size(drive.sizeBytes),
     drive.attachedTo ? (names.get(drive.attachedTo) ?? drive.attachedTo) : '',
     time(drive.createdAt),
+    ...owners.of(drive.owner),
     drive.id,
   ])
-  return { json: { drives }, text: table(['NAME', 'SIZE', 'ATTACHED TO', 'CREATED', 'ID'], rows) }
+  return { json: { drives }, text: table(['NAME', 'SIZE', 'ATTACHED TO', 'CREATED', ...owners.heading, 'ID'], rows) }
 }
 
 export const attach: Action = async (context, given) => {
@@ -38,7 +47,8 @@ export const attach: Action = async (context, given) => {
   const drive = await findDrive(broker, given.operand(0))
   const vm = await findVm(broker, given.operand(1))
   const attaching = broker.attachDrive(drive.id, vm.id)
-  return outcomeOf(await context.progress.during(`attaching ${drive.name} to ${vm.name}`, attaching))
+  const attached = await context.progress.during(`attaching ${drive.name} to ${vm.name}`, attaching)
+  return outcomeOf(attached, `attached ${drive.name} to ${vm.name}, where it is locked`, vm.name)
 }
 
 export const unlock: Action = async (context, given) => {
@@ -49,7 +59,7 @@ export const unlock: Action = async (context, given) => {
   let drive = await findDrive(broker, given.operand(0))
   const [, expected] = given.operands
   if (expected !== undefined) await requireAttached(broker, drive, expected)
-  return withSession(context, vmOf(drive), async session => {
+  return withSessionAbout(context, drive, async session => {
     if (format) {
       const formatting = formatDrive(broker, identity, session, drive, { erase })
       drive = await context.progress.during(`formatting ${drive.name}`, formatting)
@@ -63,24 +73,40 @@ export const unlock: Action = async (context, given) => {
 
 export const lock: Action = async (context, given) => {
   const drive = await findDrive(await context.broker(), given.operand(0))
-  await withSession(context, vmOf(drive), session =>
-    context.progress.during(`locking ${drive.name}`, lockDrive(session, drive)),
+  return withSessionAbout(context, drive, async (session, vm) => {
+    await context.progress.during(`locking ${drive.name}`, lockDrive(session, drive))
+    return outcomeOf(drive, `locked ${drive.name}, which stays attached to ${vm.name}`, vm.name)
+  })
+}
+
+/** Runs `use` in a session with the VM that has the drive; an error of which only the code came names both. */
+async function withSessionAbout(
+  context: Context,
+  drive: Drive,
+  use: (session: ClientSession, vm: Vm) => Promise<Outcome>,
+): Promise<Outcome> {
+  return withSession(context, vmOf(drive), (session, vm) =>
+    about(`${drive.name} in ${vm.name}`, () => use(session, vm)),
   )
-  return outcomeOf(drive)
 }
 
 export const detach: Action = async (context, given) => {
   const broker = await context.broker()
   const drive = await findDrive(broker, given.operand(0))
-  const vm = await broker.vm(vmOf(drive))
+  if (!drive.attachedTo) return outcomeOf(drive, `${drive.name} was attached to no VM`)
+  const vm = await broker.vm(drive.attachedTo)
   await lockDrivesOf(context, vm, given.flag('force'), drive.id)
   const detaching = broker.detachDrive(drive.id)
-  return outcomeOf(await context.progress.during(`detaching ${drive.name} from ${vm.name}`, detaching))
+  const detached = await context.progress.during(`detaching ${drive.name} from ${vm.name}`, detaching)
+  return outcomeOf(detached, `detached ${drive.name} from ${vm.name}`)
 }
 
 export const remove: Action = async (context, given) => {
   const broker = await context.broker()
   const drive = await findDrive(broker, given.operand(0))
+  if (drive.attachedTo) {
+    throw new MortarError('drive-attached', `${drive.name}, to ${await vmName(broker, drive.attachedTo)}`)
+  }
   await broker.deleteDrive(drive.id)
   return { json: { deleted: drive.id }, text: `deleted ${drive.name}` }
 }
@@ -89,10 +115,13 @@ export const remove: Action = async (context, given) => {
 async function requireAttached(broker: BrokerApi, drive: Drive, nameOrId: string): Promise<void> {
   const vm = await findVm(broker, nameOrId)
   if (drive.attachedTo === vm.id) return
-  throw new MortarError(
-    'drive-detached',
-    `${drive.name} is attached to ${drive.attachedTo ?? 'no VM'}, not to ${vm.id}`,
-  )
+  const attachedTo = drive.attachedTo ? await vmName(broker, drive.attachedTo) : 'no VM'
+  throw new MortarError('drive-detached', `${drive.name} is attached to ${attachedTo}, not to ${vm.name}`)
+}
+
+/** Name of a VM; its id when it is not among those that are listed. */
+async function vmName(broker: BrokerApi, id: string): Promise<string> {
+  return (await broker.vms()).find(vm => vm.id === id)?.name ?? id
 }
 
 /** Id of the VM that a drive is attached to. Fails with drive-detached. */
@@ -101,14 +130,15 @@ function vmOf(drive: Drive): string {
   return drive.attachedTo
 }
 
-function outcomeOf(drive: Drive): Outcome {
+/** `done`: what was done, for people. `vm`: name of the VM that has the drive. */
+function outcomeOf(drive: Drive, done: string, vm = 'no VM'): Outcome {
   const pairs: [string, string][] = [
     ['name', drive.name],
     ['id', drive.id],
     ['size', size(drive.sizeBytes)],
     ['serial', drive.serial],
-    ['attached to', drive.attachedTo ?? 'no VM'],
+    ['attached to', vm],
     ['created', time(drive.createdAt)],
   ]
-  return { json: { drive }, text: facts(pairs) }
+  return { json: { drive }, text: `${done}\n\n${facts(pairs)}` }
 }

@@ -1,8 +1,21 @@
 /** `mortar exec`: a program in a VM as if it ran here: its input, output, signals and exit code. */
+import { exec } from '../../protocol/commands/exec.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
-import { type ExecParams, runProgram, type SendSignal, type SignalName } from '../exec.ts'
+import type { ClientSession } from '../../protocol/session.ts'
+import {
+  collectProgram,
+  type ExecParams,
+  type ExecStreams,
+  type Exit,
+  runProgram,
+  type SendSignal,
+  type SignalName,
+} from '../exec.ts'
+import { about } from '../name-error.ts'
 import type { Context } from './context.ts'
 import { execExitCodeOf, exitCodeOfProgram } from './exit-codes.ts'
+import { toJson } from './output.ts'
+import { DEFAULT_USER, requireValid } from './params.ts'
 import { withSession } from './session.ts'
 import { writeTo } from './streams.ts'
 import type { Action, Arguments } from './subcommand.ts'
@@ -11,13 +24,16 @@ import { tellError } from './tell-error.ts'
 /** signals that reach this program and are meant for the one in the VM */
 const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const satisfies SignalName[]
 
+/** of both streams; as text in JSON they are held in memory several times */
+const LARGEST_JSON_BYTES = 4_194_304
+
 export const execute: Action = async (context, given) => {
   const params = paramsOf(given)
   try {
     return { exitCode: await run(context, given, params) }
   } catch (thrown) {
     const error = asMortarError(thrown)
-    await writeTo(process.stderr, tellError(error, context.globals.json))
+    await writeTo(process.stderr, tellError(error, context.globals))
     return { exitCode: execExitCodeOf(error.code) }
   }
 }
@@ -28,7 +44,7 @@ function paramsOf(given: Arguments): ExecParams {
   if (user !== undefined) params.user = user
   if (cwd !== undefined) params.cwd = cwd
   if (pairs.length > 0) params.env = Object.fromEntries(pairs.map(splitPair))
-  return params
+  return requireValid(exec.params, params)
 }
 
 function splitPair(pair: string): [string, string] {
@@ -42,18 +58,58 @@ async function run(context: Context, given: Arguments, params: ExecParams): Prom
   let stopForwarding = () => {}
   try {
     return await withSession(context, given.operand(0), async session => {
-      const exit = await runProgram(session, params, {
+      const streams: Omit<ExecStreams, 'onOutput'> = {
         ...(reads ? { stdin: process.stdin } : {}),
-        onOutput: (bytes, from) => writeTo(from === 'stdout' ? process.stdout : process.stderr, bytes),
         onRunning(signal) {
           stopForwarding = forwardSignals(signal)
         },
-      })
-      return exitCodeOfProgram(exit)
+      }
+      const running = () => (context.globals.json ? tellAtEnd : passOn)(session, params, streams)
+      return exitCodeOfProgram(await aboutRun(params, running))
     })
   } finally {
     stopForwarding()
   }
+}
+
+type Run = (session: ClientSession, params: ExecParams, streams: Omit<ExecStreams, 'onOutput'>) => Promise<Exit>
+
+const passOn: Run = (session, params, streams) =>
+  runProgram(session, params, {
+    ...streams,
+    onOutput: (bytes, from) => writeTo(from === 'stdout' ? process.stdout : process.stderr, bytes),
+  })
+
+/** How the program ended and what it wrote, as one line of JSON. Fails with limit-exceeded. */
+const tellAtEnd: Run = async (session, params, streams) => {
+  const { code, signal, stdout, stderr } = await collectProgram(session, params, LARGEST_JSON_BYTES, streams)
+  const texts = [textOf(stdout), textOf(stderr)]
+  const [out, err] = texts.includes(null) ? [base64Of(stdout), base64Of(stderr)] : texts
+  const encoding = texts.includes(null) ? 'base64' : 'utf-8'
+  await writeTo(process.stdout, `${toJson({ code, signal, encoding, stdout: out, stderr: err })}\n`)
+  return { code, signal }
+}
+
+const base64Of = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64')
+
+/** Null for what is not UTF-8. */
+function textOf(bytes: Uint8Array): string | null {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+  } catch {
+    return null
+  }
+}
+
+/** An error of which only the code came says what was asked for. */
+function aboutRun<T>({ argv, cwd, user }: ExecParams, run: () => Promise<T>): Promise<T> {
+  const [program = ''] = argv
+  const place = `${cwd === undefined ? '' : ` in ${cwd}`}${user === undefined ? '' : ` as ${user}`}`
+  return about(program + place, run, {
+    'exec-not-found': program,
+    'user-unknown': user ?? DEFAULT_USER,
+    'directory-unknown': cwd ?? 'home of the user',
+  })
 }
 
 /** a person who presses Ctrl-C so often, so fast, wants to be rid of the program whether it or its VM listens or not */

@@ -10,13 +10,13 @@ const BY_STATUS: Readonly<Record<number, number>> = { 401: 4, 403: 4, 404: 3, 40
 export function exitCodeOf(code: ErrorCode): number {
   if (code === 'usage' || code === 'bad-request') return USAGE
   const byStatus = BY_STATUS[ERRORS[code].status]
-  return byStatus ?? (code.startsWith('identity-') ? 4 : 1)
+  return byStatus ?? (code.startsWith('identity-') || code === 'broker-mismatch' ? 4 : 1)
 }
 
 /** For `exec`: 127 and 126 as shells use them, 125 when Mortar failed before or instead of the program. */
 export function execExitCodeOf(code: ErrorCode): number {
   if (code === 'exec-not-found') return 127
-  return code === 'exec-failed' ? 126 : 125
+  return code === 'exec-failed' || code === 'directory-unknown' ? 126 : 125
 }
 
 /** A program's own end as shells tell it: its status, or 128 and the number of the signal. */

@@ -15,6 +15,9 @@ export const create: Action = async (context, given) => {
   try {
     const passphrase = given.flag('passphrase') ? await newPassphrase(context) : undefined
     await withSecret(passphrase, secret => createIdentityFile(path, identity, secret))
+    context.progress.note(
+      `wrote ${path}; keep a copy in a safe place: without it nobody, you included, opens your drives`,
+    )
     return outcomeOf(identity, path)
   } finally {
     identity.wipe()

@@ -2,6 +2,7 @@
 /** `mortar`, the command-line client: parses, runs one subcommand, prints what it leaves, exits with a code that says how it went. */
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import { printable } from '../vm.ts'
+import type { Globals } from './context.ts'
 import { DEFAULT_BROKER, DEFAULT_IDENTITY } from './defaults.ts'
 import { exitCodeOf } from './exit-codes.ts'
 import { toJson } from './output.ts'
@@ -14,6 +15,7 @@ const version = typeof MORTAR_VERSION === 'undefined' ? '0.0.0-dev' : MORTAR_VER
 async function main(argv: readonly string[]): Promise<number> {
   // before parsing it is not known whether the command line asks for JSON properly
   const json = argv.slice(0, argv.includes('--') ? argv.indexOf('--') : undefined).includes('--json')
+  let globals: Partial<Globals> = { json }
   try {
     const { parseCommandLine } = await import('./program.ts')
     const { NOUNS, SUBCOMMANDS } = await import('./subcommands.ts')
@@ -28,6 +30,7 @@ async function main(argv: readonly string[]): Promise<number> {
       return parsed.exitCode
     }
     const { Context } = await import('./context.ts')
+    globals = parsed.globals
     const context = new Context(parsed.globals)
     try {
       const outcome = await (await parsed.subcommand.load())(context, parsed.given)
@@ -40,7 +43,7 @@ async function main(argv: readonly string[]): Promise<number> {
     }
   } catch (thrown) {
     const error = asMortarError(thrown)
-    await writeTo(process.stderr, tellError(error, json))
+    await writeTo(process.stderr, tellError(error, globals))
     return exitCodeOf(error.code)
   }
 }
@@ -48,7 +51,7 @@ async function main(argv: readonly string[]): Promise<number> {
 /** A fault of this program's own, told like any other error. */
 function endOnFault(thrown: unknown): void {
   const error = asMortarError(thrown)
-  const text = tellError(error, process.argv.includes('--json'))
+  const text = tellError(error, { json: process.argv.includes('--json') })
   process.stderr.write(text, () => process.exit(exitCodeOf(error.code)))
 }
 

@@ -63,6 +63,11 @@ export class Progress {
     this.#write?.(`${seconds.padStart(6)} s  ${printable(text)}\n`)
   }
 
+  /** What is worth knowing whenever it happens. */
+  note(text: string): void {
+    this.#write?.(`${printable(text)}\n`)
+  }
+
   /** Says what is waited for once the work takes over two seconds, and every ten seconds that it still does. */
   async during<T>(text: string, work: Promise<T>): Promise<T> {
     this.#named++

@@ -102,13 +102,24 @@ function leafOf(subcommand: Subcommand, write: (text: string) => void): Command 
   const leaf = newCommand(name, write).description(subcommand.says)
   for (const operand of subcommand.operands.split(' ').filter(Boolean)) leaf.argument(operand)
   for (const { flags, says, fallback, required, repeated } of subcommand.options) {
-    const option = new CommanderOption(flags, says).makeOptionMandatory(required ?? false)
+    const option = new CommanderOption(flags, required ? `${says} (required)` : says).makeOptionMandatory(
+      required ?? false,
+    )
     if (repeated) option.argParser((value, before: string[] | undefined) => [...(before ?? []), value])
     leaf.addOption(fallback === undefined ? option : option.default(fallback))
   }
   if (subcommand.passThrough) leaf.passThroughOptions()
+  if (subcommand.optionHint) leaf.exitOverride(error => hintAt(error, subcommand.optionHint ?? ''))
   return leaf.addHelpText('after', examplesText(subcommand.examples))
 }
+
+/** An unknown option may be meant for another program. Throws. */
+function hintAt(error: CommanderError, hint: string): never {
+  if (error.code !== 'commander.unknownOption') throw error
+  throw new MortarError('usage', `${wordsOf(error)}; ${hint}`, { cause: error })
+}
+
+const wordsOf = (error: CommanderError) => error.message.replace(/^error: /, '')
 
 function globalsOf(values: Values, defaults: ProgramOptions['defaults']): Globals {
   const text = (name: string) => (typeof values[name] === 'string' ? (values[name] as string) : undefined)
@@ -145,5 +156,5 @@ function textOf(thrown: unknown, text: string): Parsed {
   if (!(thrown instanceof CommanderError)) throw thrown
   if (thrown.exitCode === 0) return { kind: 'text', text, exitCode: 0 }
   if (thrown.code === 'commander.help') return { kind: 'text', text, exitCode: 2 }
-  throw new MortarError('usage', thrown.message.replace(/^error: /, ''), { cause: thrown })
+  throw new MortarError('usage', wordsOf(thrown), { cause: thrown })
 }

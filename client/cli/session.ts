@@ -5,6 +5,7 @@ import type { ClientSession } from '../../protocol/session.ts'
 import { within } from '../clock.ts'
 import { connectVm } from '../connect.ts'
 import { findVm, waitVm } from '../vm.ts'
+import { AdvisedError } from './advice.ts'
 import type { Context } from './context.ts'
 
 /** ms from first contact to the agent's report that the VM is ready */
@@ -64,8 +65,25 @@ export function eventTeller(context: Context): (vm: Vm) => void {
   }
 }
 
+/** A wait that took too long ends here and nowhere else: says how to take it up again. */
+export async function waitingOn<T>(vm: Vm, goal: 'enrolled' | 'ready' | 'stopped', work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (thrown) {
+    const { code, detail } = asMortarError(thrown)
+    if (code !== 'timeout') throw thrown
+    const more = goal === 'ready' ? '' : ` --for ${goal}`
+    const todo = `The VM goes on ${goal === 'stopped' ? 'stopping' : 'starting'}; wait for it with: mortar vm wait ${vm.name}${more}; read its console with: mortar vm logs ${vm.name}`
+    throw new AdvisedError(code, detail, todo, { cause: thrown })
+  }
+}
+
 /** Waits for the goal; for `ready` makes first contact when nobody has. Fails with vm-silent, vm-state, timeout. */
-export async function bringTo(context: Context, vm: Vm, goal: 'enrolled' | 'ready', timeoutMs: number): Promise<Vm> {
+export function bringTo(context: Context, vm: Vm, goal: 'enrolled' | 'ready', timeoutMs: number): Promise<Vm> {
+  return waitingOn(vm, goal, bring(context, vm, goal, timeoutMs))
+}
+
+async function bring(context: Context, vm: Vm, goal: 'enrolled' | 'ready', timeoutMs: number): Promise<Vm> {
   const broker = await context.broker()
   const { clock } = await context.host()
   const onChange = eventTeller(context)
@@ -90,7 +108,8 @@ export async function lockDrivesOf(context: Context, vm: Vm, force: boolean, onl
     await within(clock, LOCKING_MS, `locking drives in ${vm.name}`, locking)
   } catch (thrown) {
     const error = asMortarError(thrown)
-    if (!force) throw new MortarError(error.code, `${error.detail} (--force goes on without)`, { cause: error })
+    if (!force)
+      throw new MortarError(error.code, `${error.detail || vm.name} (--force goes on without)`, { cause: error })
     context.progress.line(`going on although drives were not locked: ${error.message}`)
   }
 }

@@ -6,6 +6,7 @@ import { ssh as sshCommand } from '../../protocol/commands/ssh.ts'
 import type { Vm } from '../../protocol/control/api.ts'
 import { encodeText } from '../../protocol/core/bytes.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
+import { about } from '../name-error.ts'
 import { hasCode, writeWhole } from '../node/files.ts'
 import { ownCommand } from '../node/self.ts'
 import {
@@ -22,6 +23,7 @@ import { listenForSsh } from '../node/ssh-socket.ts'
 import { findVm } from '../vm.ts'
 import type { Context } from './context.ts'
 import { exitCodeOfProgram } from './exit-codes.ts'
+import { DEFAULT_USER, requireValid } from './params.ts'
 import { withSessionOf } from './session.ts'
 import type { Action } from './subcommand.ts'
 import { tellError } from './tell-error.ts'
@@ -36,7 +38,7 @@ export const ssh: Action = async (context, given) => {
   const { user } = await exchangeKeys(context, vm, given.text('user'))
   const socket = await listenForSsh(
     async () => openSocket(broker.joinUrl, (await broker.createSession(vm.id, 'ssh')).token),
-    thrown => process.stderr.write(tellError(asMortarError(thrown), context.globals.json)),
+    thrown => process.stderr.write(tellError(asMortarError(thrown), context.globals)),
   )
   try {
     const proxyCommand = [...ownCommand(), 'ssh-proxy', '--socket', socket.path, vm.id]
@@ -62,10 +64,14 @@ export const sshConfig: Action = async (context, given) => {
 
 /** The user's key in, the VM's host keys out; both through the channel, so that the broker can exchange neither. */
 async function exchangeKeys(context: Context, vm: Vm, user: string | undefined): Promise<Ready<typeof sshCommand>> {
-  const userKey = await userPublicKey(context.sshFolder)
-  const params = { userKey, validSeconds: VALID_SECONDS, ...(user === undefined ? {} : { user }) }
+  const userKey = await userPublicKey(context.sshFolder, path =>
+    context.progress.note(`made the SSH key ${path}, for VMs and the jump host of Mortar only`),
+  )
+  const given = { userKey, validSeconds: VALID_SECONDS, ...(user === undefined ? {} : { user }) }
+  const params = requireValid(sshCommand.params, given)
   const exchanging = withSessionOf(context, vm, async session => {
-    const call = await session.open(sshCommand, params)
+    const opening = () => session.open(sshCommand, params)
+    const call = await about(`ssh in ${vm.name}`, opening, { 'user-unknown': user ?? DEFAULT_USER })
     for await (const _ of call.received()) {
       // all is said in the answer; this takes the end of the stream
     }

@@ -39,6 +39,8 @@ export interface Subcommand {
   readonly examples: readonly string[]
   /** what follows the first operand belongs to another program, options included */
   readonly passThrough?: boolean
+  /** said with an unknown option */
+  readonly optionHint?: string
   /** started by programs, not by people */
   readonly hidden?: boolean
   load(): Promise<Action>

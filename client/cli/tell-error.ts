@@ -1,11 +1,15 @@
 /** An error as people or programs read it on stderr. */
 import { ERRORS, type MortarError } from '../../protocol/core/errors.ts'
 import { printable } from '../vm.ts'
+import { adviceOn } from './advice.ts'
+import type { Globals } from './context.ts'
 import { toJson } from './output.ts'
 
 /** `detail` may hold what broker or VM sent. What was wrong, with what, and what to do; one line of JSON for programs. */
-export function tellError({ code, detail, todo }: MortarError, json: boolean): string {
+export function tellError(error: MortarError, globals: Partial<Globals>): string {
+  const { code, detail } = error
+  const todo = adviceOn(error, globals)
   const { says } = ERRORS[code]
-  if (json) return `${toJson({ error: { code, says, detail, todo } })}\n`
-  return `mortar: ${says}${detail === '' ? '' : `: ${printable(detail)}`}\n  → ${todo}\n`
+  if (globals.json) return `${toJson({ error: { code, says, detail, todo } })}\n`
+  return `mortar: ${says}${detail === '' ? '' : `: ${printable(detail)}`}\n  → ${printable(todo)}\n`
 }

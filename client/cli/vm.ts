@@ -2,8 +2,10 @@
 import type { Vm } from '../../protocol/control/api.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { findVm, launchVm, printable, waitVm } from '../vm.ts'
+import type { Context } from './context.ts'
 import { facts, size, table, time } from './output.ts'
-import { bringTo, eventTeller, lockDrivesOf } from './session.ts'
+import { ownerColumn } from './owner-column.ts'
+import { bringTo, eventTeller, lockDrivesOf, waitingOn } from './session.ts'
 import type { Action, Arguments, Outcome } from './subcommand.ts'
 
 const MOST_SECONDS = 86_400
@@ -31,7 +33,9 @@ export const create: Action = async (context, given) => {
 }
 
 export const list: Action = async context => {
-  const vms = await (await context.broker()).vms()
+  const broker = await context.broker()
+  const vms = await broker.vms()
+  const owners = await ownerColumn(broker)
   const rows = vms.map(vm => [
     vm.name,
     vm.state,
@@ -39,9 +43,11 @@ export const list: Action = async context => {
     size(vm.memoryMiB * MIB),
     vm.agent?.addresses[0] ?? '',
     time(vm.createdAt),
+    ...owners.of(vm.owner),
     vm.id,
   ])
-  return { json: { vms }, text: table(['NAME', 'STATE', 'BRICK', 'MEMORY', 'ADDRESS', 'CREATED', 'ID'], rows) }
+  const heading = ['NAME', 'STATE', 'BRICK', 'MEMORY', 'ADDRESS', 'CREATED', ...owners.heading, 'ID']
+  return { json: { vms }, text: table(heading, rows) }
 }
 
 export const show: Action = async (context, given) => outcomeOf(await findVm(await context.broker(), given.operand(0)))
@@ -54,8 +60,11 @@ export const wait: Action = async (context, given) => {
   if (goal !== 'stopped') return outcomeOf(await bringTo(context, vm, goal, limitMs))
   const { clock } = await context.host()
   const stopping = waitVm(broker, clock, vm.id, { goal, timeoutMs: limitMs, onChange: eventTeller(context) })
-  return outcomeOf(await context.progress.during(`waiting for ${vm.name} to stop`, stopping))
+  return outcomeOf(await stopped(context, vm, stopping))
 }
+
+const stopped = (context: Context, vm: Vm, stopping: Promise<Vm>) =>
+  waitingOn(vm, 'stopped', context.progress.during(`waiting for ${vm.name} to stop`, stopping))
 
 export const stop: Action = async (context, given) => {
   const limitMs = timeoutMs(given)
@@ -65,7 +74,7 @@ export const stop: Action = async (context, given) => {
   await context.progress.during(`stopping ${vm.name}`, broker.stopVm(vm.id))
   const { clock } = await context.host()
   const waiting = waitVm(broker, clock, vm.id, { goal: 'stopped', timeoutMs: limitMs })
-  return outcomeOf(await context.progress.during(`waiting for ${vm.name} to stop`, waiting))
+  return outcomeOf(await stopped(context, vm, waiting))
 }
 
 export const remove: Action = async (context, given) => {

@@ -45,7 +45,7 @@ export async function readIdentityFile(
     return await parseIdentityFile(suite, file.bytes, passphrase)
   } catch (thrown) {
     const { code, detail } = asMortarError(thrown)
-    if (code !== 'identity-invalid') throw thrown
+    if (detail.startsWith(path) || (code !== 'identity-invalid' && code !== 'identity-locked')) throw thrown
     throw new MortarError(code, `${path}: ${detail}`, { cause: thrown })
   } finally {
     wipe(file.bytes, passphrase)
@@ -66,6 +66,7 @@ export async function readPassphraseFile(path: string): Promise<Uint8Array> {
   let length = file.bytes.length
   if (file.bytes[length - 1] === LINE_FEED) length--
   if (file.bytes[length - 1] === CARRIAGE_RETURN) length--
+  if (length === 0) throw new MortarError('identity-locked', `${path} is empty`)
   return file.bytes.subarray(0, length)
 }
 
@@ -73,6 +74,7 @@ async function readSecretFile(path: string, limitBytes: number, code: ErrorCode)
   try {
     return await readLimited(path, limitBytes)
   } catch (thrown) {
-    throw new MortarError(code, `${path} cannot be read (${asMortarError(thrown).detail})`, { cause: thrown })
+    const why = hasCode(thrown, 'EISDIR') ? 'it is a folder' : asMortarError(thrown).detail
+    throw new MortarError(code, `${path} cannot be read (${why})`, { cause: thrown })
   }
 }

@@ -44,13 +44,16 @@ export function sshFiles(folder: string): SshFiles {
  * The user's public key, type and base64 only; makes the pair when there is none. An interruption leaves a whole pair or
  * what the next call completes. Fails with internal without ssh-keygen, denied when others could have put the files there.
  */
-export async function userPublicKey(folder: string): Promise<string> {
+export async function userPublicKey(folder: string, onMade: (path: string) => void = () => {}): Promise<string> {
   const { key } = sshFiles(folder)
   const path = `${key}.pub`
   const file = await readTrusted(path, LARGEST_KEY_BYTES)
   const whole = await readTrusted(key, LARGEST_KEY_BYTES)
   wipe(whole?.bytes)
-  if (!whole) await makeKey(folder, key)
+  if (!whole) {
+    await makeKey(folder, key)
+    onMade(key)
+  }
   if (file && whole) return publicKeyOf(decodeText(file.bytes), path)
   const line = publicKeyOf(await sshKeygen(['-y', '-f', key]), path)
   await writeWhole(path, encodeText(`${line} mortar\n`))

@@ -77,6 +77,30 @@ describe('exec', () => {
     expect((await mortar(['exec', 'second', '--', 'true'])).code).toBe(125)
   })
 
+  test('of an error that crossed without a word the client says what was asked for', async () => {
+    const absent = await mortar(['exec', 'first', '--json', '--', '/no/such/program', 'x'])
+    expect(JSON.parse(absent.stderr).error).toMatchObject({ code: 'exec-not-found', detail: '/no/such/program' })
+    const failed = await mortar(['exec', 'first', '--cwd', '/', '--', '/etc/passwd'])
+    expect([failed.code, failed.stderr]).toEqual([126, expect.stringContaining('in the VM: /etc/passwd in /\n')])
+  })
+
+  test('with --json the end and the output are one line, base64 unless all is UTF-8', async () => {
+    const told = await exec('echo "größe"; cat >&2; exit 3', 'in', '--json')
+    expect([told.code, told.stderr]).toEqual([3, ''])
+    expect(JSON.parse(told.stdout)).toEqual({
+      code: 3,
+      signal: null,
+      encoding: 'utf-8',
+      stdout: 'größe\n',
+      stderr: 'in',
+    })
+    const bytes = await exec('printf "\\377"; echo no >&2', '', '--json')
+    expect(JSON.parse(bytes.stdout)).toMatchObject({ encoding: 'base64', stdout: '/w==', stderr: 'bm8K' })
+    const flood = await exec('head -c 5000000 /dev/zero', '', '--json')
+    expect([flood.code, flood.stdout]).toEqual([125, ''])
+    expect(JSON.parse(flood.stderr).error).toMatchObject({ code: 'limit-exceeded' })
+  })
+
   test('standard input goes in whole and output comes out whole', async () => {
     const input = randomBytes(3_000_000)
     const echoed = await exec('cat', input)
@@ -150,6 +174,11 @@ describeUnless(missingOf({ script: 'bsdutils' }), 'shell', () => {
     const { code, stdout } = await mortar(['shell', 'first'], 'echo $((40 + 2))\n')
     expect([code, stdout.includes('42')]).toEqual([0, true])
   })
+
+  test('an input that ends before the shell reads ends it too', async () => {
+    expect((await mortar(['shell', 'first'])).code).toBe(0)
+    expect((await mortar(['shell', 'first', '--user', 'late'])).code).toBe(0)
+  })
 })
 
 describeUnless(
@@ -164,7 +193,8 @@ describeUnless(
 
     test('mortar ssh exchanges keys and runs stock ssh without a question', async () => {
       const run = await mortar(['ssh', 'first', 'echo $((6 * 7)); exit 5'])
-      expect([run.stderr, run.stdout, run.code]).toEqual(['', '42\n', 5])
+      expect([run.stdout, run.code]).toEqual(['42\n', 5])
+      expect(run.stderr).toMatch(/^made the SSH key .*\/mine\/ssh\/id_ed25519.*\n$/)
     })
 
     test('ssh and scp work with what ssh-config prints, and a host key that differs is refused', async () => {

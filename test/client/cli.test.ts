@@ -1,55 +1,21 @@
 /** The command `mortar` as a process: help, usage, exit codes, errors in both forms, its files. */
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { parseSize } from '../../client/cli/context.ts'
 import { exitCodeOf, exitCodeOfProgram } from '../../client/cli/exit-codes.ts'
 import { parseCommandLine } from '../../client/cli/program.ts'
 import { NOUNS, SUBCOMMANDS } from '../../client/cli/subcommands.ts'
+import { driveCreate } from '../../protocol/control/api.ts'
 import { parseIdentity } from '../../protocol/control/login.ts'
-import { encodeBase64url } from '../../protocol/core/bytes.ts'
-import { refusal, type Script, sampleVm, smallBroker } from './small-broker.ts'
-
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
+import { commandLine } from './command-line.ts'
+import { sampleVm } from './small-broker.ts'
 
 /** what a terminal acts on, or shows in another order */
 const STEERING = /\p{Cc}|\p{Bidi_Control}/u
-const MAIN = join(import.meta.dirname, '../../client/cli/main.ts')
-let folder = ''
-let close = () => {}
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'mortar-cli-'))
-})
-afterEach(() => close())
-afterAll(() => rmSync(folder, { recursive: true }))
-
-const environment = { PATH: process.env.PATH ?? '', HOME: '/nonexistent', MORTAR_BROKER: 'http://127.0.0.1:9' }
-
-/** Runs it without a terminal; not in this process, so that the small broker can answer. */
-async function mortar(args: readonly string[], more: Record<string, string> = {}, input = '') {
-  const env = { ...environment, MORTAR_IDENTITY: join(folder, 'identity'), ...more }
-  const child = spawn(process.execPath, [MAIN, ...args], { env })
-  const output = { stdout: '', stderr: '' }
-  child.stdout.on('data', chunk => {
-    output.stdout += chunk
-  })
-  child.stderr.on('data', chunk => {
-    output.stderr += chunk
-  })
-  child.stdin.end(input)
-  const [code] = await once(child, 'close')
-  return { code, ...output }
-}
-
-async function against(script: Script) {
-  const broker = await smallBroker(script)
-  close = broker.close
-  return { MORTAR_BROKER: broker.url }
-}
+const { folder, mortar, against, close } = commandLine()
 
 describe('help and usage', () => {
   test.each(SUBCOMMANDS.map(subcommand => [subcommand.name, subcommand]))(
@@ -82,6 +48,13 @@ describe('help and usage', () => {
     },
   )
 
+  test('--help marks what must be given, and names the sizes that a drive may have', async () => {
+    const { stdout } = await mortar(['drive', 'create', '--help'])
+    expect(stdout).toContain('16M to 16T: bytes, or with K, M, G, T (required)')
+    const { minValue, maxValue } = driveCreate.shape.sizeBytes
+    expect([minValue, maxValue]).toEqual(['16M', '16T'].map(text => parseSize(text, 0, 2 ** 50)))
+  })
+
   test('--help and --version go to standard output', async () => {
     const help = await mortar(['--help'])
     expect([help.code, help.stderr]).toEqual([0, ''])
@@ -101,6 +74,13 @@ describe('help and usage', () => {
     [['vm', 'list', '--no-such'], "unknown option '--no-such'"],
     [['exec', 'vm'], "missing required argument 'argv'"],
     [['exec', 'vm', '--env', 'novalue', '--', 'ls'], '--env needs NAME=VALUE'],
+    [['exec', 'vm', '--env', '1X=2', '--', 'ls'], 'a name as in a shell, and at most 4096 characters, not "1X"'],
+    [['exec', 'vm', '--cwd', 'here', '--', 'ls'], '--cwd needs an absolute folder, not "here"'],
+    [['exec', 'vm', '--user', 'No One', '--', 'ls'], '--user needs the name of a user, not "No One"'],
+    [['exec', 'vm', 'ls', '-la'], 'write -- before a program that has options'],
+    [['shell', 'vm', '--json'], 'a shell has no JSON form'],
+    [['drive', 'create', 'x', '--size', '1'], '1 is too small; a drive has 16 MiB to 16 TiB'],
+    [['drive', 'create', 'x', '--size', '900000T'], '900000T is too large; a drive has 16 MiB to 16 TiB'],
     [['drive', 'create', 'x', '--size', '1X'], '"1X" is not a size'],
     [['console', '--listen', 'nowhere'], '--listen needs ADDRESS:PORT'],
     [['identity', 'create', '--identity', '/nonexistent/x'], 'give --passphrase-file or --no-passphrase'],
@@ -139,7 +119,38 @@ describe('identity', () => {
     writeFileSync(passphrase, 'wrong horse')
     const wrong = await mortar(['--json', 'identity', 'show', ...given])
     expect([wrong.code, wrong.stdout]).toEqual([4, ''])
-    expect(JSON.parse(wrong.stderr).error).toMatchObject({ code: 'identity-locked', detail: 'the passphrase is wrong' })
+    expect(JSON.parse(wrong.stderr).error).toMatchObject({
+      code: 'identity-locked',
+      detail: `${path}: the passphrase is wrong`,
+      todo: `Put the right passphrase into ${passphrase}`,
+    })
+    writeFileSync(passphrase, '\n')
+    const empty = await mortar(['identity', 'show', ...given])
+    expect([empty.code, empty.stderr]).toEqual([4, expect.stringContaining(`${passphrase} is empty`)])
+  })
+
+  test.each([
+    ['a folder', () => folder],
+    [
+      'another file',
+      () => {
+        const path = join(folder, 'other')
+        writeFileSync(path, 'hello', { mode: 0o600 })
+        return path
+      },
+    ],
+  ])('%s is no identity', async (_, make) => {
+    const path = make()
+    const { code, stderr } = await mortar(['vm', 'list', '--identity', path])
+    expect([code, stderr]).toEqual([4, expect.stringContaining(`or it is damaged: ${path}`)])
+  })
+
+  test('a new one is said to be kept safe, not with --quiet', async () => {
+    const path = join(folder, 'kept')
+    const made = await mortar(['identity', 'create', '--no-passphrase', '--identity', path])
+    expect(made.stderr).toMatch(new RegExp(`^wrote ${path}; keep a copy`))
+    const quiet = await mortar(['identity', 'create', '--no-passphrase', '--quiet', '--identity', `${path}-2`])
+    expect(quiet.stderr).toBe('')
   })
 
   test('a missing one says how to make one', async () => {
@@ -149,109 +160,24 @@ describe('identity', () => {
   })
 })
 
-describe('against a broker', () => {
-  test('lists as a table and as JSON, and pins the broker beside the identity', async () => {
-    await mortar(['identity', 'create', '--no-passphrase'])
-    const vm = sampleVm(new Uint8Array(32))
-    const env = await against({ 'GET /v1/vms': () => ({ json: { vms: [vm] } }) })
-    const shown = await mortar(['vm', 'list'], env)
-    expect(shown.stdout.split('\n')[1]).toMatch(/^first +enrolled +debian-12 +1 GiB +2026-01-01 00:00:00 +1{8}-/)
-    expect(JSON.parse((await mortar(['--json', 'vm', 'list'], env)).stdout)).toEqual({ vms: [vm] })
-    const pinned = JSON.parse(readFileSync(join(folder, 'known-brokers.json'), 'utf8'))
-    expect(Object.keys(pinned)).toContain(env.MORTAR_BROKER)
-    writeFileSync(
-      join(folder, 'known-brokers.json'),
-      JSON.stringify({ [env.MORTAR_BROKER]: encodeBase64url(new Uint8Array(32)) }),
-    )
-    const swapped = await mortar(['vm', 'list', '--json'], env)
-    rmSync(join(folder, 'known-brokers.json'))
-    expect([swapped.code, JSON.parse(swapped.stderr).error.code]).toEqual([1, 'broker-mismatch'])
+test('what the broker writes into an answer reaches no terminal as it is', async () => {
+  const hostile = '\u001b]0;owned\u0007\u009b2J\u202e'
+  const vm = sampleVm(new Uint8Array(32))
+  const member = await against({ 'GET /v1/vms': () => ({ json: { vms: [], [hostile]: 1 } }) })
+  for (const json of [[], ['--json']]) {
+    const { code, stderr } = await mortar(['vm', 'list', ...json], member)
+    expect(code).toBe(1)
+    expect(stderr).toContain('owned')
+    expect(stderr.replaceAll('\n', '')).not.toMatch(STEERING)
+  }
+  close()
+  const log = await against({
+    'GET /v1/vms': () => ({ json: { vms: [vm] } }),
+    [`GET /v1/vms/${vm.id}/log`]: () => ({ json: { console: hostile } }),
   })
-
-  test.each([
-    ['not-found', 3],
-    ['denied', 4],
-    ['identity-wrong', 4],
-    ['libvirt-down', 5],
-    ['timeout', 5],
-    ['drive-exists', 6],
-    ['no-space', 1],
-    ['bad-request', 2],
-  ])('%s ends with %i', async (code, exitCode) => {
-    const env = await against({ 'GET /v1/drives': () => refusal(code, 'this one') })
-    const told = await mortar(['drive', 'list', '--json'], env)
-    expect(told.code).toBe(exitCode)
-    expect(JSON.parse(told.stderr).error).toMatchObject({ code, detail: 'this one' })
-  })
-
-  test('what the broker writes into an answer reaches no terminal as it is', async () => {
-    const hostile = '\u001b]0;owned\u0007\u009b2J\u202e'
-    const vm = sampleVm(new Uint8Array(32))
-    const member = await against({ 'GET /v1/vms': () => ({ json: { vms: [], [hostile]: 1 } }) })
-    for (const json of [[], ['--json']]) {
-      const { code, stderr } = await mortar(['vm', 'list', ...json], member)
-      expect(code).toBe(1)
-      expect(stderr).toContain('owned')
-      expect(stderr.replaceAll('\n', '')).not.toMatch(STEERING)
-    }
-    close()
-    const log = await against({
-      'GET /v1/vms': () => ({ json: { vms: [vm] } }),
-      [`GET /v1/vms/${vm.id}/log`]: () => ({ json: { console: hostile } }),
-    })
-    const { stdout } = await mortar(['vm', 'logs', 'first', '--json'], log)
-    expect(stdout.replaceAll('\n', '')).not.toMatch(STEERING)
-    expect(JSON.parse(stdout).console).toBe(hostile)
-  })
-
-  test('a drive that the broker says is attached elsewhere is not unlocked there', async () => {
-    const drive = {
-      id: '44444444-4444-4444-8444-444444444444',
-      name: 'data',
-      sizeBytes: 1,
-      owner: encodeBase64url(new Uint8Array(32)),
-      note: '',
-      attachedTo: '55555555-5555-4555-8555-555555555555',
-      serial: 'ab'.repeat(10),
-      createdAt: '2026-01-01T00:00:00Z',
-    }
-    const asked: string[] = []
-    const env = await against({
-      'GET /v1/drives': () => ({ json: { drives: [drive] } }),
-      'GET /v1/vms': () => ({ json: { vms: [sampleVm(new Uint8Array(32))] } }),
-      [`GET /v1/vms/${drive.attachedTo}`]: () => {
-        asked.push('the other VM')
-        return refusal('not-found')
-      },
-    })
-    const { code, stderr } = await mortar(['drive', 'unlock', 'data', 'first', '--json'], env)
-    expect(code).toBe(6)
-    expect(JSON.parse(stderr).error).toMatchObject({ code: 'drive-detached' })
-    expect(asked).toEqual([])
-  })
-
-  test('a broker that takes its time is said to be waited for, and not with --quiet', async () => {
-    const env = await against({ 'GET /v1/drives': () => ({ json: { drives: [] }, delayMs: 2500 }) })
-    expect((await mortar(['drive', 'list'], env)).stderr).toContain(`waiting for the broker at ${env.MORTAR_BROKER} …`)
-    expect((await mortar(['drive', 'list', '--quiet'], env)).stderr).toBe('')
-  })
-
-  test('a broker that is not there ends with 5 and names its address; exec with 125', async () => {
-    const env = await against({})
-    close()
-    const listed = await mortar(['vm', 'list'], env)
-    expect(listed.code).toBe(5)
-    expect(listed.stderr).toContain(`${env.MORTAR_BROKER} cannot be reached (ECONNREFUSED)`)
-    expect((await mortar(['exec', 'first', '--', 'true'], env)).code).toBe(125)
-  })
-
-  test('the option goes before the environment, on either side of the subcommand', async () => {
-    const env = await against({ 'GET /v1/drives': () => ({ json: { drives: [] } }) })
-    const args = ['--broker', env.MORTAR_BROKER]
-    const elsewhere = { MORTAR_BROKER: 'http://127.0.0.1:19' }
-    expect((await mortar([...args, 'drive', 'list'], elsewhere)).code).toBe(0)
-    expect((await mortar(['drive', 'list', ...args], elsewhere)).code).toBe(0)
-  })
+  const { stdout } = await mortar(['vm', 'logs', 'first', '--json'], log)
+  expect(stdout.replaceAll('\n', '')).not.toMatch(STEERING)
+  expect(JSON.parse(stdout).console).toBe(hostile)
 })
 
 describe('console', () => {
@@ -270,11 +196,13 @@ test('exit codes and sizes', () => {
   expect(exitCodeOf('usage')).toBe(2)
   expect(exitCodeOf('identity-exposed')).toBe(4)
   expect(exitCodeOf('connection-lost')).toBe(5)
+  expect(exitCodeOf('broker-mismatch')).toBe(4)
   expect(exitCodeOf('internal')).toBe(1)
   expect(exitCodeOfProgram({ code: 0, signal: null })).toBe(0)
   expect(exitCodeOfProgram({ code: null, signal: 'SIGKILL' })).toBe(137)
-  expect([parseSize('64M'), parseSize('1g'), parseSize('512KiB'), parseSize('1000')]).toEqual([
+  expect(['64M', '1g', '512KiB', '1000'].map(text => parseSize(text, 0, 2 ** 44))).toEqual([
     67_108_864, 1_073_741_824, 524_288, 1000,
   ])
-  for (const bad of ['', 'M', '-1', '1.5G', '99999999999999T', '1 M']) expect(() => parseSize(bad)).toThrow()
+  for (const bad of ['', 'M', '-1', '1.5G', '99999999999999T', '1 M'])
+    expect(() => parseSize(bad, 0, 2 ** 44)).toThrow()
 })
