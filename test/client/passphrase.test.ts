@@ -22,6 +22,7 @@ async function create(first: string, second: string) {
   const environment = { PATH: process.env.PATH ?? '', HOME: folder, SHELL: '/bin/sh', NODE: process.execPath, MAIN }
   const inner = `stty -a >"$HOME/before"; "$NODE" "$MAIN" identity create; echo "ended $?"; stty -a >"$HOME/after"`
   const child = spawn('script', ['-qefc', inner, '/dev/null'], { env: environment })
+  const closed = once(child, 'close')
   let screen = ''
   child.stdout.on('data', chunk => {
     screen += chunk
@@ -30,7 +31,7 @@ async function create(first: string, second: string) {
   child.stdin.write(first)
   await expect.poll(() => screen, { timeout: 20_000 }).toMatch(/Again: |ended/)
   if (!screen.includes('ended')) child.stdin.write(second)
-  await once(child, 'close')
+  await closed
   const same = readFileSync(join(folder, 'before'), 'utf8') === readFileSync(join(folder, 'after'), 'utf8')
   return { screen, same, environment }
 }
