@@ -10,7 +10,7 @@ import { ssh } from '../../protocol/commands/ssh.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import { describeUnless, missingOf, needsRoot } from '../support/possible.ts'
-import { AgentProcess, StandInBroker } from './agent-support.ts'
+import { AgentProcess, everythingAs, StandInBroker } from './agent-support.ts'
 
 const run = promisify(execFile)
 const reason = needsRoot('for sshd to serve other users') ?? missingOf({ '/usr/sbin/sshd': 'openssh-server' })
@@ -41,7 +41,7 @@ describeUnless(reason, 'stock ssh through the agent', () => {
   beforeAll(async () => {
     mkdirSync('/run/sshd', { recursive: true })
     broker = await StandInBroker.start()
-    agent = new AgentProcess(broker, 'default_user = "games"\n').start()
+    agent = new AgentProcess(broker, everythingAs('games')).start()
     session = await broker.session()
     await new Promise<void>(resolve => listener.listen(0, '127.0.0.1', resolve))
     port = (listener.address() as AddressInfo).port

@@ -20,7 +20,8 @@ import { type ClientSession, openSession } from '../../protocol/session.ts'
 import { endProcess, rssOf } from '../support/process.ts'
 import { wallClock } from '../support/session-pair.ts'
 
-const EVERYTHING = `default_user = "nobody"\nfeatures = ${JSON.stringify(PERMISSIONS)}\n`
+/** A configuration that allows everything. */
+export const everythingAs = (user: string) => `default_user = "${user}"\nfeatures = ${JSON.stringify(PERMISSIONS)}\n`
 
 /** Who owns the VM, and the launch. */
 export function newLaunch() {
@@ -191,7 +192,7 @@ export class AgentProcess {
   readonly log = new Inbox<LogLine>()
   #child: ChildProcess | undefined
 
-  constructor(broker: StandInBroker, config = EVERYTHING) {
+  constructor(broker: StandInBroker, config = everythingAs('nobody')) {
     for (const name of ['credentials', 'state', 'runtime']) mkdirSync(join(this.folder, name))
     const credential = (name: string, bytes: Uint8Array | string) =>
       writeFileSync(join(this.folder, 'credentials', name), bytes)
