@@ -80,7 +80,7 @@ export class Identity {
   authenticateNote(message: Uint8Array): Uint8Array {
     const key = this.#derive('mortar identity note v1')
     try {
-      return this.#suite.hmacSha256(key, message)
+      return this.#suite.algorithms.hmac(key, message)
     } finally {
       wipe(key)
     }

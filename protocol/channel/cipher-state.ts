@@ -1,19 +1,19 @@
 /** Noise's CipherState (section 5.1): one AEAD key and its counter. */
 import { MortarError } from '../core/errors.ts'
 import { wipe } from '../core/secret.ts'
-import { type Aead, REKEY_COUNTER, type Suite } from './suite.ts'
+import { type Aead, type Algorithms, REKEY_COUNTER } from './suite.ts'
 
 const NONE = new Uint8Array(0)
 
 export class CipherState {
-  readonly #suite: Suite
+  readonly #algorithms: Algorithms
   #aead: Aead
   #counter = 0
 
   /** Takes a copy of `key`; the caller wipes its own. */
-  constructor(suite: Suite, key: Uint8Array) {
-    this.#suite = suite
-    this.#aead = suite.aead(key)
+  constructor(algorithms: Algorithms, key: Uint8Array) {
+    this.#algorithms = algorithms
+    this.#aead = algorithms.aead(key)
   }
 
   get counter(): number {
@@ -38,7 +38,7 @@ export class CipherState {
   rekey(): void {
     const sealed = this.#aead.seal(REKEY_COUNTER, NONE, new Uint8Array(32))
     this.#aead.wipe()
-    this.#aead = this.#suite.aead(sealed.subarray(0, 32))
+    this.#aead = this.#algorithms.aead(sealed.subarray(0, 32))
     wipe(sealed)
   }
 

@@ -6,12 +6,12 @@ import type { Suite } from './suite.ts'
 
 /** HKDF-SHA256. `length`: 1 to 8160 bytes. The result is the caller's to wipe. */
 export function hkdf(suite: Suite, ikm: Uint8Array, salt: Uint8Array, info: string, length: number): Uint8Array {
-  const pseudoRandomKey = suite.hmacSha256(salt.length > 0 ? salt : new Uint8Array(32), ikm)
+  const pseudoRandomKey = suite.algorithms.hmac(salt.length > 0 ? salt : new Uint8Array(32), ikm)
   const output = newSecret(length)
   let block: Uint8Array = new Uint8Array(0)
   for (let i = 0, offset = 0; offset < length; i++, offset += 32) {
     const message = concat(block, encodeText(info), Uint8Array.of(i + 1))
-    const next = suite.hmacSha256(pseudoRandomKey, message)
+    const next = suite.algorithms.hmac(pseudoRandomKey, message)
     wipe(block, message)
     block = next
     output.set(block.subarray(0, Math.min(32, length - offset)), offset)
@@ -37,5 +37,5 @@ export function launchCommitment(suite: Suite, launchSecret: Uint8Array): Uint8A
 
 /** The psk of the channel: from the launch secret at first contact, from 32 zero bytes later. Wipe it. SPEC §5.2 */
 export function channelPsk(suite: Suite, prologue: Uint8Array, launchSecret: Uint8Array | null): Uint8Array {
-  return hkdf(suite, launchSecret ?? new Uint8Array(32), suite.sha256(prologue), 'mortar channel psk v1', 32)
+  return hkdf(suite, launchSecret ?? new Uint8Array(32), suite.algorithms.hash(prologue), 'mortar channel psk v1', 32)
 }

@@ -3,8 +3,8 @@ import { concat } from '../core/bytes.ts'
 import { MortarError } from '../core/errors.ts'
 import { wipe } from '../core/secret.ts'
 import type { CipherState } from './cipher-state.ts'
-import { findPattern, type Pattern, type Token } from './patterns.ts'
-import type { KeyPair, Suite } from './suite.ts'
+import { findPattern, type Pattern, parseProtocolName, type Token } from './patterns.ts'
+import type { Algorithms, KeyPair, Suite } from './suite.ts'
 import { SymmetricState } from './symmetric-state.ts'
 
 const KEY_BYTES = 32
@@ -12,8 +12,10 @@ const TAG_BYTES = 16
 
 export interface HandshakeOptions {
   readonly suite: Suite
-  /** such as XKpsk3 */
-  readonly pattern: string
+  /** such as Noise_XKpsk3_25519_ChaChaPoly_SHA256 */
+  readonly protocolName: string
+  /** the cipher and the hash of the name; the suite's unless given */
+  readonly algorithms?: Algorithms
   readonly initiator: boolean
   readonly prologue: Uint8Array
   readonly staticKeys?: KeyPair | undefined
@@ -36,8 +38,8 @@ export class Handshake {
 
   constructor(options: HandshakeOptions) {
     this.#options = options
-    this.#pattern = findPattern(options.pattern)
-    this.#state = new SymmetricState(options.suite, `Noise_${options.pattern}_25519_ChaChaPoly_SHA256`)
+    this.#pattern = findPattern(parseProtocolName(options.protocolName).pattern)
+    this.#state = new SymmetricState(options.algorithms ?? options.suite.algorithms, options.protocolName)
     this.#psks = [...(options.psks ?? [])]
     this.#remoteStatic = options.remoteStatic
     this.#state.mixHash(options.prologue)

@@ -6,8 +6,8 @@ import { sha256 } from '@noble/hashes/sha2.js'
 import { randomBytes } from '@noble/hashes/utils.js'
 import { MortarError } from '../core/errors.ts'
 import { copySecret, newSecret, wipe } from '../core/secret.ts'
-import { writeNonce } from './nonce.ts'
-import type { Aead, KeyPair, Suite } from './suite.ts'
+import { NONCES } from './nonce.ts'
+import type { Aead, Algorithms, CipherName, KeyPair, Suite } from './suite.ts'
 
 function keyPairOf(secret: Uint8Array): KeyPair {
   const held = copySecret(secret)
@@ -25,18 +25,39 @@ function keyPairOf(secret: Uint8Array): KeyPair {
   }
 }
 
-function aeadOf(key: Uint8Array): Aead {
+type NobleHash = Parameters<typeof hmac>[0]
+type NobleCipher = (
+  key: Uint8Array,
+  nonce: Uint8Array,
+  associated: Uint8Array,
+) => {
+  encrypt(plaintext: Uint8Array): Uint8Array
+  decrypt(ciphertext: Uint8Array): Uint8Array
+}
+
+/** A cipher and a hash of noble at the seam. */
+export function nobleAlgorithms(cipherName: CipherName, cipher: NobleCipher, hash: NobleHash): Algorithms {
+  const writeNonce = NONCES[cipherName]
+  return {
+    hashBytes: hash.outputLen,
+    hash: message => hash(message as Uint8Array<ArrayBuffer>),
+    hmac: (key, message) => hmac(hash, key as Uint8Array<ArrayBuffer>, message as Uint8Array<ArrayBuffer>),
+    aead: key => aeadOf(key, cipher, writeNonce),
+  }
+}
+
+function aeadOf(key: Uint8Array, cipher: NobleCipher, writeNonce: (nonce: Uint8Array, counter: number) => void): Aead {
   const held = copySecret(key)
   const nonce = new Uint8Array(12)
   return {
     seal(counter, associated, plaintext) {
       writeNonce(nonce, counter)
-      return chacha20poly1305(held, nonce, associated).encrypt(plaintext)
+      return cipher(held, nonce, associated).encrypt(plaintext)
     },
     open(counter, associated, ciphertext) {
       writeNonce(nonce, counter)
       try {
-        return chacha20poly1305(held, nonce, associated).decrypt(ciphertext)
+        return cipher(held, nonce, associated).decrypt(ciphertext)
       } catch {
         return null
       }
@@ -54,8 +75,6 @@ export const nobleSuite: Suite = {
     return pair
   },
   importKeyPair: keyPairOf,
-  aead: aeadOf,
-  sha256: message => sha256(message),
-  hmacSha256: (key, message) => hmac(sha256, key, message),
+  algorithms: nobleAlgorithms('ChaChaPoly', chacha20poly1305, sha256),
   randomBytes: length => randomBytes(length),
 }

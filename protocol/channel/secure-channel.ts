@@ -16,7 +16,7 @@ import { channelPsk } from './derive.ts'
 import { Handshake } from './handshake.ts'
 import type { KeyPair, Suite } from './suite.ts'
 
-const PATTERN = 'XKpsk3'
+const PROTOCOL_NAME = 'Noise_XKpsk3_25519_ChaChaPoly_SHA256'
 const PROTOCOL_VERSION = 1
 
 /** What both ends know of a session beforehand; hashed into the handshake, so a difference breaks it. */
@@ -84,7 +84,7 @@ export class SecureChannel implements Transport {
     const psk = channelPsk(suite, prologue, contact.kind === 'first' ? contact.launchSecret : null)
     const handshake = new Handshake({
       suite,
-      pattern: PATTERN,
+      protocolName: PROTOCOL_NAME,
       initiator: true,
       prologue,
       staticKeys: options.ownerKeys,
@@ -110,7 +110,7 @@ export class SecureChannel implements Transport {
     const prologue = prologueOf(options.facts)
     const handshake = new Handshake({
       suite,
-      pattern: PATTERN,
+      protocolName: PROTOCOL_NAME,
       initiator: false,
       prologue,
       staticKeys: options.agentKeys,

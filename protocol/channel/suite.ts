@@ -13,7 +13,7 @@ export interface KeyPair {
   wipe(): void
 }
 
-/** One AEAD key. ChaCha20-Poly1305 (RFC 8439); the nonce is 4 zero bytes and the counter, little-endian. */
+/** One AEAD key: ChaChaPoly (RFC 8439) or AESGCM (NIST SP 800-38D), with the nonces of nonce.ts. */
 export interface Aead {
   /** Ciphertext and tag in a new array. `counter`: 0 to 2^53 - 1, or 2^64 - 1 given as REKEY_COUNTER. */
   seal(counter: number, associated: Uint8Array, plaintext: Uint8Array): Uint8Array
@@ -25,13 +25,29 @@ export interface Aead {
 /** Stands for the counter 2^64 - 1, which Noise reserves for rekeying. */
 export const REKEY_COUNTER = -1
 
+/** Names as in Noise protocol names (section 12). */
+export const CIPHERS = ['ChaChaPoly', 'AESGCM'] as const
+export type CipherName = (typeof CIPHERS)[number]
+/** bytes of each hash */
+export const HASHES = { SHA256: 32, SHA512: 64, BLAKE2s: 32, BLAKE2b: 64 } as const
+export type HashName = keyof typeof HASHES
+
+/** One cipher and one hash, as the Noise engine uses them. */
+export interface Algorithms {
+  /** 32 or 64 */
+  readonly hashBytes: number
+  hash(message: Uint8Array): Uint8Array
+  /** HMAC (RFC 2104) with that hash */
+  hmac(key: Uint8Array, message: Uint8Array): Uint8Array
+  /** Takes a copy of `key` (32 bytes); the caller wipes its own. */
+  aead(key: Uint8Array): Aead
+}
+
+/** 25519 and the algorithms of our protocol: ChaChaPoly and SHA256. */
 export interface Suite {
   generateKeyPair(): KeyPair
   /** `secret`: 32 bytes, still the caller's to wipe. */
   importKeyPair(secret: Uint8Array): KeyPair
-  /** Takes a copy of `key` (32 bytes); the caller wipes its own. */
-  aead(key: Uint8Array): Aead
-  sha256(message: Uint8Array): Uint8Array
-  hmacSha256(key: Uint8Array, message: Uint8Array): Uint8Array
+  readonly algorithms: Algorithms
   randomBytes(length: number): Uint8Array
 }

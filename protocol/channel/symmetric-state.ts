@@ -2,20 +2,23 @@
 import { concat, encodeText } from '../core/bytes.ts'
 import { copySecret, wipe } from '../core/secret.ts'
 import { CipherState } from './cipher-state.ts'
-import type { Suite } from './suite.ts'
+import type { Algorithms } from './suite.ts'
+
+/** of every cipher; a longer hash output is cut (Noise 5.2) */
+const KEY_BYTES = 32
 
 export class SymmetricState {
-  readonly #suite: Suite
+  readonly #algorithms: Algorithms
   #chainingKey: Uint8Array
   #hash: Uint8Array
   #cipher: CipherState | undefined
 
-  constructor(suite: Suite, protocolName: string) {
-    this.#suite = suite
+  constructor(algorithms: Algorithms, protocolName: string) {
+    this.#algorithms = algorithms
     const name = encodeText(protocolName)
-    this.#hash = new Uint8Array(32)
-    if (name.length <= 32) this.#hash.set(name)
-    else this.#hash = suite.sha256(name)
+    this.#hash = new Uint8Array(algorithms.hashBytes)
+    if (name.length <= algorithms.hashBytes) this.#hash.set(name)
+    else this.#hash = algorithms.hash(name)
     this.#chainingKey = copySecret(this.#hash)
   }
 
@@ -25,7 +28,7 @@ export class SymmetricState {
   }
 
   mixHash(data: Uint8Array): void {
-    this.#hash = this.#suite.sha256(concat(this.#hash, data))
+    this.#hash = this.#algorithms.hash(concat(this.#hash, data))
   }
 
   mixKey(material: Uint8Array): void {
@@ -60,8 +63,8 @@ export class SymmetricState {
   split(): [CipherState, CipherState] {
     const [first, second] = this.#derive(new Uint8Array(0), 2) as [Uint8Array, Uint8Array]
     const ciphers: [CipherState, CipherState] = [
-      new CipherState(this.#suite, first),
-      new CipherState(this.#suite, second),
+      new CipherState(this.#algorithms, first.subarray(0, KEY_BYTES)),
+      new CipherState(this.#algorithms, second.subarray(0, KEY_BYTES)),
     ]
     wipe(first, second)
     this.wipe()
@@ -76,14 +79,14 @@ export class SymmetricState {
   #advance(chainingKey: Uint8Array, key: Uint8Array): void {
     this.wipe()
     this.#chainingKey = chainingKey
-    this.#cipher = new CipherState(this.#suite, key)
+    this.#cipher = new CipherState(this.#algorithms, key.subarray(0, KEY_BYTES))
     wipe(key)
   }
 
-  /** HKDF of section 4.3: two or three outputs of 32 bytes. */
+  /** HKDF of section 4.3: two or three outputs of the hash's length. */
   #derive(material: Uint8Array, outputs: 2 | 3): Uint8Array[] {
     const mac = (key: Uint8Array, message: Uint8Array) => {
-      const output = this.#suite.hmacSha256(key, message)
+      const output = this.#algorithms.hmac(key, message)
       const held = copySecret(output)
       wipe(output)
       return held

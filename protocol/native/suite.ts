@@ -12,8 +12,16 @@ import {
   type KeyObject,
   randomBytes,
 } from 'node:crypto'
-import { writeNonce } from '../channel/nonce.ts'
-import type { Aead, KeyPair, Suite } from '../channel/suite.ts'
+import { NONCES } from '../channel/nonce.ts'
+import {
+  type Aead,
+  type Algorithms,
+  type CipherName,
+  HASHES,
+  type HashName,
+  type KeyPair,
+  type Suite,
+} from '../channel/suite.ts'
 import { MortarError } from '../core/errors.ts'
 import { newSecret, wipe } from '../core/secret.ts'
 
@@ -58,7 +66,30 @@ function importKeyPair(secret: Uint8Array): KeyPair {
   }
 }
 
-function aeadOf(key: Uint8Array): Aead {
+/** OpenSSL's names */
+const CIPHERS = { ChaChaPoly: 'chacha20-poly1305', AESGCM: 'aes-256-gcm' } as const
+const DIGESTS: Readonly<Record<HashName, string>> = {
+  SHA256: 'sha256',
+  SHA512: 'sha512',
+  BLAKE2s: 'blake2s256',
+  BLAKE2b: 'blake2b512',
+}
+
+/** A cipher and a hash of OpenSSL at the seam. */
+export function nativeAlgorithms(cipher: CipherName, hash: HashName): Algorithms {
+  const digest = DIGESTS[hash]
+  return {
+    hashBytes: HASHES[hash],
+    hash: message => new Uint8Array(createHash(digest).update(message).digest()),
+    hmac: (key, message) => new Uint8Array(createHmac(digest, key).update(message).digest()),
+    aead: key => aeadOf(cipher, key),
+  }
+}
+
+function aeadOf(name: CipherName, key: Uint8Array): Aead {
+  const writeNonce = NONCES[name]
+  // the two overloads of createCipheriv that take associated data
+  const algorithm = CIPHERS[name] as 'chacha20-poly1305'
   const options = { authTagLength: TAG_BYTES } as const
   let held: KeyObject | undefined = createSecretKey(key)
   const nonce = new Uint8Array(12)
@@ -69,7 +100,7 @@ function aeadOf(key: Uint8Array): Aead {
   return {
     seal(counter, associated, plaintext) {
       writeNonce(nonce, counter)
-      const cipher = createCipheriv('chacha20-poly1305', keyOf(), nonce, options)
+      const cipher = createCipheriv(algorithm, keyOf(), nonce, options)
       if (associated.length > 0) cipher.setAAD(associated, { plaintextLength: plaintext.length })
       const ciphertext = cipher.update(plaintext)
       cipher.final()
@@ -82,7 +113,7 @@ function aeadOf(key: Uint8Array): Aead {
       if (ciphertext.length < TAG_BYTES) return null
       writeNonce(nonce, counter)
       const length = ciphertext.length - TAG_BYTES
-      const decipher = createDecipheriv('chacha20-poly1305', keyOf(), nonce, options)
+      const decipher = createDecipheriv(algorithm, keyOf(), nonce, options)
       if (associated.length > 0) decipher.setAAD(associated, { plaintextLength: length })
       decipher.setAuthTag(ciphertext.subarray(length))
       const plaintext = length === 0 ? NONE : decipher.update(ciphertext.subarray(0, length))
@@ -103,8 +134,6 @@ function aeadOf(key: Uint8Array): Aead {
 export const nativeSuite: Suite = {
   generateKeyPair: () => keyPairOf(generateKeyPairSync('x25519').privateKey),
   importKeyPair,
-  aead: aeadOf,
-  sha256: message => new Uint8Array(createHash('sha256').update(message).digest()),
-  hmacSha256: (key, message) => new Uint8Array(createHmac('sha256', key).update(message).digest()),
+  algorithms: nativeAlgorithms('ChaChaPoly', 'SHA256'),
   randomBytes: length => new Uint8Array(randomBytes(length)),
 }
