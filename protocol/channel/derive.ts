@@ -35,7 +35,22 @@ export function launchCommitment(suite: Suite, launchSecret: Uint8Array): Uint8A
   }
 }
 
-/** The psk of the channel: from the launch secret at first contact, from 32 zero bytes later. Wipe it. SPEC §5.2 */
-export function channelPsk(suite: Suite, prologue: Uint8Array, launchSecret: Uint8Array | null): Uint8Array {
-  return hkdf(suite, launchSecret ?? new Uint8Array(32), suite.algorithms.hash(prologue), 'mortar channel psk v1', 32)
+/**
+ * The psk of the channel: from the secret of ML-KEM, and the launch secret at first contact or 32 zero bytes later. Both
+ * 32 bytes and the caller's to wipe, as is the result. SPEC §5.2
+ */
+export function channelPsk(
+  suite: Suite,
+  prologue: Uint8Array,
+  kemSecret: Uint8Array,
+  launchSecret: Uint8Array | null,
+): Uint8Array {
+  const material = newSecret(64)
+  material.set(kemSecret)
+  if (launchSecret) material.set(launchSecret, 32)
+  try {
+    return hkdf(suite, material, suite.algorithms.hash(prologue), 'mortar channel psk v1', 32)
+  } finally {
+    wipe(material)
+  }
 }

@@ -4,6 +4,7 @@ import { x25519 } from '@noble/curves/ed25519.js'
 import { hmac } from '@noble/hashes/hmac.js'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { randomBytes } from '@noble/hashes/utils.js'
+import { ml_kem768 } from '@noble/post-quantum/ml-kem.js'
 import { MortarError } from '../core/errors.ts'
 import { copySecret, newSecret, wipe } from '../core/secret.ts'
 import { NONCES } from './nonce.ts'
@@ -66,6 +67,15 @@ function aeadOf(key: Uint8Array, cipher: NobleCipher, writeNonce: (nonce: Uint8A
   }
 }
 
+/** Whatever is wrong with the other end's bytes is one and the same failure. */
+function orHandshake<T>(run: () => T): T {
+  try {
+    return run()
+  } catch (cause) {
+    throw new MortarError('handshake', 'ML-KEM', { cause })
+  }
+}
+
 export const nobleSuite: Suite = {
   generateKeyPair() {
     const secret = newSecret(32)
@@ -75,6 +85,19 @@ export const nobleSuite: Suite = {
     return pair
   },
   importKeyPair: keyPairOf,
+  generateKemKeys() {
+    const { publicKey, secretKey } = ml_kem768.keygen()
+    return {
+      publicKey,
+      decapsulate: ciphertext =>
+        orHandshake(() => ml_kem768.decapsulate(ciphertext as Uint8Array<ArrayBuffer>, secretKey)),
+      wipe: () => wipe(secretKey),
+    }
+  },
+  encapsulate(publicKey) {
+    const { cipherText, sharedSecret } = orHandshake(() => ml_kem768.encapsulate(publicKey as Uint8Array<ArrayBuffer>))
+    return { ciphertext: cipherText, secret: sharedSecret }
+  },
   algorithms: nobleAlgorithms('ChaChaPoly', chacha20poly1305, sha256),
   randomBytes: length => randomBytes(length),
 }

@@ -9,7 +9,8 @@ import type { Clock } from '../core/clock.ts'
 import { decodeCbor, encodeCbor } from '../core/codec.ts'
 import { MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
-import { object, z as zod } from '../core/schema.ts'
+import { bytes, object, z as zod } from '../core/schema.ts'
+import { wipe } from '../core/secret.ts'
 import type { Transport } from '../core/transport.ts'
 import type { CipherState } from './cipher-state.ts'
 import { channelPsk } from './derive.ts'
@@ -38,8 +39,18 @@ interface ChannelOptions {
 /** first: the launch secret proves both ends; known: the owner's certificate named the agent's key. SPEC §5.2 */
 export type Contact = { readonly kind: 'first'; readonly launchSecret: Uint8Array } | { readonly kind: 'known' }
 
-const hello = object({ version: zod.literal(PROTOCOL_VERSION), contact: zod.enum(['first', 'known']) })
-const empty = object({})
+/** payloads of the three messages; the KEM makes what is recorded today safe from tomorrow's quantum computer */
+const helloSchema = object({
+  version: zod.literal(PROTOCOL_VERSION),
+  contact: zod.enum(['first', 'known']),
+  /** ML-KEM-768 encapsulation key, for this handshake only */
+  kem: bytes(1184),
+})
+const answerSchema = object({
+  /** ML-KEM-768 ciphertext */
+  kem: bytes(1088),
+})
+const lastSchema = object({})
 
 /** label ‖ versions offered ‖ broker ‖ VM ‖ launch ‖ session, each with its length in two bytes before it. SPEC §5.1 */
 function prologueOf(facts: SessionFacts): Uint8Array {
@@ -81,7 +92,7 @@ export class SecureChannel implements Transport {
   ): Promise<SecureChannel> {
     const { transport, suite, contact } = options
     const prologue = prologueOf(options.facts)
-    const psk = channelPsk(suite, prologue, contact.kind === 'first' ? contact.launchSecret : null)
+    const kem = suite.generateKemKeys()
     const handshake = new Handshake({
       suite,
       protocolName: PROTOCOL_NAME,
@@ -89,17 +100,20 @@ export class SecureChannel implements Transport {
       prologue,
       staticKeys: options.ownerKeys,
       remoteStatic: options.agentDh,
-      psks: [psk],
     })
     return withDeadline(options, handshake, async () => {
       // -> e, es
-      transport.send(await handshake.write(encodeCbor({ version: PROTOCOL_VERSION, contact: contact.kind })))
+      const hello = { version: PROTOCOL_VERSION, contact: contact.kind, kem: kem.publicKey }
+      transport.send(await handshake.write(encodeCbor(hello)))
       // <- e, ee
-      readPayload(empty, await handshake.read(await receivePacket(transport)))
+      const answer = readPayload(answerSchema, await handshake.read(await receivePacket(transport)))
+      const secret = kem.decapsulate(answer.kem)
+      handshake.addPsk(channelPsk(suite, prologue, secret, contact.kind === 'first' ? contact.launchSecret : null))
+      wipe(secret)
       // -> s, se, psk
       transport.send(await handshake.write(encodeCbor({})))
       return new SecureChannel(transport, handshake.split())
-    })
+    }).finally(() => kem.wipe())
   }
 
   /** The agent's half: lets in the holder of `ownerDh` and nobody else. Fails with handshake, timeout or connection-lost. */
@@ -116,10 +130,12 @@ export class SecureChannel implements Transport {
       staticKeys: options.agentKeys,
     })
     return withDeadline(options, handshake, async () => {
-      const { contact } = readPayload(hello, await handshake.read(await receivePacket(transport)))
-      handshake.addPsk(channelPsk(suite, prologue, contact === 'first' ? options.launchSecret : null))
-      transport.send(await handshake.write(encodeCbor({})))
-      readPayload(empty, await handshake.read(await receivePacket(transport)))
+      const { contact, kem } = readPayload(helloSchema, await handshake.read(await receivePacket(transport)))
+      const { ciphertext, secret } = suite.encapsulate(kem)
+      handshake.addPsk(channelPsk(suite, prologue, secret, contact === 'first' ? options.launchSecret : null))
+      wipe(secret)
+      transport.send(await handshake.write(encodeCbor({ kem: ciphertext })))
+      readPayload(lastSchema, await handshake.read(await receivePacket(transport)))
       if (!equalBytes(handshake.remoteStatic ?? new Uint8Array(), options.ownerDh)) throw new MortarError('handshake')
       return new SecureChannel(transport, handshake.split())
     })

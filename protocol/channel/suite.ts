@@ -43,11 +43,24 @@ export interface Algorithms {
   aead(key: Uint8Array): Aead
 }
 
-/** 25519 and the algorithms of our protocol: ChaChaPoly and SHA256. */
+/** One use of ML-KEM-768 (FIPS 203), the half that receives. */
+export interface KemKeys {
+  /** encapsulation key, 1,184 bytes */
+  readonly publicKey: Uint8Array
+  /** The shared secret, 32 bytes, the caller's to wipe. `ciphertext`: 1,088 bytes; a wrong one yields a wrong secret. Fails with handshake. */
+  decapsulate(ciphertext: Uint8Array): Uint8Array
+  /** Forgets the secret half. */
+  wipe(): void
+}
+
+/** 25519, ML-KEM-768 and the algorithms of our protocol: ChaChaPoly and SHA256. */
 export interface Suite {
   generateKeyPair(): KeyPair
   /** `secret`: 32 bytes, still the caller's to wipe. */
   importKeyPair(secret: Uint8Array): KeyPair
+  generateKemKeys(): KemKeys
+  /** A shared secret (32 bytes, the caller's to wipe) for the holder of `publicKey`. Fails with handshake when that is none. */
+  encapsulate(publicKey: Uint8Array): { readonly ciphertext: Uint8Array; readonly secret: Uint8Array }
   readonly algorithms: Algorithms
   randomBytes(length: number): Uint8Array
 }

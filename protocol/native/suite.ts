@@ -7,7 +7,9 @@ import {
   createPrivateKey,
   createPublicKey,
   createSecretKey,
+  decapsulate,
   diffieHellman,
+  encapsulate,
   generateKeyPairSync,
   type KeyObject,
   randomBytes,
@@ -19,6 +21,7 @@ import {
   type CipherName,
   HASHES,
   type HashName,
+  type KemKeys,
   type KeyPair,
   type Suite,
 } from '../channel/suite.ts'
@@ -28,6 +31,9 @@ import { newSecret, wipe } from '../core/secret.ts'
 /** What stands before the 32 key bytes in DER (RFC 8410): PKCS #8 for the secret half, SPKI for the public one. */
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b656e04220420', 'hex')
 const SPKI_PREFIX = Buffer.from('302a300506032b656e032100', 'hex')
+/** before the 1,184 bytes of an ML-KEM-768 encapsulation key (FIPS 203; its SPKI is RFC 9935's) */
+const KEM_SPKI_PREFIX = Buffer.from('308204b2300b0609608648016503040402038204a100', 'hex')
+const KEM_PUBLIC_BYTES = 1184
 const TAG_BYTES = 16
 const NONE = new Uint8Array(0)
 
@@ -131,9 +137,39 @@ function aeadOf(name: CipherName, key: Uint8Array): Aead {
   }
 }
 
+function generateKemKeys(): KemKeys {
+  const { publicKey, privateKey } = generateKeyPairSync('ml-kem-768')
+  let held: KeyObject | undefined = privateKey
+  return {
+    publicKey: new Uint8Array(publicKey.export({ type: 'spki', format: 'der' }).subarray(KEM_SPKI_PREFIX.length)),
+    decapsulate(ciphertext) {
+      if (!held) throw new MortarError('handshake', 'the key is gone')
+      try {
+        return decapsulate(held, ciphertext)
+      } catch (cause) {
+        throw new MortarError('handshake', 'ML-KEM', { cause })
+      }
+    },
+    wipe() {
+      held = undefined
+    },
+  }
+}
+
 export const nativeSuite: Suite = {
   generateKeyPair: () => keyPairOf(generateKeyPairSync('x25519').privateKey),
   importKeyPair,
+  generateKemKeys,
+  encapsulate(publicKey) {
+    if (publicKey.length !== KEM_PUBLIC_BYTES) throw new MortarError('handshake', 'ML-KEM')
+    try {
+      const key = createPublicKey({ key: Buffer.concat([KEM_SPKI_PREFIX, publicKey]), format: 'der', type: 'spki' })
+      const { ciphertext, sharedKey } = encapsulate(key)
+      return { ciphertext: new Uint8Array(ciphertext), secret: sharedKey }
+    } catch (cause) {
+      throw new MortarError('handshake', 'ML-KEM', { cause })
+    }
+  },
   algorithms: nativeAlgorithms('ChaChaPoly', 'SHA256'),
   randomBytes: length => new Uint8Array(randomBytes(length)),
 }
