@@ -79,8 +79,8 @@ export class Sessions {
       guest,
       signal,
       permitted: permission => guest.config.features.includes(permission),
-      onReady() {
-        log('session.opened', { session })
+      onReady(bindingHash) {
+        void logOpened(log, session, bindingHash)
         onProven()
       },
       onFault: (command, error) => log('command.failed', { session, command, ...failure(error) }),
@@ -104,4 +104,10 @@ export class Sessions {
     }
     log('ssh.ended', { session: offer.session })
   }
+}
+
+/** With the comparison code, which whoever sits at the VM's console may compare; the word list is loaded for it only. */
+async function logOpened(log: Log, session: string, bindingHash: Uint8Array): Promise<void> {
+  const { comparisonCode } = await import('../protocol/channel/comparison.ts')
+  log('session.opened', { session, words: comparisonCode(nativeSuite, bindingHash) })
 }

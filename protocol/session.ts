@@ -30,6 +30,8 @@ const readySchema = object({ version: z.literal(1), commands: z.array(z.string()
 export interface ClientSession {
   /** names of the commands that the agent offers */
   readonly commands: readonly string[]
+  /** transcript hash of the handshake, 32 bytes; comparison.ts makes words of it */
+  readonly bindingHash: Uint8Array
   /** Opens a stream for a command; resolves at ACCEPT, fails with the agent's code otherwise. */
   open<C extends Command>(command: C, params: Params<C>): Promise<ClientCall<C>>
   /** Ends the session in order. */
@@ -57,7 +59,13 @@ export async function openSession(
   const cancel = options.clock.after(LIMITS.handshakeMs, () => mux.goAway('timeout'))
   try {
     const commands = await ready.promise
-    return { commands, closed, close: () => mux.goAway(), open: (command, params) => clientCall(mux, command, params) }
+    return {
+      commands,
+      bindingHash: channel.bindingHash,
+      closed,
+      close: () => mux.goAway(),
+      open: (command, params) => clientCall(mux, command, params),
+    }
   } catch (thrown) {
     mux.goAway()
     // the agent (or who poses as it) could not make a record under the keys that only the right one has
@@ -81,8 +89,8 @@ export interface ServeOptions<Guest> extends SessionOptions {
   readonly guest: Guest
   /** absent permission means denied */
   permitted(permission: Permission): boolean
-  /** the owner is proven and READY is sent */
-  onReady?(): void
+  /** the owner is proven and READY is sent; with the transcript hash, which comparison.ts makes words of */
+  onReady?(bindingHash: Uint8Array): void
   /** ends the session in order: streams are reset, the client is told that the agent goes away */
   readonly signal?: AbortSignal
   /** a handler failed: for the local log */
@@ -105,7 +113,7 @@ export async function serveSession<Guest>(options: ServeOptions<Guest>): Promise
   })
   const offered = Object.values(COMMANDS).filter(command => options.permitted(command.permission))
   mux.sendReady(encodeCbor({ version: 1, commands: offered.map(command => command.name) }))
-  options.onReady?.()
+  options.onReady?.(channel.bindingHash)
   const leave = () => mux.goAway()
   options.signal?.addEventListener('abort', leave, { once: true })
   if (options.signal?.aborted) leave()

@@ -28,7 +28,15 @@ const DECRYPTING = [
   'protocol/call.ts',
   'protocol/commands',
 ]
-const PROTOCOL_PACKAGES = ['@noble/ciphers', '@noble/curves', '@noble/hashes', '@noble/post-quantum', 'cborg', 'zod']
+const PROTOCOL_PACKAGES = [
+  '@noble/ciphers',
+  '@noble/curves',
+  '@noble/hashes',
+  '@noble/post-quantum',
+  '@scure/bip39',
+  'cborg',
+  'zod',
+]
 /** parts that each part may import besides itself */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   protocol: [],
@@ -44,13 +52,17 @@ const CLIENT_ON_NODE = ['client/node', 'client/cli']
 /** folders that may be given type-only imports of a package beside its wrapper, and why */
 const SHARED_PACKAGES: Readonly<Record<string, { files: readonly string[]; why: string }>> = {
   zod: { files: ['protocol/core/schema.ts'], why: 'values through schema.ts; types (z.infer and the like) anywhere' },
+  '@noble/ciphers': {
+    files: ['protocol/channel/noble-suite.ts', 'protocol/channel/noble-algorithms.ts'],
+    why: 'what our protocol needs apart from what only published vectors need',
+  },
   '@noble/curves': {
     files: ['protocol/core/signing.ts', 'protocol/channel/noble-suite.ts'],
     why: 'signatures, which the broker may use, apart from key agreement, which it may not',
   },
   '@noble/hashes': {
-    files: ['protocol/core/signing.ts', 'protocol/channel/noble-suite.ts'],
-    why: 'the same split as @noble/curves',
+    files: ['protocol/core/signing.ts', 'protocol/channel/noble-suite.ts', 'protocol/channel/noble-algorithms.ts'],
+    why: 'the same splits as @noble/curves and @noble/ciphers',
   },
 }
 
