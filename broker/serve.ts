@@ -1,5 +1,6 @@
 /** The broker, put together: every part gets here what it needs, and nothing else knows the whole. */
 import type { Socket } from 'node:net'
+import { signLauncherKey } from '../protocol/control/launcher.ts'
 import { encodeBase64url } from '../protocol/core/bytes.ts'
 import type { Clock } from '../protocol/core/clock.ts'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
@@ -27,6 +28,7 @@ import { DriveStore } from './store/drive-store.ts'
 import { SshKeyStore } from './store/ssh-key-store.ts'
 import { VmStore } from './store/vm-store.ts'
 import { launch } from './vms/launch.ts'
+import { LauncherKey } from './vms/launcher-key.ts'
 import { Lifecycle } from './vms/lifecycle.ts'
 import { VmBook } from './vms/vm-book.ts'
 
@@ -59,6 +61,11 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
   const dataDir = openDataDir(config.dataDir)
   const database = openDatabase(dataDir.database)
   const seed = brokerSeed(dataDir)
+  const launcherKey = new LauncherKey()
+  const launcher = {
+    key: encodeBase64url(launcherKey.publicKey),
+    signature: encodeBase64url(signLauncherKey(launcherKey.publicKey, seed)),
+  }
   const login = new Login(seed, config, clock)
   const vmStore = new VmStore(database)
   const driveStore = new DriveStore(database)
@@ -138,7 +145,14 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
         .describe()
         .catch(cause => ({ acceleration: 'unknown' as const, reason: asMortarError(cause).message.slice(0, 400) }))
       const ssh = jumpHost && sshPort ? { port: sshPort, hostKey: jumpHost.hostKey } : null
-      return { id: encodeBase64url(login.id), version: VERSION, acceleration, accelerationReason: reason, ssh }
+      return {
+        id: encodeBase64url(login.id),
+        version: VERSION,
+        launcher,
+        acceleration,
+        accelerationReason: reason,
+        ssh,
+      }
     },
     launch: (user, request) =>
       serialiser.run(`launch ${user.key}`, () =>
@@ -150,6 +164,7 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
             dataDir,
             clock,
             brokerId: login.id,
+            launcherKey,
             agentUrl,
             enrolWithinMs: config.enrolWithinMs,
             serialiser,

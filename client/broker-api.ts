@@ -1,6 +1,7 @@
 /** The broker's HTTP API as typed calls: one method for each row of ROUTES; logs in by itself when a call needs it. SPEC §3 */
 import type { z } from 'zod'
 import * as api from '../protocol/control/api.ts'
+import { verifyLauncherKey } from '../protocol/control/launcher.ts'
 import { signLogin, verifyBrokerProof } from '../protocol/control/login.ts'
 import { decodeBase64url, encodeBase64url, equalBytes } from '../protocol/core/bytes.ts'
 import { MortarError } from '../protocol/core/errors.ts'
@@ -91,6 +92,17 @@ export class BrokerApi {
 
   info(): Promise<BrokerInfo> {
     return this.#request({ route: 'broker.show', answer: api.brokerInfo })
+  }
+
+  /** The launcher's X25519 key, signed by the broker's. Fails with broker-mismatch. SPEC §2.6 */
+  async launcherKey(): Promise<Uint8Array> {
+    const broker = await this.key()
+    const { launcher } = await this.info()
+    const key = decodeBase64url(launcher.key)
+    if (!verifyLauncherKey(key, decodeBase64url(launcher.signature), broker)) {
+      throw new MortarError('broker-mismatch', `${this.url} did not sign its launcher's key`)
+    }
+    return key
   }
 
   #request<S extends z.ZodType>(request: BrokerRequest<S>): Promise<z.output<S>> {

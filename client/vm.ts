@@ -13,6 +13,7 @@ import { sleep } from './clock.ts'
 import { newUuid } from './host.ts'
 import type { Identity } from './identity.ts'
 import { pick } from './pick.ts'
+import { sealLaunchSecret } from './sealed-secret.ts'
 
 /** shorter than LIMITS.ticketSeconds, so that clocks may differ by some minutes either way */
 const TICKET_SECONDS = 600
@@ -51,7 +52,6 @@ export async function launchVm(
   if (options.brickSha256 && options.brickSha256 !== brick.sha256) throw new MortarError('brick-digest', options.brick)
   const [vm, launch] = [newUuid(host.suite), newUuid(host.suite)]
   const secret = identity.launchSecret(vm, launch)
-  let body: Uint8Array | undefined
   try {
     const statement = {
       version: 1 as const,
@@ -66,14 +66,14 @@ export async function launchVm(
       expires: Math.floor(host.clock.now() / 1000) + TICKET_SECONDS,
     }
     const ticket = identity.withSigningSeed(seed => signTicket(statement, seed))
-    const request = { options: { name, brick: brick.name, memoryMiB, vcpus }, ticket, secret }
+    const sealedSecret = await sealLaunchSecret(host.suite, await broker.launcherKey(), { vm, launch, secret })
+    const request = { options: { name, brick: brick.name, memoryMiB, vcpus }, ticket, sealedSecret }
     const checked = launchRequest.safeParse(request)
     if (!checked.success) {
       const issue = checked.error.issues[0]
       throw new MortarError('bad-request', `${issue?.path.slice(1).join('.')}: ${issue?.message}`)
     }
-    body = encodeCbor(request)
-    const launched = await broker.createVm(body)
+    const launched = await broker.createVm(encodeCbor(request))
     const asked = { id: vm, launch, owner: broker.user, name, brick: brick.name, brickSha256: brick.sha256 } as const
     for (const [member, value] of Object.entries(asked)) {
       if (launched[member as keyof typeof asked] !== value) {
@@ -82,7 +82,7 @@ export async function launchVm(
     }
     return launched
   } finally {
-    wipe(secret, body)
+    wipe(secret)
   }
 }
 

@@ -17,6 +17,7 @@ import { requireSpace } from '../images/volume.ts'
 import type { Serialiser } from '../serialise.ts'
 import type { BrickRecord } from '../store/brick-store.ts'
 import type { VmRecord } from '../store/vm-store.ts'
+import type { LauncherKey } from './launcher-key.ts'
 import type { VmBook } from './vm-book.ts'
 
 /** room that a launch needs at once: template, overlay, boot files, log; the overlay grows later */
@@ -31,6 +32,7 @@ export interface LaunchParts {
   readonly dataDir: DataDir
   readonly clock: Clock
   readonly brokerId: Uint8Array
+  readonly launcherKey: LauncherKey
   readonly agentUrl: string
   readonly enrolWithinMs: number
   readonly serialiser: Serialiser
@@ -40,16 +42,17 @@ export interface LaunchRequest {
   readonly options: z.output<typeof launchOptions>
   /** signed ticket */
   readonly ticket: Uint8Array
-  /** launch secret, 32 bytes; wiped here */
-  readonly secret: Uint8Array
+  /** launch secret, sealed to the launcher */
+  readonly sealedSecret: Uint8Array
 }
 
-/** Launches a VM and returns when its domain runs. Fails with ticket-*, brick-unknown, vm-exists, limit-exceeded, no-space, libvirt-*, qemu-missing. */
+/** Launches a VM and returns when its domain runs. Fails with ticket-*, brick-unknown, vm-exists, launcher-changed, limit-exceeded, no-space, libvirt-*, qemu-missing. */
 export async function launch(parts: LaunchParts, user: User, request: LaunchRequest): Promise<VmRecord> {
   const { book, driver } = parts
+  const ticket = openTicket(request.ticket)
+  check(parts, user, ticket)
+  const secret = parts.launcherKey.open(request.sealedSecret, ticket.vm, ticket.launch)
   try {
-    const ticket = openTicket(request.ticket)
-    check(parts, user, ticket)
     brickOf(parts, ticket, request.options.brick)
     await requireSpace(parts.dataDir.root, LAUNCH_BYTES)
     await driver.describe()
@@ -58,10 +61,10 @@ export async function launch(parts: LaunchParts, user: User, request: LaunchRequ
     const record = newRecord(parts, ticket, brick, request)
     book.add(record, ticket.expires)
     // whoever deletes the VM from here on waits until it runs
-    await parts.serialiser.run(record.id, () => makeAndStart(parts, record, brick, request))
+    await parts.serialiser.run(record.id, () => makeAndStart(parts, record, brick, [request.ticket, secret]))
     return book.get(record.id) ?? record
   } finally {
-    wipe(request.secret)
+    wipe(secret)
   }
 }
 
@@ -107,7 +110,7 @@ async function makeAndStart(
   parts: LaunchParts,
   record: VmRecord,
   brick: BrickRecord,
-  request: LaunchRequest,
+  bootData: readonly [ticket: Uint8Array, secret: Uint8Array],
 ): Promise<void> {
   const folder = parts.dataDir.vm(record.id)
   let defined = false
@@ -115,7 +118,7 @@ async function makeAndStart(
     await mkdir(folder, { mode: 0o711 })
     const definition = definitionOf(parts, record)
     await createOverlay(parts.bricks.pathOf(brick.sha256), parts.dataDir.templates, definition.overlayPath)
-    const contents = [request.ticket, request.secret, Buffer.from(JSON.stringify({ url: parts.agentUrl }))]
+    const contents = [...bootData, Buffer.from(JSON.stringify({ url: parts.agentUrl }))]
     for (const [index, file] of definition.bootFiles.entries()) {
       await writeFile(file.path, contents[index] as Uint8Array, { mode: 0o600, flag: 'wx' })
     }

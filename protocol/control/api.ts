@@ -24,6 +24,8 @@ export type VmState = (typeof VM_STATES)[number]
 export const brokerInfo = object({
   id: base64urlOf(32),
   version: text(64),
+  /** the launcher's X25519 key, signed by the broker's: launch secrets are sealed to it (SPEC §2.6) */
+  launcher: object({ key: base64urlOf(32), signature: base64urlOf(64) }),
   acceleration: zod.enum(['kvm', 'tcg', 'unknown']),
   accelerationReason: text(400),
   /** the jump host: its port and its host key as an OpenSSH public key line; null when there is none */
@@ -83,7 +85,7 @@ export const vm = object({
 })
 export type Vm = z.output<typeof vm>
 
-/** POST /v1/vms, application/cbor: { options, ticket, secret } */
+/** POST /v1/vms, application/cbor: { options, ticket, sealedSecret } */
 export const launchOptions = object({
   name,
   brick: name,
@@ -93,7 +95,8 @@ export const launchOptions = object({
 export const launchRequest = object({
   options: launchOptions,
   ticket: bytesUpTo(LIMITS.signedBytes),
-  secret: bytes(32),
+  /** the launch secret, sealed to the launcher (SPEC §2.6) */
+  sealedSecret: bytes(80),
 })
 /** POST /v1/vms/{id}/sessions */
 export const sessionRequest = object({ kind: zod.enum(['channel', 'ssh']) })

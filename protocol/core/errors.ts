@@ -92,6 +92,11 @@ export const ERRORS = {
     'The launch ticket was used before',
     'Create the VM again: each launch needs its own ticket',
   ),
+  'launcher-changed': row(
+    409,
+    'The launch secret cannot be opened by the launcher',
+    'Create the VM again: the broker may have restarted meanwhile',
+  ),
   'no-space': row(507, 'There is not enough disk space', 'Free space on the disk named and try again'),
   'libvirt-down': row(503, 'libvirt does not answer', 'Start libvirtd (systemctl start libvirtd) and try again'),
   'libvirt-failed': row(502, 'libvirt refused', 'Read its message; look at the libvirt log of the domain'),

@@ -8,6 +8,7 @@ import type { Config } from '../../broker/config.ts'
 import { type Broker, startBroker } from '../../broker/serve.ts'
 import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
 import { Identity } from '../../client/identity.ts'
+import { sealLaunchSecret } from '../../client/sealed-secret.ts'
 import { launchCommitment } from '../../protocol/channel/derive.ts'
 import { nobleSuite as suite } from '../../protocol/channel/noble-suite.ts'
 import { ROUTES, type RouteName, type Vm } from '../../protocol/control/api.ts'
@@ -64,6 +65,8 @@ export class Rig {
   readonly #tokens = new Map<PersonName, string>()
   readonly #apis = new Map<PersonName, BrokerApi>()
   #broker: Broker | undefined
+  /** to which launches are sealed; asked for once, since asking takes a step of the hypervisor */
+  #launcherKey: Uint8Array = new Uint8Array(32)
   brickSha256 = ''
 
   constructor(config: Partial<Config> = {}) {
@@ -111,6 +114,7 @@ export class Rig {
     }
     const log = { info: write('info'), warn: write('warn'), error: write('error') }
     this.#broker = await startBroker({ config, driver: this.driver, clock: this.clock, log })
+    this.#launcherKey = await this.api().launcherKey()
   }
 
   async stopBroker(): Promise<void> {
@@ -225,9 +229,11 @@ export class Rig {
   }
 
   /** Posts a launch. */
-  post(launch: Launch, name: string, who: PersonName = 'owner', brick = 'stone'): Promise<Answer> {
+  async post(launch: Launch, name: string, who: PersonName = 'owner', brick = 'stone'): Promise<Answer> {
     const options = { name, brick, memoryMiB: 256, vcpus: 1 }
-    const body = encodeCbor({ options, ticket: launch.signed, secret: launch.secret })
+    const { vm, launch: id } = launch.ticket
+    const sealedSecret = await sealLaunchSecret(suite, this.#launcherKey, { vm, launch: id, secret: launch.secret })
+    const body = encodeCbor({ options, ticket: launch.signed, sealedSecret })
     return this.call(who, 'vm.create', { body })
   }
 

@@ -23,7 +23,11 @@ let env: Record<string, string> = {}
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'mortar-session-'))
   const agent = smallAgent(folder, () => signingPublicKey(seed), userInfo().username)
-  const broker = await smallBroker(agent.script, seed, { otherwise: agent.routeVm, sockets: agent.sockets })
+  const broker = await smallBroker(agent.script, seed, {
+    otherwise: agent.routeVm,
+    sockets: agent.sockets,
+    launcherKey: agent.launcherKey,
+  })
   close = () => {
     for (const socket of agent.sockets.clients) socket.terminate()
     broker.close()

@@ -220,8 +220,9 @@ describe('launching', () => {
       },
     })
     expect((await launchVm(api, identity, host, options)).name).toBe(vm.name)
-    const { ticket, secret, options: sent } = launched as ReturnType<typeof read>
+    const { ticket, sealedSecret, options: sent } = launched as ReturnType<typeof read>
     const opened = openTicket(ticket)
+    const secret = broker.launcherKey.open(sealedSecret, opened.vm, opened.launch)
     checkTicketTime(opened, Date.now())
     expect(sent).toEqual(options)
     expect(opened).toMatchObject({ owner: identity.signKey, ownerDh: identity.keys.publicKey, broker: broker.key })

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type WebSocket, WebSocketServer } from 'ws'
+import { LauncherKey } from '../../broker/vms/launcher-key.ts'
 import { wallClock } from '../../client/clock.ts'
 import type { Call } from '../../protocol/call.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
@@ -112,6 +113,7 @@ function sshdIn(folder: string) {
 export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: string) {
   const agentKeys = nobleSuite.generateKeyPair()
   const sshd = sshdIn(join(folder, 'sshd'))
+  const launcherKey = new LauncherKey()
   let vm: Vm | undefined
   let launchSecret: Uint8Array = new Uint8Array(32)
   let ownerDh: Uint8Array = new Uint8Array(32)
@@ -145,14 +147,14 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
       },
     }),
     'POST /v1/vms': body => {
-      const { ticket, secret, options } = decodeCbor(
+      const { ticket, sealedSecret, options } = decodeCbor(
         launchRequest,
         Uint8Array.from(body as Buffer),
         8192,
         'bad-request',
       )
       const opened = openTicket(ticket)
-      launchSecret = secret.slice()
+      launchSecret = launcherKey.open(sealedSecret, opened.vm, opened.launch)
       ownerDh = opened.ownerDh
       vm = sampleVm(opened.owner, {
         id: opened.vm,
@@ -203,5 +205,5 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
       },
     }).catch(() => undefined)
   })
-  return { script, routeVm, sockets }
+  return { script, routeVm, sockets, launcherKey }
 }

@@ -3,7 +3,9 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { WebSocketServer } from 'ws'
+import { LauncherKey } from '../../broker/vms/launcher-key.ts'
 import type { Vm } from '../../protocol/control/api.ts'
+import { signLauncherKey } from '../../protocol/control/launcher.ts'
 import { signBrokerProof, verifyLogin } from '../../protocol/control/login.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { ERRORS, type ErrorCode, isErrorCode } from '../../protocol/core/errors.ts'
@@ -29,15 +31,27 @@ export const refusal = (code: string, detail = '', status?: number): Answer => (
 export async function smallBroker(
   script: Script,
   seed: Uint8Array = new Uint8Array(32).fill(42),
-  more: { otherwise?: Script[string]; sockets?: WebSocketServer } = {},
+  more: { otherwise?: Script[string]; sockets?: WebSocketServer; launcherKey?: LauncherKey } = {},
 ) {
   const key = signingPublicKey(seed)
+  const launcherKey = more.launcherKey ?? new LauncherKey()
+  const launcher = {
+    key: encodeBase64url(launcherKey.publicKey),
+    signature: encodeBase64url(signLauncherKey(launcherKey.publicKey, seed)),
+  }
   const nonce = new Uint8Array(32).fill(1)
   const calls: { route: string; authorization: string | undefined }[] = []
   let logins = 0
   const all: Script = {
     'GET /v1/broker': () => ({
-      json: { id: encodeBase64url(key), version: '1', acceleration: 'tcg', accelerationReason: '', ssh: null },
+      json: {
+        id: encodeBase64url(key),
+        version: '1',
+        launcher,
+        acceleration: 'tcg',
+        accelerationReason: '',
+        ssh: null,
+      },
     }),
     'POST /v1/login/challenge': body => {
       const { user } = body as { user: string }
@@ -74,6 +88,7 @@ export async function smallBroker(
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     key,
+    launcherKey,
     calls,
     close() {
       server.close()
