@@ -53,7 +53,7 @@ export async function formatDrive(
     label: drive.name.slice(0, LABEL_BYTES),
     erase: options.erase,
   })
-  deliver(call, identity.driveKey(id, salt))
+  await deliver(call, identity.driveKey(id, salt))
   const { headerDigest } = await doneOf(call.received())
   const note = sealDriveNote(identity, id, { salt, headerDigest })
   await broker.putDriveNote(id, note)
@@ -75,7 +75,7 @@ export async function unlockDrive(
   const { readOnly } = options
   const params = { drive: drive.id, serial: drive.serial, headerDigest, mountName: drive.name, readOnly }
   const call = await session.open(driveUnlock, params)
-  deliver(call, identity.driveKey(drive.id, salt))
+  await deliver(call, identity.driveKey(drive.id, salt))
   return doneOf(call.received())
 }
 
@@ -106,9 +106,9 @@ export async function lockOpenDrives(
 }
 
 /** Sends a key, which is wiped whether it could be sent or not. */
-function deliver(call: { sendSecret(secret: Uint8Array): void }, key: Uint8Array): void {
+async function deliver(call: { sendSecret(secret: Uint8Array): Promise<void> }, key: Uint8Array): Promise<void> {
   try {
-    call.sendSecret(key)
+    await call.sendSecret(key)
   } finally {
     wipe(key)
   }

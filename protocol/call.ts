@@ -11,10 +11,11 @@ import type {
 import { decodeCbor, encodeCbor } from './core/codec.ts'
 import { asMortarError, type ErrorCode, MortarError } from './core/errors.ts'
 import { LIMITS } from './core/limits.ts'
-import { object, z } from './core/schema.ts'
+import { bytes, object, z } from './core/schema.ts'
 import { wipe } from './core/secret.ts'
 import type { Mux } from './mux/mux.ts'
 import { encodeMessage, type Item, type Stream } from './mux/stream.ts'
+import { offerSecret, type SealContext, type SecretOffer, sealToOffer } from './secret-offer.ts'
 
 export const openingSchema = object({ command: z.string().max(64), params: z.unknown() })
 const messageSchema = z.tuple([z.string().max(64), z.unknown()])
@@ -52,52 +53,77 @@ export interface ClientCall<C extends Command> {
   readonly signal: AbortSignal
   post<N extends ToAgentName<C>>(name: N, body: ToAgentBody<C, N>): void
   write(bytes: Uint8Array): Promise<void>
-  /** Sends the secret in a record of its own and wipes it. */
-  sendSecret(secret: Uint8Array): void
+  /** Seals the secret to the agent's offer, sends it in a record of its own, and wipes it. Once per call. */
+  sendSecret(secret: Uint8Array): Promise<void>
   end(): void
   reset(code: ErrorCode): void
   /** What the agent sends, until its END; the stream is over then. Fails with the agent's code after a reset. */
   received(): AsyncGenerator<FromAgent<C>, void, undefined>
 }
 
-export function handlerCall<C extends Command>(command: C, stream: Stream, params: unknown): Call<C> {
+/** `opening`: the body of OPEN, of which `params` came. */
+export function handlerCall<C extends Command>(
+  command: C,
+  stream: Stream,
+  { opening, params, context }: { opening: Uint8Array; params: unknown; context: SealContext },
+): Call<C> {
   const checked = command.params.safeParse(params)
   if (!checked.success) throw new MortarError('bad-request', checked.error.issues[0]?.message ?? '')
   const items = stream.items()
+  let offer: SecretOffer | undefined
   return {
     params: checked.data as Params<C>,
     signal: stream.signal,
-    accept: body => stream.accept(encodeCbor(body)),
+    accept(body) {
+      if (!command.takesSecret) return stream.accept(encodeCbor(body))
+      offer = offerSecret(context, opening)
+      stream.signal.addEventListener('abort', () => offer?.wipe(), { once: true })
+      stream.accept(encodeCbor({ ready: body, offer: offer.publicKey }))
+    },
     post: (name, body) => stream.post(encodeMessage(name, body)),
     write: (bytes, lane) => stream.write(bytes, lane),
     received: () => typed(items, command.toAgent) as AsyncGenerator<FromClient<C>, void, undefined>,
     secret: async () => {
       const { value: item } = await items.next()
-      if (item?.type === 'secret' && command.takesSecret) return item.bytes
-      if (item?.type === 'secret') wipe(item.bytes)
-      throw new MortarError('protocol-violation', 'no secret came')
+      try {
+        if (item?.type !== 'secret' || !offer) throw new MortarError('protocol-violation', 'no secret came')
+        return await offer.open(item.bytes)
+      } finally {
+        if (item?.type === 'secret') wipe(item.bytes)
+      }
     },
   }
 }
 
 /** Opens a stream for a command and waits for ACCEPT. Fails with the agent's code. */
-export async function clientCall<C extends Command>(mux: Mux, command: C, params: Params<C>): Promise<ClientCall<C>> {
-  const stream = mux.openStream(encodeCbor({ command: command.name, params }))
+export async function clientCall<C extends Command>(
+  mux: Mux,
+  command: C,
+  params: Params<C>,
+  context: SealContext,
+): Promise<ClientCall<C>> {
+  const opening = encodeCbor({ command: command.name, params })
+  const stream = mux.openStream(opening)
   const items = stream.items()
   const { value: first } = await items.next()
   if (first?.type !== 'accept') {
     stream.reset('protocol-violation')
     throw new MortarError('protocol-violation', 'the agent did not accept')
   }
-  const ready = await refusing(stream, () =>
-    decodeCbor(command.ready, first.body, LIMITS.messageBytes, 'protocol-violation'),
-  )
+  const { ready, offer } = await refusing(stream, () => readAccept(command, first.body))
   return {
     ready: ready as Ready<C>,
     signal: stream.signal,
     post: (name, body) => stream.post(encodeMessage(name, body)),
     write: bytes => stream.write(bytes),
-    sendSecret: secret => stream.sendSecret(secret),
+    async sendSecret(secret) {
+      try {
+        if (!offer) throw new MortarError('internal', `${command.name} takes no secret`)
+        stream.sendSecret(await sealToOffer(context, opening, offer, secret))
+      } finally {
+        wipe(secret)
+      }
+    },
     end: () => stream.end(),
     reset: code => stream.reset(code),
     async *received() {
@@ -110,6 +136,12 @@ export async function clientCall<C extends Command>(mux: Mux, command: C, params
       stream.end()
     },
   }
+}
+
+/** ACCEPT of a command that takes a secret carries the key to seal it to. SPEC §7.4 */
+function readAccept(command: Command, body: Uint8Array): { ready: unknown; offer?: Uint8Array } {
+  const read = <S extends z.ZodType>(schema: S) => decodeCbor(schema, body, LIMITS.messageBytes, 'protocol-violation')
+  return command.takesSecret ? read(object({ ready: command.ready, offer: bytes(32) })) : { ready: read(command.ready) }
 }
 
 /** What `take` gives; a failure of it ends the stream at the other end too. */

@@ -15,6 +15,7 @@ import { object, z } from './core/schema.ts'
 import type { Transport } from './core/transport.ts'
 import { Mux } from './mux/mux.ts'
 import type { Stream } from './mux/stream.ts'
+import type { SealContext } from './secret-offer.ts'
 
 export type { Contact, SessionFacts }
 
@@ -45,6 +46,8 @@ export async function openSession(
   options: SessionOptions & { ownerKeys: KeyPair; agentDh: Uint8Array; contact: Contact },
 ): Promise<ClientSession> {
   const channel = await SecureChannel.open(options)
+  const { suite, clock, facts } = options
+  const context = { suite, clock, bindingHash: channel.bindingHash, vm: facts.vm }
   const ready = Promise.withResolvers<readonly string[]>()
   const mux = new Mux({
     transport: channel,
@@ -64,7 +67,7 @@ export async function openSession(
       bindingHash: channel.bindingHash,
       closed,
       close: () => mux.goAway(),
-      open: (command, params) => clientCall(mux, command, params),
+      open: (command, params) => clientCall(mux, command, params, context),
     }
   } catch (thrown) {
     mux.goAway()
@@ -100,6 +103,8 @@ export interface ServeOptions<Guest> extends SessionOptions {
 /** Serves a client until its session ends. Fails with handshake, timeout, or what broke the session. */
 export async function serveSession<Guest>(options: ServeOptions<Guest>): Promise<void> {
   const channel = await SecureChannel.accept(options)
+  const { suite, clock, facts } = options
+  const context = { suite, clock, bindingHash: channel.bindingHash, vm: facts.vm }
   let running = 0
   const mux = new Mux({
     transport: channel,
@@ -108,7 +113,7 @@ export async function serveSession<Guest>(options: ServeOptions<Guest>): Promise
       // a stream that was reset is closed at once, what it started may take a while to end
       if (running >= LIMITS.streams) return stream.reset('limit-exceeded')
       running++
-      void serveStream(options, stream, body).finally(() => running--)
+      void serveStream(options, context, stream, body).finally(() => running--)
     },
   })
   const offered = Object.values(COMMANDS).filter(command => options.permitted(command.permission))
@@ -124,7 +129,12 @@ export async function serveSession<Guest>(options: ServeOptions<Guest>): Promise
   }
 }
 
-async function serveStream<Guest>(options: ServeOptions<Guest>, stream: Stream, body: Uint8Array): Promise<void> {
+async function serveStream<Guest>(
+  options: ServeOptions<Guest>,
+  context: SealContext,
+  stream: Stream,
+  body: Uint8Array,
+): Promise<void> {
   let name = ''
   try {
     const opening = decodeCbor(openingSchema, body, LIMITS.messageBytes, 'bad-request')
@@ -132,7 +142,7 @@ async function serveStream<Guest>(options: ServeOptions<Guest>, stream: Stream, 
     name = opening.command
     const command: Command = COMMANDS[name as CommandName]
     if (!options.permitted(command.permission)) throw new MortarError('denied')
-    const call = handlerCall(command, stream, opening.params)
+    const call = handlerCall(command, stream, { opening: body, params: opening.params, context })
     // the table of handlers has the call's type by its key; one cast here instead of one in every handler
     const handler = options.handlers[name as CommandName] as unknown as (
       call: Call<Command>,

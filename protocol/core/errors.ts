@@ -151,6 +151,7 @@ export const ERRORS = {
     'An encrypted record was damaged, replayed or out of order',
     'The connection was cut for safety; connect again',
   ),
+  'secret-invalid': row(502, 'A secret did not open', 'Connect again; the secret was not used'),
   truncated: row(502, 'The connection ended before the end of the data', 'Run it again: the result is not complete'),
   'protocol-violation': row(502, 'The other side broke the protocol', 'Check that both sides run the same version'),
   'limit-exceeded': row(413, 'A limit of the protocol was exceeded', 'Send less at once'),

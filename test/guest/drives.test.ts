@@ -101,7 +101,7 @@ describeGuest('drives', () => {
         mountName: 'data',
         readOnly: false,
       })
-      call.sendSecret(copySecret(new Uint8Array(64).fill(7)))
+      await call.sendSecret(copySecret(new Uint8Array(64).fill(7)))
       await expect(call.received().next()).rejects.toMatchObject({ code: 'drive-key-wrong' })
     } finally {
       session.close()

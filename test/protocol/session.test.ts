@@ -136,7 +136,7 @@ test('a secret arrives as bytes, is wiped at the sender, and both keys move on',
   })
   const call = await session.open(driveFormat, { drive: facts.vm, serial: '0'.repeat(20), label: 'x', erase: false })
   const secret = new Uint8Array(64).fill(0xa5)
-  call.sendSecret(secret)
+  await call.sendSecret(secret)
   expect(secret.every(byte => byte === 0)).toBe(true)
   expect((await drain(call.received())).messages).toHaveLength(1)
   expect(seen).toEqual(new Uint8Array(64).fill(0xa5))

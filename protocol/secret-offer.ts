@@ -1,0 +1,97 @@
+/**
+ * The inner seal of a secret: the agent offers a key for one use, the client seals to it. What lies in memory or in a record
+ * of the session around it is then not the secret itself. SPEC §7.4
+ */
+import { hkdf } from './channel/derive.ts'
+import type { Suite } from './channel/suite.ts'
+import { concat, encodeText } from './core/bytes.ts'
+import type { Clock } from './core/clock.ts'
+import { MortarError } from './core/errors.ts'
+import { LIMITS } from './core/limits.ts'
+import { copySecret, wipe } from './core/secret.ts'
+
+const KEY_BYTES = 32
+const TAG_BYTES = 16
+const NONE = new Uint8Array(0)
+
+/** What both ends of a stream know, and a sealed secret is bound to. */
+export interface SealContext {
+  readonly suite: Suite
+  readonly clock: Clock
+  /** transcript hash of the session */
+  readonly bindingHash: Uint8Array
+  readonly vm: string
+}
+
+/** `opening`: the body of the stream's OPEN, which says what the secret is for. */
+async function sealingKey(
+  { suite, bindingHash, vm }: SealContext,
+  opening: Uint8Array,
+  keys: { shared: Uint8Array; ephemeral: Uint8Array; offer: Uint8Array },
+): Promise<Uint8Array> {
+  const salt = concat(bindingHash, keys.ephemeral, keys.offer, encodeText(vm), suite.algorithms.hash(opening))
+  return hkdf(suite, keys.shared, salt, 'mortar secret v1', KEY_BYTES)
+}
+
+/** Seals a secret to an offer; the secret stays the caller's to wipe. Fails with handshake for an offer that is no key. */
+export async function sealToOffer(
+  context: SealContext,
+  opening: Uint8Array,
+  offer: Uint8Array,
+  secret: Uint8Array,
+): Promise<Uint8Array> {
+  const pair = context.suite.generateKeyPair()
+  const shared = await pair.dh(offer)
+  const key = await sealingKey(context, opening, { shared, ephemeral: pair.publicKey, offer })
+  const aead = context.suite.algorithms.aead(key)
+  try {
+    return concat(pair.publicKey, aead.seal(0, NONE, secret))
+  } finally {
+    wipe(shared, key)
+    aead.wipe()
+    pair.wipe()
+  }
+}
+
+export interface SecretOffer {
+  /** X25519, 32 bytes, in ACCEPT */
+  readonly publicKey: Uint8Array
+  /** The secret, the caller's to wipe. Serves once. Fails with secret-invalid; with timeout after LIMITS.offerMs. */
+  open(sealed: Uint8Array): Promise<Uint8Array>
+  wipe(): void
+}
+
+export function offerSecret(context: SealContext, opening: Uint8Array): SecretOffer {
+  const { suite, clock } = context
+  const pair = suite.generateKeyPair()
+  const madeAt = clock.now()
+  let used = false
+  return {
+    publicKey: pair.publicKey,
+    wipe: () => pair.wipe(),
+    async open(sealed) {
+      if (used || sealed.length < KEY_BYTES + TAG_BYTES) throw new MortarError('secret-invalid')
+      used = true
+      if (clock.now() - madeAt > LIMITS.offerMs) throw new MortarError('timeout', 'the secret came too late')
+      const ephemeral = sealed.slice(0, KEY_BYTES)
+      let shared: Uint8Array | undefined
+      let key: Uint8Array | undefined
+      try {
+        shared = await pair.dh(ephemeral)
+        key = await sealingKey(context, opening, { shared, ephemeral, offer: pair.publicKey })
+        const aead = suite.algorithms.aead(key)
+        const plaintext = aead.open(0, NONE, sealed.subarray(KEY_BYTES))
+        aead.wipe()
+        if (!plaintext) throw new MortarError('secret-invalid')
+        const secret = copySecret(plaintext)
+        wipe(plaintext)
+        return secret
+      } catch (cause) {
+        throw new MortarError('secret-invalid', '', { cause })
+      } finally {
+        wipe(shared, key)
+        pair.wipe()
+      }
+    },
+  }
+}
