@@ -1,7 +1,8 @@
 /** `npm run noise-vectors`: runs a file of published Noise vectors through the engine. */
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { BACKENDS, nameOf, runVector, vectorsOf } from '../support/noise-vector.ts'
+import { BACKENDS } from '../support/backends.ts'
+import { nameOf, runVector, vectorsOf } from '../support/noise-vector.ts'
 
 const HELP = `Usage: npm run noise-vectors -- FILE [--backend noble|native]
 

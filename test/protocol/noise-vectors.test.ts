@@ -5,7 +5,8 @@ import { Handshake } from '../../protocol/channel/handshake.ts'
 import { findPattern, PATTERN_NAMES, parseProtocolName } from '../../protocol/channel/patterns.ts'
 import { CIPHERS, HASHES, type HashName, type KeyPair } from '../../protocol/channel/suite.ts'
 import { encodeHex } from '../../protocol/core/bytes.ts'
-import { BACKENDS, nameOf, runVector, vectorsOf } from '../support/noise-vector.ts'
+import { BACKENDS } from '../support/backends.ts'
+import { nameOf, runVector, vectorsOf } from '../support/noise-vector.ts'
 
 const vectors = vectorsOf(readFileSync(new URL('../vectors/noise.json', import.meta.url), 'utf8'))
 

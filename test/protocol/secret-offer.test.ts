@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { offerSecret, type SealContext, sealToOffer } from '../../protocol/secret-offer.ts'
-import { BACKENDS } from '../support/noise-vector.ts'
+import { BACKENDS } from '../support/backends.ts'
 
 const opening = new Uint8Array(40).fill(3)
 const secret = () => new Uint8Array(64).fill(9)

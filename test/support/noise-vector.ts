@@ -1,22 +1,14 @@
 /** Runs a test vector in the format of cacophony through the real engine: both ends, every message, the transcript hash. */
 import { Handshake } from '../../protocol/channel/handshake.ts'
-import { nobleAlgorithmsOf } from '../../protocol/channel/noble-algorithms.ts'
-import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { findPattern, parseProtocolName } from '../../protocol/channel/patterns.ts'
 import type { Algorithms, CipherName, HashName, Suite } from '../../protocol/channel/suite.ts'
 import { decodeHex, encodeHex, equalBytes } from '../../protocol/core/bytes.ts'
 import { z } from '../../protocol/core/schema.ts'
-import { nativeAlgorithms, nativeSuite } from '../../protocol/native/suite.ts'
 
 export interface Backend {
   readonly suite: Suite
   algorithmsOf(cipher: CipherName, hash: HashName): Algorithms
 }
-
-export const BACKENDS = {
-  noble: { suite: nobleSuite, algorithmsOf: nobleAlgorithmsOf },
-  native: { suite: nativeSuite, algorithmsOf: nativeAlgorithms },
-} as const satisfies Record<string, Backend>
 
 const hex = z.string().transform(decodeHex)
 const sideShape = (side: 'init' | 'resp') => ({

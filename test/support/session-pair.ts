@@ -10,7 +10,8 @@ export const wallClock: Clock = {
   now: () => Date.now(),
   after(ms, callback) {
     const timer = setTimeout(callback, ms)
-    timer.unref()
+    // a number in browsers
+    if (typeof timer === 'object') timer.unref()
     return () => clearTimeout(timer)
   },
 }
