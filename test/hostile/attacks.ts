@@ -1,0 +1,321 @@
+/**
+ * The relay's attacks, as a table. Each is played many times at random places of a session, from handshake to close, and
+ * must be noticed by its victim before one more byte of plaintext reaches the application. SPEC §5, §6
+ */
+import type { Suite } from '../../protocol/channel/suite.ts'
+import { encodeText } from '../../protocol/core/bytes.ts'
+import { facts } from '../support/session-pair.ts'
+import { Random } from './random.ts'
+import { type Attack, type End, honest, otherEnd, type Play, play, type Relay, type StageOptions } from './stage.ts'
+
+/** A play to be: how the stage is set and what the relay does. */
+interface Scene {
+  readonly options?: Partial<StageOptions>
+  readonly attack: Attack
+}
+
+interface AttackRow {
+  readonly name: string
+  /** `session`: a whole honest session between the same two ends, as the relay recorded it */
+  scene(random: Random, session: Play): Scene
+  /** why an attack of this kind is noticed even where nothing is encrypted; then there is no control on a broken channel */
+  readonly noControl?: string
+}
+
+type Change = (packet: Uint8Array, random: Random, session: Play, from: End, index: number) => readonly Uint8Array[]
+
+/** A fault at one packet on its way to the other end. */
+function onTheWay(name: string, change: Change, more: Partial<AttackRow> = {}): AttackRow {
+  return {
+    name,
+    ...more,
+    scene(random, session) {
+      const { from, index } = place(random, session)
+      const victim = otherEnd(from)
+      return {
+        attack: {
+          fault: { from, index, victim },
+          carry: (sender, i, packet) =>
+            (sender === from && i === index ? change(packet, random, session, from, index) : [packet]).map(
+              carried => [otherEnd(sender), carried] as const,
+            ),
+        },
+      }
+    },
+  }
+}
+
+/** Any packet but the client's last, after which nobody listens. */
+function place(random: Random, session: Play): { from: End; index: number } {
+  const from = random.pick(['client', 'agent'] as const)
+  return { from, index: random.below(session.packets[from] - (from === 'client' ? 1 : 0)) }
+}
+
+/** The client was told something else than the agent; what it then says is the fault. */
+function toldOtherwise(name: string, bend: (random: Random) => Partial<StageOptions>): AttackRow {
+  return {
+    name,
+    scene: random => ({
+      options: bend(random),
+      attack: { ...honest, fault: { from: 'client', index: 0, victim: 'agent' } },
+    }),
+  }
+}
+
+export function flipBit(packet: Uint8Array, bit: number): Uint8Array {
+  const flipped = packet.slice()
+  flipped[bit >> 3] = (flipped[bit >> 3] as number) ^ (1 << (bit & 7))
+  return flipped
+}
+
+const PROLOGUE_LABEL = encodeText('mortar channel')
+
+/** The suite of an end that hashes another prologue: `edit` gets what follows the label. */
+function withPrologue(edit: (rest: Uint8Array) => void): (suite: Suite) => Suite {
+  return suite => ({
+    ...suite,
+    sha256(message) {
+      const at = Buffer.from(message).indexOf(PROLOGUE_LABEL)
+      if (at < 0) return suite.sha256(message)
+      const edited = message.slice()
+      edit(edited.subarray(at + PROLOGUE_LABEL.length))
+      return suite.sha256(edited)
+    },
+  })
+}
+
+/** PING and GOAWAY as they would look without a channel around them: what nobody would miss, and an orderly end. */
+const FORGED_PING = Uint8Array.from([2, ...new Array<number>(7 + 16).fill(0)])
+const FORGED_END = Uint8Array.from([4, ...new Array<number>(7 + 16).fill(0)])
+
+/** Encodings of points whose order divides the cofactor (RFC 7748 section 6.1 and the twist), y mod p and beyond. */
+export const LOW_ORDER_POINTS: readonly string[] = [
+  '0000000000000000000000000000000000000000000000000000000000000000',
+  '0100000000000000000000000000000000000000000000000000000000000000',
+  'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800',
+  '5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157',
+  'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+  'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+  'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+  '0000000000000000000000000000000000000000000000000000000000000080',
+  '0100000000000000000000000000000000000000000000000000000000000080',
+  'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b880',
+  '5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f11d7',
+  'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',
+  'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',
+  'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',
+]
+
+const spliced = (session: Play, from: End, index: number): Uint8Array => {
+  const sent = session.transcript.filter(item => item.from === from)
+  return (sent[index] ?? sent[sent.length - 1])?.packet ?? new Uint8Array(0)
+}
+
+export const ATTACKS: readonly AttackRow[] = [
+  onTheWay('alter a packet', (packet, random) => [flipBit(packet, random.below(packet.length * 8))]),
+  onTheWay('drop a packet', () => []),
+  duplicate(),
+  onTheWay('insert a packet', (packet, random) => [
+    random.below(2) === 0 ? FORGED_PING : random.bytes(24 + random.below(600)),
+    packet,
+  ]),
+  onTheWay('shorten a packet', (packet, random) => [packet.subarray(0, random.below(packet.length))], {
+    noControl: 'frames and payloads say their own length',
+  }),
+  reorder(),
+  truncate(),
+  onTheWay('splice two sessions', (_packet, _random, session, from, index) => [spliced(session, from, index)]),
+  replay('replay a session to the agent', 'client'),
+  replay('replay a session to the client', 'agent'),
+  reflect(),
+  toldOtherwise('swap session ids', random => ({ clientFacts: { ...facts, session: random.uuid() } })),
+  toldOtherwise('roll the version back', random => ({
+    bendClient: withPrologue(rest => {
+      // what follows the label: length in two bytes, then the versions offered
+      rest[2] = ((rest[2] as number) + 1 + random.below(255)) & 0xff
+    }),
+  })),
+  toldOtherwise('edit the prologue: broker', random => ({ clientFacts: { ...facts, broker: random.bytes(32) } })),
+  toldOtherwise('edit the prologue: VM', random => ({ clientFacts: { ...facts, vm: random.uuid() } })),
+  toldOtherwise('edit the prologue: launch', random => ({ clientFacts: { ...facts, launch: random.uuid() } })),
+  toldOtherwise('edit the prologue: any bit', random => {
+    const choice = random.word()
+    return {
+      bendClient: withPrologue(rest => {
+        const bit = choice % (rest.length * 8)
+        rest[bit >> 3] = (rest[bit >> 3] as number) ^ (1 << (bit & 7))
+      }),
+    }
+  }),
+  {
+    name: 'send a point of low order',
+    scene(random) {
+      const from = random.pick(['client', 'agent'] as const)
+      const point = Buffer.from(random.pick(LOW_ORDER_POINTS), 'hex')
+      return {
+        attack: {
+          fault: { from, index: 0, victim: otherEnd(from) },
+          carry(sender, index, packet) {
+            if (sender === from && index === 0) packet.set(point)
+            return [[otherEnd(sender), packet]]
+          },
+        },
+      }
+    },
+  },
+]
+
+/** A packet comes a second time, before the next one of its direction. */
+function duplicate(): AttackRow {
+  return {
+    name: 'duplicate a packet',
+    scene(random, session) {
+      const from = random.pick(['client', 'agent'] as const)
+      const index = random.below(session.packets[from] - 1)
+      let first: Uint8Array | undefined
+      return {
+        attack: {
+          fault: { from, index: index + 1, victim: otherEnd(from) },
+          carry(sender, i, packet) {
+            if (sender === from && i === index) first = packet
+            const again = sender === from && i === index + 1 && first ? [first, packet] : [packet]
+            return again.map(carried => [otherEnd(sender), carried] as const)
+          },
+        },
+      }
+    },
+  }
+}
+
+/** A packet is held back until the next one of its direction has passed. */
+function reorder(): AttackRow {
+  return {
+    name: 'reorder packets',
+    scene(random, session) {
+      const from = random.pick(['client', 'agent'] as const)
+      const index = random.below(session.packets[from] - 1)
+      let held: Uint8Array | undefined
+      return {
+        attack: {
+          fault: { from, index: index + 1, victim: otherEnd(from) },
+          carry(sender, i, packet) {
+            if (sender === from && i === index) {
+              held = packet
+              return []
+            }
+            const carried = [[otherEnd(sender), packet] as const]
+            if (sender !== from || !held) return carried
+            carried.push([otherEnd(from), held])
+            held = undefined
+            return carried
+          },
+        },
+      }
+    },
+  }
+}
+
+/** The session is cut short behind a forged end. */
+function truncate(): AttackRow {
+  return {
+    name: 'truncate a session',
+    scene(random, session) {
+      const { from, index } = place(random, session)
+      let cut = false
+      return {
+        attack: {
+          fault: { from, index, victim: otherEnd(from) },
+          carry(sender, i, packet, relay: Relay) {
+            if (cut) return []
+            if (sender !== from || i !== index) return [[otherEnd(sender), packet]]
+            cut = true
+            relay.deliver(otherEnd(from), FORGED_END)
+            relay.cut()
+            return []
+          },
+        },
+      }
+    },
+  }
+}
+
+/** All that one end said in an earlier session is said again to the other, from the first packet on. */
+function replay(name: string, speaker: End): AttackRow {
+  return {
+    name,
+    scene(_random, session) {
+      const victim = otherEnd(speaker)
+      const recorded = session.transcript.filter(item => item.from === speaker)
+      return {
+        attack: {
+          // the agent speaks only when spoken to: the client's first packet is the occasion
+          fault: { from: 'client', index: 0, victim },
+          carry(sender, index) {
+            if (sender !== 'client') return []
+            // to the agent all at once, to the client as its questions come
+            const said = speaker === 'agent' ? recorded.slice(index, index + 1) : index === 0 ? recorded : []
+            return said.map(({ packet }) => [victim, packet] as const)
+          },
+        },
+      }
+    },
+  }
+}
+
+/** A packet comes back to who sent it. */
+function reflect(): AttackRow {
+  return {
+    name: 'reflect a packet',
+    scene(random, session) {
+      const { from, index } = place(random, session)
+      return {
+        attack: {
+          fault: { from, index, victim: from },
+          carry: (sender, i, packet) => [[sender === from && i === index ? from : otherEnd(sender), packet]],
+        },
+      }
+    },
+  }
+}
+
+export interface Tally {
+  readonly attack: string
+  tried: number
+  detected: number
+  bytesAfter: number
+  /** seeds of the plays that were not detected or leaked */
+  readonly failures: string[]
+}
+
+const MOST_FAILURES_TOLD = 5
+
+export const newTally = (attack: string): Tally => ({ attack, tried: 0, detected: 0, bytesAfter: 0, failures: [] })
+
+export function count(tally: Tally, detected: boolean, bytesAfter: number, seed: string): void {
+  tally.tried++
+  if (detected) tally.detected++
+  tally.bytesAfter += bytesAfter
+  if ((!detected || bytesAfter > 0) && tally.failures.length < MOST_FAILURES_TOLD) tally.failures.push(seed)
+}
+
+export const holds = (tally: Tally): boolean =>
+  tally.tried > 0 && tally.detected === tally.tried && tally.bytesAfter === 0
+
+/** An attack is noticed when no session came about, or when its victim's ended with an error. */
+export function noticed(result: Play, victim: End): boolean {
+  return !result.opened || result.outcome[victim] !== undefined
+}
+
+/** Plays an attack `times` times; play number i can be made again from `seed` and i. */
+export async function runAttack(row: AttackRow, times: number, seed: string, broken = false): Promise<Tally> {
+  const tally = newTally(row.name)
+  for (let i = 0; tally.tried < times && i < 2 * times; i++) {
+    const name = `${seed}/${row.name}/${i}`
+    const random = new Random(name)
+    const recorded = await play({ random: new Random(`${name}/recorded`), broken }, honest)
+    const { options, attack } = row.scene(random, recorded)
+    const result = await play({ random, broken, ...options }, attack)
+    if (result.reached && attack.fault) count(tally, noticed(result, attack.fault.victim), result.bytesAfterFault, name)
+  }
+  return tally
+}

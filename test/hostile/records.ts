@@ -1,0 +1,73 @@
+/** Mutated transport records in bulk, at the cipher that opens them: none may open, and the next true one must. SPEC §6.1 */
+import { CipherState } from '../../protocol/channel/cipher-state.ts'
+import type { Suite } from '../../protocol/channel/suite.ts'
+import { count, flipBit, newTally, type Tally } from './attacks.ts'
+import { brokenSuite, Random } from './random.ts'
+
+const MUTATIONS_PER_RECORD = 500
+const SIZES = [1, 8, 24, 64, 200, 1_000, 4_000]
+
+type Mutation = (record: Uint8Array, random: Random, other: Uint8Array) => Uint8Array
+
+const MUTATIONS: readonly Mutation[] = [
+  (record, random) => flipBit(record, random.below(record.length * 8)),
+  (record, random) => {
+    let changed = record
+    for (let i = 2 + random.below(7); i > 0; i--) changed = flipBit(changed, random.below(record.length * 8))
+    return changed
+  },
+  (record, random) => {
+    const changed = record.slice()
+    changed[random.below(record.length)] = random.below(256)
+    return changed
+  },
+  (record, random) => record.slice(0, random.below(record.length)),
+  (record, random) => Uint8Array.from([...record, ...random.bytes(1 + random.below(40))]),
+  // the tag of another record, no tag, a guessed one
+  (record, _random, other) => Uint8Array.from([...record.subarray(0, -16), ...other.subarray(-16)]),
+  record => Uint8Array.from([...record.subarray(0, -16), ...new Uint8Array(16)]),
+  (record, random) => Uint8Array.from([...record.subarray(0, -16), ...random.bytes(16)]),
+  // another record of the same key, whole and in part
+  (_record, _random, other) => other.slice(),
+  (record, random, other) => {
+    const changed = record.slice()
+    const at = random.below(Math.min(record.length, other.length))
+    changed.set(other.subarray(at, Math.min(record.length, other.length)), at)
+    return changed
+  },
+  (record, random) => random.bytes(record.length),
+]
+
+/** Tries `times` mutations of records under fresh keys. */
+export function runRecords(suite: Suite, times: number, seed: string, broken = false): Tally {
+  const tally = newTally('mutate transport records')
+  const random = new Random(`${seed}/records`)
+  const used = broken ? brokenSuite(suite) : suite
+  while (tally.tried < times) {
+    const key = random.bytes(32)
+    const [sealing, opening] = [new CipherState(used, key), new CipherState(used, key)]
+    const plaintext = random.bytes(random.pick(SIZES))
+    // some way into the session, as an attacker finds it
+    for (let i = random.below(4); i > 0; i--) opening.open(sealing.seal(plaintext))
+    const record = sealing.seal(plaintext)
+    const other = sealing.seal(random.bytes(random.pick(SIZES)))
+    for (let i = 0; i < MUTATIONS_PER_RECORD && tally.tried < times; i++) {
+      const mutated = random.pick(MUTATIONS)(record, random, other)
+      if (Buffer.from(mutated).equals(record)) continue
+      const opened = tryOpen(opening, mutated)
+      count(tally, opened === null, opened?.length ?? 0, `${seed}/records/${tally.tried}`)
+    }
+    if (!broken && !Buffer.from(opening.open(record)).equals(plaintext)) {
+      throw new Error('the true record no longer opens after the false ones')
+    }
+  }
+  return tally
+}
+
+function tryOpen(cipher: CipherState, record: Uint8Array): Uint8Array | null {
+  try {
+    return cipher.open(record)
+  } catch {
+    return null
+  }
+}
