@@ -34,6 +34,7 @@ const SPKI_PREFIX = Buffer.from('302a300506032b656e032100', 'hex')
 /** before the 1,184 bytes of an ML-KEM-768 encapsulation key (FIPS 203; its SPKI is RFC 9935's) */
 const KEM_SPKI_PREFIX = Buffer.from('308204b2300b0609608648016503040402038204a100', 'hex')
 const KEM_PUBLIC_BYTES = 1184
+const KEY_BYTES = 32
 const TAG_BYTES = 16
 const NONE = new Uint8Array(0)
 
@@ -44,6 +45,8 @@ function keyPairOf(privateKey: KeyObject): KeyPair {
     publicKey: new Uint8Array(publicKey.subarray(SPKI_PREFIX.length)),
     async dh(remote) {
       if (!held) throw new MortarError('handshake', 'the key is gone')
+      // OpenSSL would read the first 32 bytes of more
+      if (remote.length !== KEY_BYTES) throw new MortarError('handshake', 'invalid public key')
       try {
         const key = Buffer.concat([SPKI_PREFIX, remote])
         return diffieHellman({
