@@ -5,8 +5,9 @@
 import type { Suite } from '../../protocol/channel/suite.ts'
 import { encodeText } from '../../protocol/core/bytes.ts'
 import { facts } from '../support/session-pair.ts'
-import { Random } from './random.ts'
-import { type Attack, type End, honest, otherEnd, type Play, play, type Relay, type StageOptions } from './stage.ts'
+import { flipBit, LOW_ORDER_POINTS } from './bytes.ts'
+import type { Random } from './random.ts'
+import { type Attack, type End, honest, otherEnd, type Play, type Relay, type StageOptions } from './stage.ts'
 
 /** A play to be: how the stage is set and what the relay does. */
 interface Scene {
@@ -14,7 +15,7 @@ interface Scene {
   readonly attack: Attack
 }
 
-interface AttackRow {
+export interface AttackRow {
   readonly name: string
   /** `session`: a whole honest session between the same two ends, as the relay recorded it */
   scene(random: Random, session: Play): Scene
@@ -62,12 +63,6 @@ function toldOtherwise(name: string, bend: (random: Random) => Partial<StageOpti
   }
 }
 
-export function flipBit(packet: Uint8Array, bit: number): Uint8Array {
-  const flipped = packet.slice()
-  flipped[bit >> 3] = (flipped[bit >> 3] as number) ^ (1 << (bit & 7))
-  return flipped
-}
-
 const PROLOGUE_LABEL = encodeText('mortar channel')
 
 /** The suite of an end that hashes another prologue: `edit` gets what follows the label. */
@@ -87,24 +82,6 @@ function withPrologue(edit: (rest: Uint8Array) => void): (suite: Suite) => Suite
 /** PING and GOAWAY as they would look without a channel around them: what nobody would miss, and an orderly end. */
 const FORGED_PING = Uint8Array.from([2, ...new Array<number>(7 + 16).fill(0)])
 const FORGED_END = Uint8Array.from([4, ...new Array<number>(7 + 16).fill(0)])
-
-/** Encodings of points whose order divides the cofactor (RFC 7748 section 6.1 and the twist), y mod p and beyond. */
-export const LOW_ORDER_POINTS: readonly string[] = [
-  '0000000000000000000000000000000000000000000000000000000000000000',
-  '0100000000000000000000000000000000000000000000000000000000000000',
-  'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800',
-  '5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157',
-  'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  '0000000000000000000000000000000000000000000000000000000000000080',
-  '0100000000000000000000000000000000000000000000000000000000000080',
-  'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b880',
-  '5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f11d7',
-  'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',
-  'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',
-  'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',
-]
 
 const spliced = (session: Play, from: End, index: number): Uint8Array => {
   const sent = session.transcript.filter(item => item.from === from)
@@ -276,46 +253,4 @@ function reflect(): AttackRow {
       }
     },
   }
-}
-
-export interface Tally {
-  readonly attack: string
-  tried: number
-  detected: number
-  bytesAfter: number
-  /** seeds of the plays that were not detected or leaked */
-  readonly failures: string[]
-}
-
-const MOST_FAILURES_TOLD = 5
-
-export const newTally = (attack: string): Tally => ({ attack, tried: 0, detected: 0, bytesAfter: 0, failures: [] })
-
-export function count(tally: Tally, detected: boolean, bytesAfter: number, seed: string): void {
-  tally.tried++
-  if (detected) tally.detected++
-  tally.bytesAfter += bytesAfter
-  if ((!detected || bytesAfter > 0) && tally.failures.length < MOST_FAILURES_TOLD) tally.failures.push(seed)
-}
-
-export const holds = (tally: Tally): boolean =>
-  tally.tried > 0 && tally.detected === tally.tried && tally.bytesAfter === 0
-
-/** An attack is noticed when no session came about, or when its victim's ended with an error. */
-export function noticed(result: Play, victim: End): boolean {
-  return !result.opened || result.outcome[victim] !== undefined
-}
-
-/** Plays an attack `times` times; play number i can be made again from `seed` and i. */
-export async function runAttack(row: AttackRow, times: number, seed: string, broken = false): Promise<Tally> {
-  const tally = newTally(row.name)
-  for (let i = 0; tally.tried < times && i < 2 * times; i++) {
-    const name = `${seed}/${row.name}/${i}`
-    const random = new Random(name)
-    const recorded = await play({ random: new Random(`${name}/recorded`), broken }, honest)
-    const { options, attack } = row.scene(random, recorded)
-    const result = await play({ random, broken, ...options }, attack)
-    if (result.reached && attack.fault) count(tally, noticed(result, attack.fault.victim), result.bytesAfterFault, name)
-  }
-  return tally
 }

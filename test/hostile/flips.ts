@@ -1,8 +1,9 @@
 /** Every single-bit flip of every handshake message: its reader sends nothing more, and no session comes about. SPEC §5 */
 import type { Suite } from '../../protocol/channel/suite.ts'
-import { count, flipBit, newTally, type Tally } from './attacks.ts'
+import { flipBit } from './bytes.ts'
 import { Random } from './random.ts'
 import { type Attack, honest, otherEnd, play } from './stage.ts'
+import { count, newTally, type Tally } from './tally.ts'
 
 const MESSAGES = 3
 

@@ -2,18 +2,24 @@
 import { parseArgs } from 'node:util'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
-import { ATTACKS, holds, runAttack, type Tally } from './attacks.ts'
+import { ATTACKS } from './attacks.ts'
 import { runFlips } from './flips.ts'
+import { fuzz, sound } from './fuzz.ts'
+import { runModel } from './model-steps.ts'
+import { PARSERS } from './parsers.ts'
 import { runRecords } from './records.ts'
+import { holds, runAttack, type Tally } from './tally.ts'
 
 const HELP = `Usage: npm run hostile [-- OPTIONS]
 
-Stands between a real client session and a real agent session as a hostile relay, and counts what they notice.
-Ends with 0 only if every attack was noticed and no byte of plaintext was delivered after it.
+Stands between a real client session and a real agent session as a hostile relay, and counts what they notice; then
+feeds bent input to every parser. Ends with 0 only if every attack was noticed, no byte of plaintext was delivered after
+it, no parser crashed, took more than 50 ms or kept more than 32 MiB, and random sessions did what their model says.
 
-  --nightly     1,000 plays of each attack and 1,000,000 records instead of 100 and 100,000
+  --nightly     1,000 plays of each attack, 1,000,000 records, 1,000,000 inputs and
+                10,000 random sessions instead of 100, 100,000, 60,000 and 1,000
   --seed TEXT   make the same plays again (printed at the start)
-  --only TEXT   only attacks whose name contains it
+  --only TEXT   only attacks and parsers whose name contains it
   --json        one line of JSON instead of the table
 
 Examples:
@@ -37,7 +43,9 @@ if (values.help) {
 
 const { nightly, json, only } = values
 const seed = values.seed ?? Buffer.from(nativeSuite.randomBytes(4)).toString('hex')
-const [plays, records] = nightly ? [1_000, 1_000_000] : [100, 100_000]
+const [plays, records, inputs, sessions] = nightly
+  ? [1_000, 1_000_000, 1_000_000, 10_000]
+  : [100, 100_000, 60_000, 1_000]
 const widths = [46, 11, 11, 24] as const
 const line = (cells: readonly string[]) =>
   cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[i] ?? 0))).join('')
@@ -65,9 +73,36 @@ if ('mutate transport records'.includes(only)) {
 }
 for (const row of ATTACKS) if (row.name.includes(only)) tell(await runAttack(row, plays, seed))
 
-const held = tallies.length > 0 && tallies.every(holds)
-const tried = tallies.reduce((sum, tally) => sum + tally.tried, 0)
-if (json) console.log(JSON.stringify({ seed, nightly, held, tallies }))
-else if (tallies.length === 0) console.log('No attack is called so: check --only.')
-else console.log(held ? `${tried.toLocaleString('en-GB')} attacks, all noticed, 0 bytes after` : 'NOT ALL WAS NOTICED')
+const parsers = PARSERS.filter(parser => `fuzz ${parser.name}`.includes(only))
+if (!json && parsers.length > 0) console.log(`\n${line(['parser', 'inputs', 'findings', 'slowest, growth'])}`)
+const fuzzed = parsers.map(parser => {
+  const result = fuzz(parser, Math.ceil((inputs * parser.share) / 1_000), seed)
+  const numbers = [result.tried, result.findings.length].map(number => number.toLocaleString('en-GB'))
+  const cost = `${result.slowestMs.toFixed(1)} ms, ${(result.growthBytes / 2 ** 20).toFixed(1)} MiB`
+  if (!json) console.log(line([result.parser, ...numbers, cost]) + (sound(result) ? '' : '  FAILED'))
+  if (!json)
+    for (const { what, why, input } of result.findings) console.log(`  ${what}: ${why}: ${input.slice(0, 200)}`)
+  return result
+})
+
+const broken = 'random sessions'.includes(only)
+  ? await runModel(sessions, Number.parseInt(seed, 36) & 0x7fffffff).then(
+      counts => {
+        if (!json) console.log(`\nrandom sessions: ${JSON.stringify(counts)}`)
+        return null
+      },
+      (error: Error) => error.message,
+    )
+  : null
+if (broken && !json) console.log(`\nrandom sessions: ${broken}`)
+
+const all = [...tallies.map(holds), ...fuzzed.map(sound)]
+const held = all.every(Boolean) && broken === null
+const sum = (counts: readonly { tried: number }[]) =>
+  counts.reduce((total, { tried }) => total + tried, 0).toLocaleString('en-GB')
+if (json) console.log(JSON.stringify({ seed, nightly, held, tallies, fuzzed, broken }))
+else if (all.length === 0 && !'random sessions'.includes(only)) console.log('Nothing is called so: check --only.')
+else if (held)
+  console.log(`\n${sum(tallies)} attacks, all noticed, 0 bytes after; ${sum(fuzzed)} inputs, all read or refused`)
+else console.log('\nNOT ALL HELD')
 process.exitCode = held ? 0 : 1

@@ -1,8 +1,9 @@
 /** Mutated transport records in bulk, at the cipher that opens them: none may open, and the next true one must. SPEC §6.1 */
 import { CipherState } from '../../protocol/channel/cipher-state.ts'
 import type { Suite } from '../../protocol/channel/suite.ts'
-import { count, flipBit, newTally, type Tally } from './attacks.ts'
+import { flipBit } from './bytes.ts'
 import { brokenSuite, Random } from './random.ts'
+import { count, newTally, type Tally } from './tally.ts'
 
 const MUTATIONS_PER_RECORD = 500
 const SIZES = [1, 8, 24, 64, 200, 1_000, 4_000]

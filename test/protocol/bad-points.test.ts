@@ -8,7 +8,7 @@ import type { KeyPair, Suite } from '../../protocol/channel/suite.ts'
 import { concat, encodeHex, encodeText } from '../../protocol/core/bytes.ts'
 import { sign, signingPublicKey, verify } from '../../protocol/core/signing.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
-import { flipBit, LOW_ORDER_POINTS } from '../hostile/attacks.ts'
+import { flipBit, LOW_ORDER_POINTS } from '../hostile/bytes.ts'
 import { Random } from '../hostile/random.ts'
 
 const suites: [string, Suite][] = [

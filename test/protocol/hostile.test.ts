@@ -2,11 +2,12 @@
 import { describe, expect, test } from 'vitest'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
-import { ATTACKS, holds, noticed, runAttack } from '../hostile/attacks.ts'
+import { ATTACKS } from '../hostile/attacks.ts'
 import { runFlips } from '../hostile/flips.ts'
 import { Random } from '../hostile/random.ts'
 import { runRecords } from '../hostile/records.ts'
 import { honest, play } from '../hostile/stage.ts'
+import { holds, noticed, runAttack } from '../hostile/tally.ts'
 
 const SEED = process.env.HOSTILE_SEED ?? `${Date.now()}`
 const PLAYS = 100
