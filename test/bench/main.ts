@@ -1,0 +1,58 @@
+/** npm run bench: what Mortar does against what people would use instead, in one run. Ends with 0 only if every gate is met. */
+import { parseArgs } from 'node:util'
+import { type Bench, type Judged, judge } from './benches.ts'
+import { channel } from './channel.ts'
+
+const BENCHES: readonly Bench[] = [channel]
+
+const HELP = `Usage: npm run bench [-- OPTIONS]
+
+Compares in one run, in alternating rounds; a ratio has a gate, below which this ends with 1, and an aim.
+
+  --only NAME     only this bench (may be repeated): ${BENCHES.map(bench => bench.name).join(' ')}
+  --rounds N      counted rounds (default 5)
+  --json          one line of JSON instead of the table
+
+Examples:
+  npm run bench
+  npm run bench -- --only channel --rounds 3`
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', multiple: true, default: [] },
+    rounds: { type: 'string', default: '5' },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h' },
+  },
+})
+const rounds = Number(values.rounds)
+const unknown = values.only.filter(name => !BENCHES.some(bench => bench.name === name))
+if (values.help || unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
+  console.log(
+    values.help
+      ? HELP
+      : `bench: ${unknown.length > 0 ? `no bench is called ${unknown.join(', ')}` : '--rounds needs a number'}\n\n${HELP}`,
+  )
+  process.exit(values.help ? 0 : 2)
+}
+
+const results: Judged[] = []
+for (const bench of BENCHES.filter(({ name }) => values.only.length === 0 || values.only.includes(name))) {
+  if (!values.json) console.log(`${bench.name}: ${bench.says}, ${rounds} rounds`)
+  const measured = await bench.measure(rounds, text => {
+    if (!values.json && process.stdout.isTTY) console.log(`  ${text}`)
+  })
+  results.push(...bench.goals.map(goal => judge(bench, goal, measured)))
+}
+
+if (values.json) console.log(JSON.stringify({ rounds, results }))
+else for (const result of results) console.log(lineOf(result))
+process.exitCode = results.some(({ verdict }) => verdict === 'missed') ? 1 : 0
+
+function lineOf(result: Judged): string {
+  const { id, what, gate, aim, ratio, ratios, verdict, why, unit, oursMedian, peerMedian } = result
+  if (verdict === 'skipped') return `${id}  ${what}\n    not measured: ${why}`
+  const spread = `${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)}`
+  const said = { aim: 'aim met', gate: 'gate met', missed: 'GATE MISSED' }[verdict]
+  return `${id}  ${what}\n    ratio ${ratio.toFixed(2)} (${spread})  gate ${gate}  aim ${aim}  ${said}   ${oursMedian.toFixed(0)} against ${peerMedian.toFixed(0)} ${unit}`
+}
