@@ -10,10 +10,10 @@ import { asMortarError, type ErrorCode, MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
 import { wipe } from '../core/secret.ts'
 import type { Transport } from '../core/transport.ts'
-import { decodeFrames, encodeFrame, type Frame, type FrameType, frameBytes } from './frame.ts'
+import { decodeFrames, encodeFrame, type Frame, type FrameType, frameBytes, MOST_DATA_BYTES } from './frame.ts'
 import { resetError, Stream, type StreamHost } from './stream.ts'
 
-/** The encrypted channel as the multiplexer sees it. */
+/** The encrypted channel as the multiplexer sees it. Unlike other transports its send() seals at once and keeps no bytes. */
 export interface RecordTransport extends Transport {
   rekeySending(): void
   rekeyReceiving(): void
@@ -29,11 +29,17 @@ export interface MuxOptions {
 }
 
 const NONE = new Uint8Array(0)
+/** room in a record that is not worth a frame of its own */
+const LEAST_ROOM_BYTES = 1_024
+/** turns of the microtask queue without a new frame after which a tick has nothing more to say; a writer's next write takes about ten */
+const QUIET_TURNS = 16
 
 export class Mux implements StreamHost {
   readonly #options: MuxOptions
   readonly #streams = new Map<number, Stream>()
   #queue: Frame[] = []
+  /** where records are filled, again and again */
+  #record: Uint8Array | undefined
   #queuedBytes = 0
   #flushing = false
   #ponging = false
@@ -101,12 +107,25 @@ export class Mux implements StreamHost {
     if (this.#queuedBytes + frameBytes(frame) > LIMITS.recordPlaintextBytes) this.#flush()
     this.#queue.push(frame)
     this.#queuedBytes += frameBytes(frame)
-    if (this.#flushing) return
+    if (!this.#flushing) void this.#flushAtEndOfTick()
+  }
+
+  /** Bytes of data that go into the record that is being filled; a whole record's when that one is as good as full. */
+  room(): number {
+    const room = LIMITS.recordPlaintextBytes - this.#queuedBytes - LIMITS.frameHeaderBytes
+    return room < LEAST_ROOM_BYTES ? MOST_DATA_BYTES : room
+  }
+
+  /** Frames of one tick share records, also those of a writer that awaits each write; nothing waits for a timer. */
+  async #flushAtEndOfTick(): Promise<void> {
     this.#flushing = true
-    void Promise.resolve().then(() => {
-      this.#flushing = false
-      this.#flush()
-    })
+    for (let quiet = 0, seen = -1; quiet < QUIET_TURNS; quiet++) {
+      await null
+      if (this.#queuedBytes !== seen) quiet = 0
+      seen = this.#queuedBytes
+    }
+    this.#flushing = false
+    this.#flush()
   }
 
   sendSecretFrame(streamId: number, body: Uint8Array): void {
@@ -131,7 +150,8 @@ export class Mux implements StreamHost {
   /** Fills the queued frames into one record and sends it; they fit, sendFrame saw to that. */
   #flush(): void {
     if (this.#queue.length === 0 || this.#ended) return
-    const record = new Uint8Array(this.#queuedBytes)
+    this.#record ??= new Uint8Array(LIMITS.recordPlaintextBytes)
+    const record = this.#record.subarray(0, this.#queuedBytes)
     let offset = 0
     for (const frame of this.#queue) offset = encodeFrame(record, offset, frame)
     const secret = this.#queue.some(frame => frame.type === 'secret')

@@ -4,7 +4,7 @@ import { encodeCbor } from '../core/codec.ts'
 import { type ErrorCode, isErrorCode, MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
 import { copySecret, wipe } from '../core/secret.ts'
-import { type Frame, type FrameType, MOST_DATA_BYTES } from './frame.ts'
+import type { Frame, FrameType } from './frame.ts'
 import { ReceiveWindow, SendWindow } from './window.ts'
 
 /** bytes of DATA up to which unread pieces are joined */
@@ -24,6 +24,8 @@ export interface StreamHost {
   sendFrame(type: FrameType, streamId: number, body: Uint8Array, flags?: number): void
   /** in a record of its own, after which the sending key moves on; wipes the body */
   sendSecretFrame(streamId: number, body: Uint8Array): void
+  /** bytes of data with which the record that is being filled is full */
+  room(): number
   drained(): Promise<void>
   /** both ends are done with it */
   forget(streamId: number): void
@@ -67,7 +69,7 @@ export class Stream {
   async #write(bytes: Uint8Array, lane: number): Promise<void> {
     for (let offset = 0; offset < bytes.length; ) {
       this.#requireOpen()
-      const taken = await this.#sendWindow.take(Math.min(bytes.length - offset, MOST_DATA_BYTES))
+      const taken = await this.#sendWindow.take(Math.min(bytes.length - offset, this.#host.room()))
       this.#requireOpen()
       this.#host.sendFrame('data', this.id, bytes.subarray(offset, offset + taken), lane)
       this.#sentBytes += taken
