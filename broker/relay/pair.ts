@@ -3,6 +3,7 @@
  * relay looks at frame headers only and has no means to read what they carry. SPEC §4
  */
 import type { Duplex } from 'node:stream'
+import { release } from '../../protocol/core/bytes.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
 import { asMortarError, type ErrorCode } from '../../protocol/core/errors.ts'
 import { closePayload, controlFrame, FrameReader, OPCODE } from './frames.ts'
@@ -71,6 +72,8 @@ class Direction {
   #ping: Buffer | undefined
   #cancelStall: (() => void) | undefined
   #stopped = false
+  /** counts a write of a part of the chunk at hand; what it returns is called when that was written */
+  #onForward: () => () => void = () => () => undefined
   bytes = 0
 
   constructor(from: Duplex, to: Duplex, clock: Clock, events: Events) {
@@ -119,6 +122,14 @@ class Direction {
 
   #read(chunk: Buffer): void {
     if (this.#stopped) return
+    let writes = 1
+    const written = () => {
+      if (--writes === 0) release(chunk)
+    }
+    this.#onForward = () => {
+      writes++
+      return written
+    }
     this.#to.cork()
     try {
       this.#reader.push(chunk)
@@ -126,13 +137,14 @@ class Direction {
       this.#events.end(both(closePayload(CLOSE.protocolError, asMortarError(thrown).code)))
     } finally {
       this.#to.uncork()
+      written()
     }
   }
 
   #forward(bytes: Buffer): void {
     if (this.#stopped) return
     this.bytes += bytes.length
-    if (this.#to.write(bytes)) return
+    if (this.#to.write(bytes, this.#onForward())) return
     this.#from.pause()
     this.#cancelStall ??= this.#clock.after(STALLED_MS, () => this.#events.end(undefined))
   }
