@@ -1,6 +1,7 @@
 /** WebSockets to the broker: the control socket's text messages and joined pairs as transports. The one file that names `ws`. */
 import { WebSocket } from 'ws'
 import { JOIN_PATH, JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../protocol/control/sockets.ts'
+import { release } from '../protocol/core/bytes.ts'
 import { isErrorCode, MortarError } from '../protocol/core/errors.ts'
 import { LIMITS } from '../protocol/core/limits.ts'
 import { PacketQueue, type Transport } from '../protocol/core/transport.ts'
@@ -96,6 +97,7 @@ class SocketTransport implements Transport {
   send(packet: Uint8Array): void {
     if (this.#closed || this.#socket.readyState !== WebSocket.OPEN) throw new MortarError('connection-lost')
     this.#socket.send(packet, () => {
+      release(packet)
       if (this.#socket.bufferedAmount < QUEUE_BYTES) this.#wakeDrains()
     })
   }

@@ -1,6 +1,7 @@
 /** ws as the Transport of one end of a joined pair: unlike the platform's WebSocket it can hold up the other end. SPEC §4 */
 import { WebSocket } from 'ws'
 import { JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../../protocol/control/api.ts'
+import { release as releaseBytes } from '../../protocol/core/bytes.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { PacketQueue, type Transport } from '../../protocol/core/transport.ts'
@@ -64,7 +65,10 @@ function transportOf(socket: WebSocket): Transport {
   return {
     send(packet) {
       if (closed) throw failure ?? new MortarError('connection-lost')
-      socket.send(packet, { binary: true }, onSent)
+      socket.send(packet, { binary: true }, () => {
+        releaseBytes(packet)
+        onSent()
+      })
     },
     receive() {
       const packet = queue.take()

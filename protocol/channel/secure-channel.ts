@@ -4,7 +4,7 @@
  * to the other side. SPEC §5, §6.1
  */
 import type { z } from 'zod'
-import { concat, encodeText, equalBytes, writeUint } from '../core/bytes.ts'
+import { concat, encodeText, equalBytes, release, writeUint } from '../core/bytes.ts'
 import type { Clock } from '../core/clock.ts'
 import { decodeCbor, encodeCbor } from '../core/codec.ts'
 import { MortarError } from '../core/errors.ts'
@@ -156,6 +156,7 @@ export class SecureChannel implements Transport {
     if (!packet) return null
     try {
       const plaintext = this.#receiving.open(packet)
+      release(packet)
       if (this.#receiving.counter % LIMITS.recordsPerKey === 0) this.#receiving.rekey()
       return plaintext
     } catch (cause) {

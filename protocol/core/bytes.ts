@@ -13,6 +13,18 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   return joined
 }
 
+const LEAST_RELEASED_BYTES = 4_096
+
+/**
+ * Frees the memory of bytes that nobody will look at again, now and not at the next garbage collection, of which bulk
+ * data would cause dozens per second. For a holder that knows it is the only one; views on a part of a buffer are left.
+ */
+export function release(bytes: Uint8Array): void {
+  const { buffer } = bytes
+  if (bytes.length < LEAST_RELEASED_BYTES || bytes.length !== buffer.byteLength) return
+  if (buffer instanceof ArrayBuffer) buffer.transfer?.(0)
+}
+
 /** Compares in time that depends on the lengths only. */
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false

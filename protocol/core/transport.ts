@@ -4,7 +4,7 @@ import { MortarError } from './errors.ts'
 export interface Transport {
   /** Queues a packet; order is kept. The transport owns the bytes from here on. */
   send(packet: Uint8Array): void
-  /** The next packet, or null once the other side has closed. Fails with what ended the transport otherwise. */
+  /** The next packet, which is the caller's alone, or null once the other side has closed. Fails with what ended the transport otherwise. */
   receive(): Promise<Uint8Array | null>
   /** Resolves once little enough is queued that sending more is reasonable. */
   drained(): Promise<void>

@@ -25,6 +25,7 @@ import {
   type KeyPair,
   type Suite,
 } from '../channel/suite.ts'
+import { release } from '../core/bytes.ts'
 import { MortarError } from '../core/errors.ts'
 import { newSecret, wipe } from '../core/secret.ts'
 
@@ -116,6 +117,7 @@ function aeadOf(name: CipherName, key: Uint8Array): Aead {
       const sealed = new Uint8Array(Buffer.allocUnsafeSlow(ciphertext.length + TAG_BYTES).buffer)
       sealed.set(ciphertext)
       sealed.set(cipher.getAuthTag(), ciphertext.length)
+      release(ciphertext)
       return sealed
     },
     open(counter, associated, ciphertext) {
