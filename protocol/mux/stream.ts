@@ -48,6 +48,10 @@ export class Stream {
   #discarding = false
   #failure: MortarError | undefined
   #writing: Promise<void> = Promise.resolve()
+  /** writes, and what waits behind them, that have not gone */
+  #underWay = 0
+  /** end() was called; END goes once the writes before it have */
+  #ending = false
 
   constructor(id: number, host: StreamHost) {
     this.id = id
@@ -61,16 +65,33 @@ export class Stream {
 
   /** Sends data; resolves once the other end's window took it all. Writes are kept in order. Fails with the reset's code. */
   write(bytes: Uint8Array, lane = 0): Promise<void> {
-    const written = this.#writing.then(() => this.#write(bytes, lane))
-    this.#writing = written.catch(() => undefined)
-    return written
+    if (this.#ending) return Promise.reject(new MortarError('internal', 'sent after end'))
+    return this.#enqueue(() => this.#write(bytes, lane))
+  }
+
+  #enqueue(action: () => Promise<void> | void): Promise<void> {
+    this.#underWay++
+    const done = this.#writing.then(action).finally(() => {
+      this.#underWay--
+    })
+    this.#writing = done.catch(() => undefined)
+    return done
+  }
+
+  /** Does it now, or behind the writes that wait for their window. */
+  #inOrder(action: () => void): void {
+    if (this.#underWay === 0) return action()
+    // the session's end is told to those who wait for it, not here
+    this.#enqueue(() => {
+      if (!this.#failure) action()
+    }).catch(() => undefined)
   }
 
   async #write(bytes: Uint8Array, lane: number): Promise<void> {
     for (let offset = 0; offset < bytes.length; ) {
-      this.#requireOpen()
+      if (this.#failure) throw this.#failure
       const taken = await this.#sendWindow.take(Math.min(bytes.length - offset, this.#host.room()))
-      this.#requireOpen()
+      if (this.#failure) throw this.#failure
       this.#host.sendFrame('data', this.id, bytes.subarray(offset, offset + taken), lane)
       this.#sentBytes += taken
       offset += taken
@@ -90,7 +111,7 @@ export class Stream {
   #sendBody(type: 'message' | 'accept', body: Uint8Array): void {
     this.#requireOpen()
     if (body.length > LIMITS.messageBytes) throw new MortarError('limit-exceeded', type)
-    this.#host.sendFrame(type, this.id, body)
+    this.#inOrder(() => this.#host.sendFrame(type, this.id, body))
   }
 
   /** Sends a secret in a record of its own and wipes it. */
@@ -105,7 +126,12 @@ export class Stream {
 
   /** Half-close: everything written so far, its byte count, and no more from here. May be repeated. */
   end(): void {
-    if (this.#endedHere || this.#failure) return
+    if (this.#ending || this.#failure) return
+    this.#ending = true
+    this.#inOrder(() => this.#sendEnd())
+  }
+
+  #sendEnd(): void {
     this.#endedHere = true
     const body = new Uint8Array(8)
     writeUint(body, 2, 6, this.#sentBytes)
@@ -224,7 +250,7 @@ export class Stream {
 
   #requireOpen(): void {
     if (this.#failure) throw this.#failure
-    if (this.#endedHere) throw new MortarError('internal', 'sent after end')
+    if (this.#ending) throw new MortarError('internal', 'sent after end')
   }
 
   #notify(): void {
