@@ -4,7 +4,7 @@ import { encodeCbor } from '../core/codec.ts'
 import { type ErrorCode, isErrorCode, MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
 import { copySecret, wipe } from '../core/secret.ts'
-import type { Frame, FrameType } from './frame.ts'
+import { type Frame, type FrameType, MOST_DATA_BYTES } from './frame.ts'
 import { ReceiveWindow, SendWindow } from './window.ts'
 
 /** bytes of DATA up to which unread pieces are joined */

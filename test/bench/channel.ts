@@ -47,7 +47,7 @@ export class Relay {
 
 /** MiB/s that this core seals by noble, in full records. */
 function sealAlone(): number {
-  const aead = nobleSuite.aead(new Uint8Array(32).fill(1))
+  const aead = nobleSuite.algorithms.aead(new Uint8Array(32).fill(1))
   const record = new Uint8Array(LIMITS.recordPlaintextBytes)
   const count = Math.ceil(SIZES.seal / record.length)
   const started = performance.now()

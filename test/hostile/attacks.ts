@@ -69,12 +69,15 @@ const PROLOGUE_LABEL = encodeText('mortar channel')
 function withPrologue(edit: (rest: Uint8Array) => void): (suite: Suite) => Suite {
   return suite => ({
     ...suite,
-    sha256(message) {
-      const at = Buffer.from(message).indexOf(PROLOGUE_LABEL)
-      if (at < 0) return suite.sha256(message)
-      const edited = message.slice()
-      edit(edited.subarray(at + PROLOGUE_LABEL.length))
-      return suite.sha256(edited)
+    algorithms: {
+      ...suite.algorithms,
+      hash(message) {
+        const at = Buffer.from(message).indexOf(PROLOGUE_LABEL)
+        if (at < 0) return suite.algorithms.hash(message)
+        const edited = message.slice()
+        edit(edited.subarray(at + PROLOGUE_LABEL.length))
+        return suite.algorithms.hash(edited)
+      },
     },
   })
 }

@@ -72,14 +72,19 @@ export function brokenSuite(suite: Suite): Suite {
     ...suite,
     generateKeyPair: () => openToAll(suite.generateKeyPair()),
     importKeyPair: secret => openToAll(suite.importKeyPair(secret)),
-    aead: () => ({
-      seal(_counter, _associated, plaintext) {
-        const sealed = new Uint8Array(plaintext.length + 16)
-        sealed.set(plaintext)
-        return sealed
-      },
-      open: (_counter, _associated, ciphertext) => ciphertext.slice(0, ciphertext.length - 16),
-      wipe() {},
-    }),
+    generateKemKeys: () => ({ ...suite.generateKemKeys(), decapsulate: () => new Uint8Array(32) }),
+    encapsulate: publicKey => ({ ...suite.encapsulate(publicKey), secret: new Uint8Array(32) }),
+    algorithms: {
+      ...suite.algorithms,
+      aead: () => ({
+        seal(_counter, _associated, plaintext) {
+          const sealed = new Uint8Array(plaintext.length + 16)
+          sealed.set(plaintext)
+          return sealed
+        },
+        open: (_counter, _associated, ciphertext) => ciphertext.slice(0, ciphertext.length - 16),
+        wipe() {},
+      }),
+    },
   }
 }

@@ -32,7 +32,7 @@ function setUp(pattern: string, role: 'initiator' | 'responder', suiteName: 'nob
   const other = initiator ? 'responder' : 'initiator'
   const handshake = new Handshake({
     suite,
-    pattern,
+    protocolName: `Noise_${pattern}_25519_ChaChaPoly_SHA256`,
     initiator,
     prologue,
     staticKeys: has[role] ? ours : undefined,
@@ -73,7 +73,7 @@ test('a difference in the prologue is noticed by noise-c as by us', async () => 
   const { peer } = setUp('XX', 'initiator', 'noble')
   const other = new Handshake({
     suite: nobleSuite,
-    pattern: 'XX',
+    protocolName: 'Noise_XX_25519_ChaChaPoly_SHA256',
     initiator: true,
     prologue: encodeText('mortar interoP'),
     staticKeys: nobleSuite.generateKeyPair(),
