@@ -26,7 +26,7 @@ export const LIMITS = {
   /** unread messages of one stream (SPEC §7) */
   unreadMessages: 64,
   /** bytes a sender may have unread at the receiver, per stream (SPEC §7.3) */
-  windowBytes: 1_048_576,
+  windowBytes: 262_144,
   /** ms without a packet from the other end before a ping is sent, and then before the session is given up (SPEC §7) */
   pingMs: 20_000,
   silenceMs: 60_000,
