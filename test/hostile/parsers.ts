@@ -214,7 +214,7 @@ export const PARSERS: readonly Parser[] = [
       encodeCbor({
         options: { name: 'a', brick: 'b', memoryMiB: 512, vcpus: 1 },
         ticket: signTicket(ticket, seed),
-        secret: key,
+        sealedSecret: new Uint8Array(80).fill(7),
       }),
     ],
     codes: ['bad-request', 'limit-exceeded'],
