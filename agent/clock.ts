@@ -11,6 +11,9 @@ export const clock: Clock = {
   },
 }
 
+/** For what must end in time: the later of the wall clock and the steady one, so that setting the guest's clock back prolongs nothing. */
+export const deadlineClock: Clock = { now: () => Math.max(Date.now(), clock.now()), after: clock.after }
+
 /** Resolves after `ms`, or at once when the signal aborts. Keeps the program alive meanwhile. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise(resolve => {

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { parse, TomlError } from 'smol-toml'
-import { PERMISSIONS, type Permission } from '../protocol/commands/command.ts'
+import { PERMISSIONS, type Permission } from '../protocol/control/roles.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { object, z } from '../protocol/core/schema.ts'
 
@@ -21,7 +21,7 @@ const schema = object({
 export interface AgentConfig {
   /** who commands, terminals and SSH run as when the caller names nobody */
   readonly defaultUser: string
-  /** what the owner may use; what is not listed is denied */
+  /** what anybody may use, the owner too; absent means denied */
   readonly features: readonly Permission[]
 }
 

@@ -1,8 +1,9 @@
 /** The generation: how often this overlay has booted, from 1. The kernel's boot id tells a boot from a restart of the agent. */
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { MortarError } from '../protocol/core/errors.ts'
 import { object, uint, uuid } from '../protocol/core/schema.ts'
+import { replaceFile } from './replace-file.ts'
 
 const schema = object({ boot: uuid, generation: uint(2 ** 31).min(1) })
 export type Generation = { readonly boot: string; readonly generation: number }
@@ -18,14 +19,7 @@ export function countBoot(stateDirectory: string, boot: string): Generation {
   const last = readGeneration(path)
   if (last?.boot === boot) return last
   const next = { boot, generation: (last?.generation ?? 0) + 1 }
-  const file = openSync(`${path}.new`, 'w', 0o600)
-  try {
-    writeSync(file, JSON.stringify(next))
-    fsyncSync(file)
-  } finally {
-    closeSync(file)
-  }
-  renameSync(`${path}.new`, path)
+  replaceFile(path, JSON.stringify(next))
   return next
 }
 

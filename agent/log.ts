@@ -19,6 +19,7 @@ export type LogEvent =
   | 'drive.formatted'
   | 'drive.unlocked'
   | 'drive.locked'
+  | 'grant.revoked'
   | 'ssh.key-delivered'
   | 'ssh.opened'
   | 'ssh.ended'

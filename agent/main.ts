@@ -6,10 +6,12 @@ import { wipe } from '../protocol/core/secret.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
 import { readBootData } from './boot-data.ts'
 import { bootKeys, kernelKeyring } from './boot-keys.ts'
+import { deadlineClock } from './clock.ts'
 import { CONFIG_PATH, readConfig } from './config.ts'
 import { keepConnected } from './connect.ts'
 import { startFrugally } from './frugal.ts'
 import { countBoot, readBootId } from './generation.ts'
+import { Grants } from './grants.ts'
 import { directRunner } from './guest/direct-runner.ts'
 import { Drives } from './guest/drives.ts'
 import type { Guest } from './guest/guest.ts'
@@ -53,17 +55,27 @@ async function serve(configPath: string | undefined): Promise<void> {
   const config = readConfig(configPath)
   const runtime = directory('RUNTIME_DIRECTORY')
   const bootData = readBootData(directory('CREDENTIALS_DIRECTORY'), nativeSuite)
-  const generation = countBoot(directory('STATE_DIRECTORY'), readBootId())
+  const state = directory('STATE_DIRECTORY')
+  const generation = countBoot(state, readBootId())
   const keys = bootKeys(nativeSuite, kernelKeyring)
   if (!keys.kept) log('keys.volatile')
   const runner = existsSync('/run/systemd/system') ? systemdRunner(runtime) : directRunner
   await runner.cleanUp()
+  const ssh = new SshAccess(runner, runtime)
+  const grants = new Grants({
+    stateDirectory: state,
+    ticket: bootData.ticket,
+    config,
+    clock: deadlineClock,
+    onWithdrawn: grantee => ssh.withdraw(grantee),
+  })
   const guest: Guest = {
     config,
     generation: generation.generation,
     runner,
     drives: new Drives(runner, runtime),
-    ssh: new SshAccess(runner, runtime),
+    ssh,
+    grants,
     log,
   }
   const leaving = new AbortController()

@@ -7,8 +7,9 @@ import type { BootKeys } from './boot-keys.ts'
 import { clock } from './clock.ts'
 import type { Offer } from './connect.ts'
 import { allowOptimising, collectWhenIdle } from './frugal.ts'
+import type { Admission } from './grants.ts'
 import type { Guest } from './guest/guest.ts'
-import { failure, type Log } from './log.ts'
+import { failure, type Log, type LogFields } from './log.ts'
 import { openJoined } from './websocket.ts'
 
 /** sessions at a time, of both kinds */
@@ -47,7 +48,7 @@ export class Sessions {
       return refusal
     }
     const running = (offer.kind === 'ssh' ? this.#serveSsh(offer) : this.#serve(offer, onProven)).catch(thrown =>
-      log('session.failed', { session: offer.session, ...failure(thrown) }),
+      log('session.failed', { session: offer.session, ...failure(thrown), ...refusalOf(thrown) }),
     )
     allowOptimising()
     this.#running.add(running)
@@ -67,24 +68,34 @@ export class Sessions {
     const { bootData, keys, guest, handlers, log, signal } = this.#options
     const { session } = offer
     const { ticket, launchSecret, brokerUrl } = bootData
-    await serveSession({
-      transport: await openJoined(brokerUrl, offer.token),
-      suite: nativeSuite,
-      clock,
-      facts: { broker: ticket.broker, vm: ticket.vm, launch: ticket.launch, session },
-      agentKeys: keys.dh,
-      ownerDh: ticket.ownerDh,
-      launchSecret,
-      handlers,
-      guest,
-      signal,
-      permitted: permission => guest.config.features.includes(permission),
-      onReady(bindingHash) {
-        void logOpened(log, session, bindingHash)
-        onProven()
-      },
-      onFault: (command, error) => log('command.failed', { session, command, ...failure(error) }),
-    })
+    const ending = new AbortController()
+    let admission: Admission | undefined
+    try {
+      await serveSession({
+        transport: await openJoined(brokerUrl, offer.token),
+        suite: nativeSuite,
+        clock,
+        facts: { broker: ticket.broker, vm: ticket.vm, launch: ticket.launch, session },
+        agentKeys: keys.dh,
+        ownerDh: ticket.ownerDh,
+        launchSecret,
+        handlers,
+        guest,
+        signal: AbortSignal.any([signal, ending.signal]),
+        admit(caller) {
+          admission = guest.grants.admit(caller, error => ending.abort(error))
+          return admission.rights
+        },
+        onReady(bindingHash) {
+          const grantee = admission?.rights.grantee ?? null
+          void logOpened(log, session, grantee, bindingHash)
+          if (grantee === null) onProven()
+        },
+        onFault: (command, error) => log('command.failed', { session, command, ...failure(error) }),
+      })
+    } finally {
+      admission?.leave()
+    }
     log('session.ended', { session })
   }
 
@@ -107,7 +118,13 @@ export class Sessions {
 }
 
 /** With the comparison code, which whoever sits at the VM's console may compare; the word list is loaded for it only. */
-async function logOpened(log: Log, session: string, bindingHash: Uint8Array): Promise<void> {
+async function logOpened(log: Log, session: string, grantee: string | null, bindingHash: Uint8Array): Promise<void> {
   const { comparisonCode } = await import('../protocol/channel/comparison.ts')
-  log('session.opened', { session, words: comparisonCode(nativeSuite, bindingHash) })
+  log('session.opened', { session, grantee, words: comparisonCode(nativeSuite, bindingHash) })
+}
+
+/** Why a caller was not let in, which the other side is not told. */
+function refusalOf(thrown: unknown): LogFields {
+  const { cause } = thrown as MortarError
+  return cause instanceof MortarError ? { refusal: cause.code, why: cause.detail.slice(0, 200) } : {}
 }

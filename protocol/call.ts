@@ -15,6 +15,7 @@ import { bytes, object, z } from './core/schema.ts'
 import { wipe } from './core/secret.ts'
 import type { Mux } from './mux/mux.ts'
 import { encodeMessage, type Item, type Stream } from './mux/stream.ts'
+import type { Rights } from './rights.ts'
 import { offerSecret, type SealContext, type SecretOffer, sealToOffer } from './secret-offer.ts'
 
 export const openingSchema = object({ command: z.string().max(64), params: z.unknown() })
@@ -33,6 +34,8 @@ export type FromAgent<C extends Command> =
 /** The agent's half: what a handler gets. */
 export interface Call<C extends Command> {
   readonly params: Params<C>
+  /** the caller's, which allow this call */
+  readonly rights: Rights
   /** aborted when the client is gone or reset the stream */
   readonly signal: AbortSignal
   /** Accepts; comes before anything else that is sent. */
@@ -61,18 +64,22 @@ export interface ClientCall<C extends Command> {
   received(): AsyncGenerator<FromAgent<C>, void, undefined>
 }
 
-/** `opening`: the body of OPEN, of which `params` came. */
+/** `params`: as authorise() returned them; `opening`: the body of OPEN, in which they came. */
 export function handlerCall<C extends Command>(
   command: C,
   stream: Stream,
-  { opening, params, context }: { opening: Uint8Array; params: unknown; context: SealContext },
+  {
+    opening,
+    rights,
+    params,
+    context,
+  }: { opening: Uint8Array; rights: Rights; params: Params<C>; context: SealContext },
 ): Call<C> {
-  const checked = command.params.safeParse(params)
-  if (!checked.success) throw new MortarError('bad-request', checked.error.issues[0]?.message ?? '')
   const items = stream.items()
   let offer: SecretOffer | undefined
   return {
-    params: checked.data as Params<C>,
+    params,
+    rights,
     signal: stream.signal,
     accept(body) {
       if (!command.takesSecret) return stream.accept(encodeCbor(body))

@@ -1,11 +1,11 @@
 /**
  * A session: one authorised client at one agent. The channel, the multiplexer over it, and commands in its streams.
- * openSession is the client's entry, serveSession the agent's; the only place where permissions are asked. SPEC §8
+ * openSession is the client's entry, serveSession the agent's. SPEC §8
  */
 import { type Call, type ClientCall, clientCall, handlerCall, openingSchema } from './call.ts'
-import { type Contact, SecureChannel, type SessionFacts } from './channel/secure-channel.ts'
+import { type Caller, type Contact, SecureChannel, type SessionFacts } from './channel/secure-channel.ts'
 import type { KeyPair, Suite } from './channel/suite.ts'
-import type { Command, Params, Permission } from './commands/command.ts'
+import type { Command, Params } from './commands/command.ts'
 import { COMMANDS, type CommandName } from './commands/index.ts'
 import type { Clock } from './core/clock.ts'
 import { decodeCbor, encodeCbor } from './core/codec.ts'
@@ -15,9 +15,10 @@ import { object, z } from './core/schema.ts'
 import type { Transport } from './core/transport.ts'
 import { Mux } from './mux/mux.ts'
 import type { Stream } from './mux/stream.ts'
+import { authorise, type Rights } from './rights.ts'
 import type { SealContext } from './secret-offer.ts'
 
-export type { Contact, SessionFacts }
+export type { Caller, Contact, SessionFacts }
 
 interface SessionOptions {
   readonly transport: Transport
@@ -41,9 +42,12 @@ export interface ClientSession {
   readonly closed: Promise<MortarError | undefined>
 }
 
-/** Opens a session; resolves once the agent's READY has opened, which proves the agent. Fails with handshake, agent-key-mismatch, timeout, connection-lost. */
+/**
+ * Opens a session; resolves once the agent's READY has opened, which proves the agent. `grant`: signed, from anybody but
+ * the owner, at known contact. Fails with handshake, agent-key-mismatch, timeout, connection-lost.
+ */
 export async function openSession(
-  options: SessionOptions & { ownerKeys: KeyPair; agentDh: Uint8Array; contact: Contact },
+  options: SessionOptions & { ownerKeys: KeyPair; agentDh: Uint8Array; contact: Contact; grant?: Uint8Array },
 ): Promise<ClientSession> {
   const channel = await SecureChannel.open(options)
   const { suite, clock, facts } = options
@@ -90,11 +94,11 @@ export interface ServeOptions<Guest> extends SessionOptions {
   readonly launchSecret: Uint8Array
   readonly handlers: Handlers<Guest>
   readonly guest: Guest
-  /** absent permission means denied */
-  permitted(permission: Permission): boolean
-  /** the owner is proven and READY is sent; with the transcript hash, which comparison.ts makes words of */
+  /** Decides what a caller may do; whom it throws at is not let in, and not told why. */
+  admit(caller: Caller): Rights
+  /** the caller is proven and READY is sent; with the transcript hash, which comparison.ts makes words of */
   onReady?(bindingHash: Uint8Array): void
-  /** ends the session in order: streams are reset, the client is told that the agent goes away */
+  /** ends the session: in order, or with the code of the MortarError that is the reason; streams are reset */
   readonly signal?: AbortSignal
   /** a handler failed: for the local log */
   onFault?(command: string, error: MortarError): void
@@ -102,7 +106,13 @@ export interface ServeOptions<Guest> extends SessionOptions {
 
 /** Serves a client until its session ends. Fails with handshake, timeout, or what broke the session. */
 export async function serveSession<Guest>(options: ServeOptions<Guest>): Promise<void> {
-  const channel = await SecureChannel.accept(options)
+  let admitted: Rights | undefined
+  const admit = (caller: Caller) => {
+    admitted = options.admit(caller)
+  }
+  const channel = await SecureChannel.accept({ ...options, admit })
+  const rights = admitted as Rights | undefined
+  if (!rights) throw new MortarError('internal', 'nobody was admitted')
   const { suite, clock, facts } = options
   const context = { suite, clock, bindingHash: channel.bindingHash, vm: facts.vm }
   let running = 0
@@ -113,13 +123,16 @@ export async function serveSession<Guest>(options: ServeOptions<Guest>): Promise
       // a stream that was reset is closed at once, what it started may take a while to end
       if (running >= LIMITS.streams) return stream.reset('limit-exceeded')
       running++
-      void serveStream(options, context, stream, body).finally(() => running--)
+      void serveStream(options, { rights, context }, stream, body).finally(() => running--)
     },
   })
-  const offered = Object.values(COMMANDS).filter(command => options.permitted(command.permission))
+  const offered = Object.values(COMMANDS).filter(command => rights.permissions.includes(command.permission))
   mux.sendReady(encodeCbor({ version: 1, commands: offered.map(command => command.name) }))
   options.onReady?.(channel.bindingHash)
-  const leave = () => mux.goAway()
+  const leave = () => {
+    const { reason } = options.signal ?? {}
+    mux.goAway(reason instanceof MortarError ? reason.code : undefined)
+  }
   options.signal?.addEventListener('abort', leave, { once: true })
   if (options.signal?.aborted) leave()
   try {
@@ -131,7 +144,7 @@ export async function serveSession<Guest>(options: ServeOptions<Guest>): Promise
 
 async function serveStream<Guest>(
   options: ServeOptions<Guest>,
-  context: SealContext,
+  { rights, context }: { rights: Rights; context: SealContext },
   stream: Stream,
   body: Uint8Array,
 ): Promise<void> {
@@ -141,8 +154,8 @@ async function serveStream<Guest>(
     if (!Object.hasOwn(COMMANDS, opening.command)) throw new MortarError('unknown-command')
     name = opening.command
     const command: Command = COMMANDS[name as CommandName]
-    if (!options.permitted(command.permission)) throw new MortarError('denied')
-    const call = handlerCall(command, stream, { opening: body, params: opening.params, context })
+    const params = authorise(rights, command, opening.params)
+    const call = handlerCall(command, stream, { opening: body, rights, params, context })
     // the table of handlers has the call's type by its key; one cast here instead of one in every handler
     const handler = options.handlers[name as CommandName] as unknown as (
       call: Call<Command>,

@@ -1,5 +1,6 @@
 /** What handlers get of the guest: its configuration and facts, a way to run programs as its users, drives and SSH. */
 import type { AgentConfig } from '../config.ts'
+import type { Grants } from '../grants.ts'
 import type { Log } from '../log.ts'
 import type { Drives } from './drives.ts'
 import type { Runner } from './runner.ts'
@@ -11,5 +12,6 @@ export interface Guest {
   readonly runner: Runner
   readonly drives: Drives
   readonly ssh: SshAccess
+  readonly grants: Grants
   readonly log: Log
 }

@@ -9,7 +9,8 @@ import { promisify } from 'node:util'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
-import { clock, sleep } from '../clock.ts'
+import type { Rights } from '../../protocol/rights.ts'
+import { clock, deadlineClock, sleep } from '../clock.ts'
 import type { Runner, Running } from './runner.ts'
 import { findUser, type User } from './users.ts'
 
@@ -17,13 +18,29 @@ const SSHD = '/usr/sbin/sshd'
 /** there while the system starts: PAM lets nobody in */
 const NO_LOGIN = '/run/nologin'
 const BOOTED_MS = 90_000
-/** valid keys of one user */
-const MOST_KEYS = 64
+/** of the owner, and of each grantee, for one user of the guest */
+const MOST_KEYS_EACH = 64
+const LONGEST_TIMER_MS = 2 ** 31 - 1
+
+/** A user's public key that may log in. */
+interface DeliveredKey {
+  /** type and base64, as in authorized_keys */
+  readonly key: string
+  /** ms since 1970 */
+  readonly expires: number
+  /** who delivered it; null: the owner */
+  readonly grantee: string | null
+}
 
 export class SshAccess {
   readonly #runner: Runner
   readonly #folder: string
-  readonly #keys = new Map<string, Map<string, number>>()
+  /** by user */
+  readonly #keys = new Map<string, DeliveredKey[]>()
+  /** ends a connection; which key opened it only sshd knows */
+  readonly #connections = new Set<() => void>()
+  /** grantees who delivered keys; what it holds cancels the end of their time */
+  readonly #grantees = new Map<string, () => void>()
   #hostKey: Promise<string> | undefined
 
   /** `directory`: on tmpfs, root's only, the same in every run of a boot. */
@@ -36,11 +53,19 @@ export class SshAccess {
 
   /** True while some delivered key has not expired. */
   authorised(): boolean {
-    return [...this.#keys.values()].some(keys => [...keys.values()].some(expires => expires > Date.now()))
+    return [...this.#keys.values()].flat().some(({ expires }) => expires > Date.now())
   }
 
-  /** Lets the holder of `userKey` log in as the user for some seconds. Resolves with the guest's public host keys. Fails with denied for root, limit-exceeded. */
-  async authorise(user: User, userKey: string, validSeconds: number): Promise<string[]> {
+  /**
+   * Lets the holder of `key` log in as the user for some seconds, at most until the caller's rights end. Resolves with the
+   * guest's public host keys. Fails with denied for root, limit-exceeded.
+   */
+  async authorise(
+    user: User,
+    key: string,
+    validSeconds: number,
+    { grantee, endsMs }: Pick<Rights, 'grantee' | 'endsMs'>,
+  ): Promise<string[]> {
     if (user.uid === 0) throw new MortarError('denied', 'root may not log in by SSH')
     if (!existsSync(SSHD)) throw new MortarError('exec-not-found', SSHD)
     this.#hostKey ??= this.#makeHostKey()
@@ -48,15 +73,43 @@ export class SshAccess {
       this.#hostKey = undefined
     })
     const hostKey = await this.#hostKey
-    const keys = this.#keys.get(user.name) ?? new Map<string, number>()
-    for (const [key, expires] of keys) if (expires <= Date.now()) keys.delete(key)
-    if (keys.size >= MOST_KEYS && !keys.has(userKey)) throw new MortarError('limit-exceeded', 'SSH keys')
-    keys.set(userKey, Date.now() + validSeconds * 1000)
-    this.#keys.set(user.name, keys)
-    const path = join(this.#folder, 'keys', user.name)
-    writeFileSync(`${path}.new`, authorizedKeys(keys), { mode: 0o600 })
-    renameSync(`${path}.new`, path)
+    const expires = Math.min(Date.now() + validSeconds * 1000, endsMs ?? Number.POSITIVE_INFINITY)
+    const others = (this.#keys.get(user.name) ?? []).filter(held => held.key !== key || held.grantee !== grantee)
+    if (others.filter(held => held.grantee === grantee && held.expires > Date.now()).length >= MOST_KEYS_EACH) {
+      throw new MortarError('limit-exceeded', `${MOST_KEYS_EACH} SSH keys`)
+    }
+    this.#write(user.name, [...others, { key, expires, grantee }])
+    if (grantee !== null && endsMs !== null && !this.#grantees.has(grantee)) {
+      // a login outlasts its key, but not the grant
+      this.#grantees.set(
+        grantee,
+        callAt(endsMs, () => this.withdraw(grantee)),
+      )
+    }
     return [hostKey]
+  }
+
+  /** Forgets the keys that a grantee delivered. All connections end then: those of others can be opened again. */
+  withdraw(grantee: string): void {
+    const cancel = this.#grantees.get(grantee)
+    if (!cancel) return
+    cancel()
+    this.#grantees.delete(grantee)
+    for (const [user, keys] of this.#keys) {
+      this.#write(
+        user,
+        keys.filter(held => held.grantee !== grantee),
+      )
+    }
+    for (const end of [...this.#connections]) end()
+  }
+
+  #write(user: string, keys: readonly DeliveredKey[]): void {
+    const valid = keys.filter(({ expires }) => expires > Date.now())
+    this.#keys.set(user, valid)
+    const path = join(this.#folder, 'keys', user)
+    writeFileSync(`${path}.new`, authorizedKeys(valid), { mode: 0o600 })
+    renameSync(`${path}.new`, path)
   }
 
   /** Serves one connection; resolves when either side has ended it. */
@@ -71,10 +124,17 @@ export class SshAccess {
       sparesChildren: true,
     })
     running.stderr.on('error', () => {}).resume()
+    const end = () => {
+      running.kill()
+      // what sshd forked holds the pipes, and ends with its input
+      transport.close()
+    }
+    this.#connections.add(end)
     try {
       void feed(transport, running).catch(() => running.kill())
       for await (const chunk of running.stdout) await sendAll(transport, chunk as Uint8Array)
     } finally {
+      this.#connections.delete(end)
       running.kill()
     }
   }
@@ -91,9 +151,26 @@ export class SshAccess {
   }
 }
 
-/** Lines of authorized_keys(5). `keys`: the key and when it expires, ms since 1970. */
-export function authorizedKeys(keys: ReadonlyMap<string, number>): string {
-  return [...keys].map(([key, expires]) => `expiry-time="${sshTime(expires)}" ${key}\n`).join('')
+/** Calls back at a time (ms since 1970), though timers of the host count no further than 24 days. Returns what cancels. */
+function callAt(ms: number, callback: () => void): () => void {
+  const wait = () => {
+    const leftMs = Math.max(ms - deadlineClock.now(), 0)
+    const check = () => (deadlineClock.now() >= ms ? callback() : wait())
+    cancel = deadlineClock.after(Math.min(leftMs, LONGEST_TIMER_MS), check)
+  }
+  let cancel = () => {}
+  wait()
+  return () => cancel()
+}
+
+/** Lines of authorized_keys(5). A grantee's forwards would lead past the targets of the grant. */
+export function authorizedKeys(keys: readonly DeliveredKey[]): string {
+  return keys
+    .map(({ key, expires, grantee }) => {
+      const forwarding = grantee === null ? '' : ',no-port-forwarding'
+      return `expiry-time="${sshTime(expires)}"${forwarding} ${key}\n`
+    })
+    .join('')
 }
 
 /** YYYYMMDDHHMMSSZ */

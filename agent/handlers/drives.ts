@@ -1,4 +1,5 @@
 /** drives: format, unlock, lock and list the LUKS2 volumes of the owner. The key comes as the stream's one secret. SPEC §9.4 */
+import { driveSerial } from '../../protocol/control/drive-serial.ts'
 import { wipe } from '../../protocol/core/secret.ts'
 import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
@@ -41,5 +42,7 @@ export const driveLock: Handlers<Guest>['drive-lock'] = async (call, guest) => {
 }
 
 export const driveList: Handlers<Guest>['drive-list'] = async (call, guest) => {
-  call.accept({ drives: await guest.drives.list() })
+  const drives = await guest.drives.list()
+  const allowed = call.rights.drives?.map(driveSerial)
+  call.accept({ drives: allowed ? drives.filter(({ serial }) => allowed.includes(serial)) : drives })
 }

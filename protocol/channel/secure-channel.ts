@@ -9,7 +9,7 @@ import type { Clock } from '../core/clock.ts'
 import { decodeCbor, encodeCbor } from '../core/codec.ts'
 import { MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
-import { bytes, object, z as zod } from '../core/schema.ts'
+import { bytes, bytesUpTo, object, z as zod } from '../core/schema.ts'
 import { wipe } from '../core/secret.ts'
 import type { Transport } from '../core/transport.ts'
 import type { CipherState } from './cipher-state.ts'
@@ -50,7 +50,15 @@ const answerSchema = object({
   /** ML-KEM-768 ciphertext */
   kem: bytes(1088),
 })
-const lastSchema = object({})
+const lastSchema = object({
+  /** signed grant, from anybody but the owner */
+  grant: bytesUpTo(LIMITS.grantBytes).optional(),
+})
+
+/** Who has proven a static key in the handshake: the owner, or somebody who showed a grant that is still to be checked. */
+export type Caller =
+  | { readonly kind: 'owner' }
+  | { readonly kind: 'grantee'; readonly dh: Uint8Array; readonly grant: Uint8Array }
 
 /** label ‖ versions offered ‖ broker ‖ VM ‖ launch ‖ session, each with its length in two bytes before it. SPEC §5.1 */
 function prologueOf(facts: SessionFacts): Uint8Array {
@@ -88,7 +96,7 @@ export class SecureChannel implements Transport {
 
   /** The client's half. Fails with handshake, timeout or connection-lost. The agent has proven itself only once its first record opens. */
   static open(
-    options: ChannelOptions & { ownerKeys: KeyPair; agentDh: Uint8Array; contact: Contact },
+    options: ChannelOptions & { ownerKeys: KeyPair; agentDh: Uint8Array; contact: Contact; grant?: Uint8Array },
   ): Promise<SecureChannel> {
     const { transport, suite, contact } = options
     const prologue = prologueOf(options.facts)
@@ -111,14 +119,22 @@ export class SecureChannel implements Transport {
       handshake.addPsk(channelPsk(suite, prologue, secret, contact.kind === 'first' ? contact.launchSecret : null))
       wipe(secret)
       // -> s, se, psk
-      transport.send(await handshake.write(encodeCbor({})))
+      transport.send(await handshake.write(encodeCbor(options.grant ? { grant: options.grant } : {})))
       return new SecureChannel(transport, handshake.split())
     }).finally(() => kem.wipe())
   }
 
-  /** The agent's half: lets in the holder of `ownerDh` and nobody else. Fails with handshake, timeout or connection-lost. */
+  /**
+   * The agent's half: lets in the holder of `ownerDh`, and of others those whom `admit` does not refuse by throwing. Fails
+   * with handshake, whose cause says why, timeout or connection-lost.
+   */
   static accept(
-    options: ChannelOptions & { agentKeys: KeyPair; ownerDh: Uint8Array; launchSecret: Uint8Array },
+    options: ChannelOptions & {
+      agentKeys: KeyPair
+      ownerDh: Uint8Array
+      launchSecret: Uint8Array
+      admit?: (caller: Caller) => void
+    },
   ): Promise<SecureChannel> {
     const { transport, suite } = options
     const prologue = prologueOf(options.facts)
@@ -135,8 +151,10 @@ export class SecureChannel implements Transport {
       handshake.addPsk(channelPsk(suite, prologue, secret, contact === 'first' ? options.launchSecret : null))
       wipe(secret)
       transport.send(await handshake.write(encodeCbor({ kem: ciphertext })))
-      readPayload(lastSchema, await handshake.read(await receivePacket(transport)))
-      if (!equalBytes(handshake.remoteStatic ?? new Uint8Array(), options.ownerDh)) throw new MortarError('handshake')
+      const { grant } = readPayload(lastSchema, await handshake.read(await receivePacket(transport)))
+      const caller = callerOf(handshake.remoteStatic ?? new Uint8Array(), options.ownerDh, contact, grant)
+      if (options.admit) options.admit(caller)
+      else if (caller.kind !== 'owner') throw new MortarError('handshake')
       return new SecureChannel(transport, handshake.split())
     })
   }
@@ -185,6 +203,13 @@ export class SecureChannel implements Transport {
     this.#sending.wipe()
     this.#receiving.wipe()
   }
+}
+
+/** Fails with handshake. The launch secret is the owner's alone, so nobody else makes first contact. SPEC §5 */
+function callerOf(dh: Uint8Array, ownerDh: Uint8Array, contact: Contact['kind'], grant?: Uint8Array): Caller {
+  if (equalBytes(dh, ownerDh) && !grant) return { kind: 'owner' }
+  if (equalBytes(dh, ownerDh) || !grant || contact !== 'known') throw new MortarError('handshake', 'no grant')
+  return { kind: 'grantee', dh, grant }
 }
 
 async function receivePacket(transport: Transport): Promise<Uint8Array> {

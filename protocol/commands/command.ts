@@ -1,5 +1,6 @@
 /** What a command is: a name, the permission it needs, and the shapes of what is said in its stream. SPEC §9 */
 import type { z } from 'zod'
+import type { Permission } from '../control/roles.ts'
 
 type Messages = Readonly<Record<string, z.ZodType>>
 
@@ -18,9 +19,6 @@ export interface Command {
   /** true when the client sends exactly one secret in the stream */
   readonly takesSecret: boolean
 }
-
-export const PERMISSIONS = ['info', 'exec', 'terminal', 'drives', 'ssh'] as const
-export type Permission = (typeof PERMISSIONS)[number]
 
 /** Keeps the literal types of a command, so that handler and caller are checked against its shapes. */
 export function defineCommand<const C extends Command>(command: C): C {

@@ -2,6 +2,7 @@
 import type { Command } from './command.ts'
 import { driveFormat, driveList, driveLock, driveUnlock } from './drives.ts'
 import { exec } from './exec.ts'
+import { grantRevoke } from './grants.ts'
 import { info } from './info.ts'
 import { ssh } from './ssh.ts'
 import { terminal } from './terminal.ts'
@@ -15,6 +16,7 @@ export const COMMANDS = {
   'drive-lock': driveLock,
   'drive-list': driveList,
   ssh,
+  'grant-revoke': grantRevoke,
 } as const satisfies Record<string, Command>
 
 export type CommandName = keyof typeof COMMANDS

@@ -51,6 +51,8 @@ export const brick = object({
 })
 export const brickImport = object({ imagePath: text(1024), manifestPath: text(1024) })
 
+const grantText = zod.string().max(2 * LIMITS.grantBytes)
+
 export const vmEvent = object({ at: isoTime, state: zod.enum(VM_STATES), cause: text(200) })
 /** GET /v1/vms -> { vms }, GET /v1/vms/{id}?after={revision}&timeoutMs= answers when the revision is another */
 export const vm = object({
@@ -81,6 +83,8 @@ export const vm = object({
   /** the owner's certificate of this boot's keys; null before first contact */
   certificate: zod.string().max(8192).nullable(),
   drives: zod.array(uuid).max(64),
+  /** signed grants, base64url: all for the owner and administrators, for others their own */
+  grants: zod.array(grantText).max(LIMITS.grantItems),
   events: zod.array(vmEvent).max(200),
 })
 export type Vm = z.output<typeof vm>
@@ -103,6 +107,8 @@ export const sessionRequest = object({ kind: zod.enum(['channel', 'ssh']) })
 export const sessionAnswer = object({ session: uuid, token: base64urlOf(32) })
 /** PUT /v1/vms/{id}/certificate */
 export const certificateRequest = object({ certificate: zod.string().max(8192) })
+/** PUT /v1/vms/{id}/grants */
+export const grantRequest = object({ grant: grantText })
 /** GET /v1/vms/{id}/log -> { console } */
 export const vmLog = object({ console: zod.string() })
 
@@ -153,6 +159,8 @@ export const ROUTES = {
   'vm.delete': { method: 'DELETE', path: '/v1/vms/:id', access: 'user' },
   'vm.log': { method: 'GET', path: '/v1/vms/:id/log', access: 'user' },
   'vm.certify': { method: 'PUT', path: '/v1/vms/:id/certificate', access: 'user' },
+  'vm.grant': { method: 'PUT', path: '/v1/vms/:id/grants', access: 'user' },
+  'vm.ungrant': { method: 'DELETE', path: '/v1/vms/:id/grants/:grantee', access: 'user' },
   'vm.session': { method: 'POST', path: '/v1/vms/:id/sessions', access: 'user' },
   'drive.list': { method: 'GET', path: '/v1/drives', access: 'user' },
   'drive.create': { method: 'POST', path: '/v1/drives', access: 'user' },

@@ -145,6 +145,13 @@ export const ERRORS = {
     "The VM's certificate does not carry the owner's signature",
     'The broker may be lying: do not use this VM',
   ),
+  'grant-invalid': row(403, 'The grant does not give this', "Ask the VM's owner for a new one: mortar grant create"),
+  'grant-expired': row(403, 'The grant has expired', "Ask the VM's owner for a new one: mortar grant create"),
+  'grant-revoked': row(
+    403,
+    'The grant was revoked, or a newer one replaced it',
+    "Ask the VM's owner for a new one: mortar grant create",
+  ),
   handshake: row(502, 'The encrypted channel could not be opened', 'Try again; if it persists look at: mortar vm logs'),
   'record-invalid': row(
     502,

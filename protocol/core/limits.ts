@@ -39,6 +39,9 @@ export const LIMITS = {
   ticketSeconds: 900,
   /** bytes of signed objects: ticket, certificate, manifest (SPEC §2) */
   signedBytes: 4_096,
+  /** bytes of a signed grant, which travels in a handshake message; drives and targets that it may name (SPEC §2.7) */
+  grantBytes: 3_584,
+  grantItems: 64,
   /** bytes of one control message between agent and broker (SPEC §3) */
   controlBytes: 8_192,
   /** ms that a join token may be used after it is given out (SPEC §4) */

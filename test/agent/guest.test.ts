@@ -84,8 +84,12 @@ test('variables and arguments reach the program as they are', () => {
 })
 
 test('authorised keys expire in UTC', () => {
-  expect(authorizedKeys(new Map([['ssh-ed25519 AAAA', Date.UTC(2030, 0, 2, 3, 4, 5)]]))).toBe(
+  const expires = Date.UTC(2030, 0, 2, 3, 4, 5)
+  expect(authorizedKeys([{ key: 'ssh-ed25519 AAAA', expires, grantee: null }])).toBe(
     'expiry-time="20300102030405Z" ssh-ed25519 AAAA\n',
+  )
+  expect(authorizedKeys([{ key: 'ssh-ed25519 AAAA', expires, grantee: 'B' }])).toBe(
+    'expiry-time="20300102030405Z",no-port-forwarding ssh-ed25519 AAAA\n',
   )
 })
 
@@ -124,12 +128,14 @@ test('time goes on evenly while the clock of the guest is set', () => {
   setClock.mockRestore()
 })
 
+const owner = { grantee: null, endsMs: null }
+
 test.skipIf(!existsSync('/usr/sbin/sshd'))('one user cannot fill the memory with SSH keys', async () => {
   const access = new SshAccess(directRunner, folder)
-  for (let i = 0; i < 64; i++) await access.authorise(user, `ssh-ed25519 ${'A'.repeat(60)}${100 + i}`, 60)
-  await expect(access.authorise(user, 'ssh-ed25519 AAAA', 60)).rejects.toMatchObject({ code: 'limit-exceeded' })
+  for (let i = 0; i < 64; i++) await access.authorise(user, `ssh-ed25519 ${'A'.repeat(60)}${100 + i}`, 60, owner)
+  await expect(access.authorise(user, 'ssh-ed25519 AAAA', 60, owner)).rejects.toMatchObject({ code: 'limit-exceeded' })
   // one that is known may be prolonged
-  await access.authorise(user, `ssh-ed25519 ${'A'.repeat(60)}100`, 120)
+  await access.authorise(user, `ssh-ed25519 ${'A'.repeat(60)}100`, 120, owner)
   expect(readFileSync(join(folder, 'ssh/keys/ada'), 'utf8').trim().split('\n')).toHaveLength(64)
 })
 
@@ -139,3 +145,22 @@ test('swap on a disk is swap, compressed memory is not', () => {
   expect([heading, heading + zram].map(hasSwapOnDisk)).toEqual([false, false])
   expect(hasSwapOnDisk(`${heading}${zram}/swapfile  file\t1024\t0\t-2\n`)).toBe(true)
 })
+test.skipIf(!existsSync('/usr/sbin/sshd'))(
+  "a grantee's SSH keys end with the grant, and the owner's stay",
+  async () => {
+    const access = new SshAccess(directRunner, folder)
+    const kept = () => readFileSync(join(folder, 'ssh/keys/ada'), 'utf8').trim().split('\n')
+    const endsMs = Date.now() + 3_000
+    await access.authorise(user, 'ssh-ed25519 AAAA', 600, owner)
+    for (const grantee of ['B', 'C']) await access.authorise(user, 'ssh-ed25519 AAAA', 600, { grantee, endsMs })
+    expect(kept()).toHaveLength(3)
+    const until = /expiry-time="(\d{8})(\d{6})Z",no-port-forwarding/.exec(kept()[1] ?? '')
+    expect(until?.[2]).toBe(new Date(endsMs).toISOString().replace(/\D/g, '').slice(8, 14))
+    access.withdraw('B')
+    access.withdraw('nobody')
+    expect(kept()).toHaveLength(2)
+    await expect.poll(kept, { timeout: 6_000 }).toHaveLength(1)
+    expect(kept()[0]).not.toMatch(/no-port-forwarding/)
+    expect(access.authorised()).toBe(true)
+  },
+)

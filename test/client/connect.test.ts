@@ -15,6 +15,7 @@ import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { decodeCbor } from '../../protocol/core/codec.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { type Transport, transportPair } from '../../protocol/core/transport.ts'
+import { onlyOwner } from '../../protocol/rights.ts'
 import { serveSession } from '../../protocol/session.ts'
 import { noHandlers } from '../support/session-pair.ts'
 import { refusal, type Script, sampleVm, smallBroker } from './small-broker.ts'
@@ -76,7 +77,7 @@ async function scene({ vm: more = {}, agent = {}, launchSecret, script = {}, ope
       launchSecret: launchSecret ?? identity.launchSecret(vm.id, vm.launch),
       handlers: noHandlers,
       guest: undefined,
-      permitted: () => true,
+      admit: onlyOwner(),
     }).catch(() => undefined)
     return clientEnd
   }

@@ -16,6 +16,7 @@ import { encodeBase64url } from '../../protocol/core/bytes.ts'
 import { decodeCbor } from '../../protocol/core/codec.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { PacketQueue, type Transport } from '../../protocol/core/transport.ts'
+import { onlyOwner } from '../../protocol/rights.ts'
 import { type Handlers, serveSession } from '../../protocol/session.ts'
 import { noHandlers } from '../support/session-pair.ts'
 import { type Script, sampleVm } from './small-broker.ts'
@@ -199,7 +200,7 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
       launchSecret,
       handlers,
       guest: undefined,
-      permitted: () => true,
+      admit: onlyOwner(),
       onReady: () => {
         if (vm) vm = { ...vm, state: 'ready', revision: vm.revision + 1 }
       },

@@ -115,6 +115,7 @@ export function sampleVm(owner: Uint8Array, more: Partial<Vm> = {}): Vm {
     agent: null,
     certificate: null,
     drives: [],
+    grants: [],
     events: [],
     ...more,
   }

@@ -2,9 +2,11 @@ import { expect, test } from 'vitest'
 import { driveFormat } from '../../protocol/commands/drives.ts'
 import { exec, STDERR } from '../../protocol/commands/exec.ts'
 import { info } from '../../protocol/commands/info.ts'
+import { PERMISSIONS } from '../../protocol/control/roles.ts'
 import { decodeText, encodeText } from '../../protocol/core/bytes.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
+import { onlyOwner } from '../../protocol/rights.ts'
 import { facts, sessionPair } from '../support/session-pair.ts'
 
 const params = { argv: ['cat'] }
@@ -68,7 +70,7 @@ test('a session id, VM or broker that differs breaks the handshake', async () =>
 test('a command without permission is denied and its handler never runs', async () => {
   let ran = false
   const { session } = await sessionPair({
-    permitted: permission => permission !== 'exec',
+    admit: onlyOwner(PERMISSIONS.filter(permission => permission !== 'exec')),
     handlers: {
       async exec() {
         ran = true

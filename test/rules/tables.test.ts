@@ -45,7 +45,7 @@ test('each command has a handler, and each handler a command', () => {
 })
 
 test('the name of a command is its key, and its permission is one of the list', async () => {
-  const { PERMISSIONS } = await import('../../protocol/commands/command.ts')
+  const { PERMISSIONS } = await import('../../protocol/control/roles.ts')
   for (const [key, command] of Object.entries(COMMANDS)) {
     expect(command.name).toBe(key)
     expect(PERMISSIONS).toContain(command.permission)

@@ -1,10 +1,11 @@
 /** A client and an agent over memory, with real channel, mux and commands; the handlers are the test's own. */
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
-import type { Suite } from '../../protocol/channel/suite.ts'
+import type { KeyPair, Suite } from '../../protocol/channel/suite.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { type Transport, transportPair } from '../../protocol/core/transport.ts'
-import { type Contact, type Handlers, openSession, serveSession } from '../../protocol/session.ts'
+import { onlyOwner, type Rights } from '../../protocol/rights.ts'
+import { type Caller, type Contact, type Handlers, openSession, serveSession } from '../../protocol/session.ts'
 
 export const wallClock: Clock = {
   now: () => Date.now(),
@@ -29,6 +30,7 @@ export const noHandlers: Handlers<undefined> = {
   'drive-lock': refuse,
   'drive-list': refuse,
   ssh: refuse,
+  'grant-revoke': refuse,
 }
 
 export const facts = {
@@ -40,7 +42,13 @@ export const facts = {
 
 export interface PairOptions {
   handlers?: Partial<Handlers<undefined>>
-  permitted?: (permission: string) => boolean
+  /** the owner and nobody else unless given */
+  admit?: (caller: Caller) => Rights
+  /** ends the agent's side */
+  signal?: AbortSignal
+  /** who calls, if not the owner, and with what */
+  clientKeys?: KeyPair
+  grant?: Uint8Array
   suites?: { client: Suite; agent: Suite }
   clientContact?: Contact
   agentSecret?: Uint8Array
@@ -71,7 +79,8 @@ export async function sessionPair(options: PairOptions = {}) {
     launchSecret: options.agentSecret ?? launchSecret,
     handlers: { ...noHandlers, ...options.handlers },
     guest: undefined,
-    permitted: options.permitted ?? (() => true),
+    admit: options.admit ?? onlyOwner(),
+    ...(options.signal && { signal: options.signal }),
     onFault: (command, error) => faults.push([command, error.code]),
   }).then(
     () => undefined,
@@ -82,7 +91,8 @@ export async function sessionPair(options: PairOptions = {}) {
     suite: suites.client,
     clock,
     facts: options.clientFacts ?? facts,
-    ownerKeys,
+    ownerKeys: options.clientKeys ?? ownerKeys,
+    ...(options.grant && { grant: options.grant }),
     agentDh: agentKeys.publicKey,
     contact: options.clientContact ?? { kind: 'first', launchSecret },
   })

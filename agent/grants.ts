@@ -1,0 +1,153 @@
+/**
+ * Grants at this agent: who but the owner gets in, up to when, and who no longer does. The lowest serial that is still
+ * taken from each grantee is kept on disk, so that a restart or a reboot brings no old grant back. SPEC §2.7
+ */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { checkGrantTime, type Grant, openGrant } from '../protocol/control/grant.ts'
+import type { Permission } from '../protocol/control/roles.ts'
+import type { LaunchTicket } from '../protocol/control/ticket.ts'
+import { encodeBase64url, equalBytes } from '../protocol/core/bytes.ts'
+import type { Clock } from '../protocol/core/clock.ts'
+import { MortarError } from '../protocol/core/errors.ts'
+import { LIMITS } from '../protocol/core/limits.ts'
+import { base64urlOf, object, uint, z } from '../protocol/core/schema.ts'
+import { grantRights, ownerRights, type Rights } from '../protocol/rights.ts'
+import type { Caller } from '../protocol/session.ts'
+import { replaceFile } from './replace-file.ts'
+
+/** keeps the file small; an owner who gets here launches another VM */
+const MOST_GRANTEES = 1_000
+/** of one grantee at a time, so that nobody takes all that the agent has */
+const MOST_SESSIONS_EACH = 8
+
+const schema = object({ version: z.literal(1), least: z.record(base64urlOf(32), uint()) })
+
+export interface GrantsOptions {
+  readonly stateDirectory: string
+  readonly ticket: Pick<LaunchTicket, 'vm' | 'owner'>
+  readonly config: { readonly features: readonly Permission[]; readonly defaultUser: string }
+  readonly clock: Clock
+  /** a grantee has lost rights: takes back what was handed out under the old ones */
+  onWithdrawn(grantee: string): void
+}
+
+/** A session that is let in: how it is ended when its grant no longer holds. */
+export interface Admission {
+  readonly rights: Rights
+  /** the session is over */
+  leave(): void
+}
+
+interface Open {
+  readonly grantee: string
+  readonly serial: number
+  end(error: MortarError): void
+}
+
+export class Grants {
+  readonly #options: GrantsOptions
+  readonly #path: string
+  /** by grantee (base64url): the lowest serial that is taken */
+  readonly #least: Map<string, number>
+  readonly #open = new Set<Open>()
+  /** false while the disk does not have what #least says */
+  #kept = true
+
+  /** Fails with internal when the file is damaged: without it revoked grants would come back. */
+  constructor(options: GrantsOptions) {
+    this.#options = options
+    this.#path = join(options.stateDirectory, 'grants.json')
+    this.#least = readLeast(this.#path)
+  }
+
+  /**
+   * Lets a caller in; `end` ends the session when its grant expires, is revoked or replaced. Fails with grant-invalid,
+   * grant-expired or grant-revoked.
+   */
+  admit(caller: Caller, end: (error: MortarError) => void): Admission {
+    const { features, defaultUser } = this.#options.config
+    if (caller.kind === 'owner') return { rights: ownerRights(features), leave() {} }
+    // who cannot be shut out again is not let in
+    if (!features.includes('users')) throw new MortarError('grant-invalid', 'this brick takes no grants')
+    const grant = this.#check(caller)
+    const grantee = encodeBase64url(grant.grantee)
+    const least = this.#least.get(grantee) ?? 0
+    if (grant.serial < least) throw new MortarError('grant-revoked', `serial ${grant.serial}, at least ${least}`)
+    if (least === 0 && this.#least.size >= MOST_GRANTEES) {
+      throw new MortarError('limit-exceeded', `${MOST_GRANTEES} grantees`)
+    }
+    if ([...this.#open].filter(open => open.grantee === grantee).length >= MOST_SESSIONS_EACH) {
+      throw new MortarError('limit-exceeded', `${MOST_SESSIONS_EACH} sessions`)
+    }
+    if (grant.serial > least) this.#raise(grantee, grant.serial)
+    else if (!this.#kept) this.#keep()
+    return this.#enter({ grantee, serial: grant.serial, end }, grantRights(grant, features, defaultUser))
+  }
+
+  /** Refuses the grantee's grants up to `serial` from now on and ends the sessions they opened. */
+  revoke(grantee: Uint8Array, serial: number): void {
+    const name = encodeBase64url(grantee)
+    if (serial + 1 > (this.#least.get(name) ?? 0)) this.#raise(name, serial + 1)
+  }
+
+  #check({ dh, grant: signed }: Extract<Caller, { kind: 'grantee' }>): Grant {
+    const { ticket, clock } = this.#options
+    const grant = openGrant(signed, ticket.owner)
+    if (grant.vm !== ticket.vm) throw new MortarError('grant-invalid', `for VM ${grant.vm}`)
+    if (!equalBytes(grant.granteeDh, dh))
+      throw new MortarError('grant-invalid', 'for another key than the caller proved')
+    checkGrantTime(grant, clock.now())
+    return grant
+  }
+
+  #enter(open: Open, rights: Rights): Admission {
+    const { clock } = this.#options
+    this.#open.add(open)
+    const leftMs = (rights.endsMs ?? 0) - clock.now()
+    // no session lives longer than sessionMs
+    const expire = () => open.end(new MortarError('grant-expired'))
+    const cancel = leftMs < LIMITS.sessionMs ? clock.after(leftMs, expire) : () => {}
+    return {
+      rights,
+      leave: () => {
+        cancel()
+        this.#open.delete(open)
+      },
+    }
+  }
+
+  /** What came under a lower serial ends, even when the disk is full and the new one cannot be kept. */
+  #raise(grantee: string, least: number): void {
+    this.#least.set(grantee, least)
+    for (const open of [...this.#open]) {
+      if (open.grantee === grantee && open.serial < least) open.end(new MortarError('grant-revoked'))
+    }
+    try {
+      this.#options.onWithdrawn(grantee)
+    } finally {
+      this.#keep()
+    }
+  }
+
+  #keep(): void {
+    this.#kept = false
+    replaceFile(this.#path, JSON.stringify({ version: 1, least: Object.fromEntries(this.#least) }))
+    this.#kept = true
+  }
+}
+
+function readLeast(path: string): Map<string, number> {
+  let json: string
+  try {
+    json = readFileSync(path, 'utf8')
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return new Map()
+    throw thrown
+  }
+  try {
+    return new Map(Object.entries(schema.parse(JSON.parse(json)).least))
+  } catch (cause) {
+    throw new MortarError('internal', `${path} is damaged`, { cause })
+  }
+}

@@ -1,0 +1,76 @@
+/** Another user in a real VM, by a grant of its owner: what it gives, what it does not, and that it can be taken back. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { describeGuest } from '../support/guest-ring.ts'
+import { Machine } from '../support/machine.ts'
+
+describeGuest('grants', () => {
+  let machine: Machine
+
+  beforeAll(async () => {
+    machine = await Machine.start()
+    await machine.launch(owner(), 'lab')
+  })
+  afterAll(() => machine?.dispose())
+
+  const owner = () => machine.people.owner
+  const other = () => machine.people.other
+  const grant = (...more: string[]) =>
+    machine.must(owner(), ['grant', 'create', 'lab', other().identity, '--allow', 'info,exec', ...more])
+
+  test('without a grant the VM is not there', async () => {
+    expect((await machine.mortar(other(), ['exec', 'lab', '--', 'id', '-un'])).stderr).toMatch(/There is no such thing/)
+  })
+
+  test('the grantee runs programs as the default user, and is denied the rest by the agent', async () => {
+    await grant()
+    const { vms } = await machine.must<{ vms: { name: string }[] }>(other(), ['vm', 'list'])
+    expect(vms.map(({ name }) => name)).toEqual(['lab'])
+    expect(await machine.inVm(other(), 'lab', ['id', '-un'])).toBe('researcher\n')
+    const denied = async (args: string[]) => {
+      const { code, stderr } = await machine.mortar(other(), args, { input: '' })
+      expect(stderr, args.join(' ')).toMatch(/You may not do this/)
+      return code
+    }
+    expect(await denied(['shell', 'lab'])).toBe(4)
+    expect(await denied(['exec', 'lab', '--user', 'root', '--', 'id'])).toBe(125)
+    expect(await denied(['ssh', 'lab', 'true'])).toBe(4)
+    expect(await denied(['vm', 'stop', 'lab'])).toBe(4)
+    expect(await denied(['vm', 'delete', 'lab'])).toBe(4)
+    expect(await denied(['grant', 'create', 'lab', other().identity])).toBe(4)
+  })
+
+  test('revoking ends a running program of the grantee at once, and nothing opens any more', async () => {
+    const child = spawn(machine.binaries.client, ['exec', 'lab', '--', 'sh', '-c', 'echo on; exec sleep 300'], {
+      env: machine.environment(other()),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let stderr = ''
+    child.stderr.on('data', chunk => {
+      stderr += chunk
+    })
+    await once(child.stdout, 'data')
+    const closed = once(child, 'close')
+    await machine.must(owner(), ['grant', 'revoke', 'lab', other().identity])
+    expect((await closed)[0], stderr).toBe(125)
+    expect(stderr).toMatch(/The grant was revoked/)
+    expect((await machine.mortar(other(), ['exec', 'lab', '--', 'true'])).code).toBe(125)
+    expect(await machine.inVm(owner(), 'lab', ['sh', '-c', 'pgrep -x sleep || echo none'])).toBe('none\n')
+  })
+
+  test('a new grant lets the same person in again, with SSH if it says so, until it is revoked', async () => {
+    await grant('--allow', 'exec,ssh')
+    expect(await machine.inVm(other(), 'lab', ['true'])).toBe('')
+    const { code, stdout, stderr } = await machine.mortar(other(), ['ssh', 'lab', 'id', '-un'], { timeoutMs: 200_000 })
+    expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: 'researcher\n' })
+    const child = spawn(machine.binaries.client, ['ssh', 'lab', 'echo on; exec sleep 300'], {
+      env: { PATH: process.env.PATH, ...machine.environment(other()) },
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    await once(child.stdout, 'data')
+    const closed = once(child, 'close')
+    await machine.must(owner(), ['grant', 'revoke', 'lab', other().identity])
+    expect((await closed)[0]).not.toBe(0)
+  })
+})
