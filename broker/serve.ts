@@ -25,8 +25,10 @@ import { createJumpHost, type JumpHost } from './ssh/jump-host.ts'
 import { BrickStore } from './store/brick-store.ts'
 import { openDatabase } from './store/database.ts'
 import { DriveStore } from './store/drive-store.ts'
+import { GrantStore } from './store/grant-store.ts'
 import { SshKeyStore } from './store/ssh-key-store.ts'
 import { VmStore } from './store/vm-store.ts'
+import { Grants } from './vms/grants.ts'
 import { launch } from './vms/launch.ts'
 import { LauncherKey } from './vms/launcher-key.ts'
 import { Lifecycle } from './vms/lifecycle.ts'
@@ -70,10 +72,19 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
   const vmStore = new VmStore(database)
   const driveStore = new DriveStore(database)
   const sshKeys = new SshKeyStore(database)
+  const grantStore = new GrantStore(database)
+  const grants = new Grants(grantStore, clock)
   const serialiser = new Serialiser()
   vmStore.forgetExpiredLaunches(Math.floor(clock.now() / 1000))
 
-  const book = new VmBook({ store: vmStore, drives: driveStore, clock, log, connected: id => agents.connected(id) })
+  const book = new VmBook({
+    store: vmStore,
+    drives: driveStore,
+    grants: grantStore,
+    clock,
+    log,
+    connected: id => agents.connected(id),
+  })
   const happened = collectWhenIdle(clock)
   const relay = new Relay({
     clock,
@@ -138,6 +149,7 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
     driveStore,
     sshKeys,
     lifecycle,
+    grants,
     dataDir,
     openPair,
     async describe() {
@@ -224,7 +236,11 @@ export async function startBroker({ config, driver, clock, log }: BrokerParts): 
       jumpHost = await createJumpHost({
         ...parts,
         connect(users, vm) {
-          const found = users.flatMap(user => book.find(user, vm) ?? []).filter(({ owner }) => users.includes(owner))
+          const found = users.flatMap(user => {
+            const record = book.find(user, vm)
+            const mine = record?.owner === user || (record && grants.permissionsOf(user, record.id)?.includes('ssh'))
+            return mine ? [record] : []
+          })
           // a name that two of them use leads nowhere; an id is one VM's
           const [record, ...others] = new Map(found.map(each => [each.id, each])).values()
           if (!record || others.length > 0) throw new MortarError('not-found', `VM ${vm}`)

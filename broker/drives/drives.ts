@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import type { z } from 'zod'
 import type { Drive, driveCreate } from '../../protocol/control/api.ts'
+import { driveSerial } from '../../protocol/control/drive-serial.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import type { User } from '../auth/login.ts'
@@ -48,7 +49,7 @@ export class Drives {
       ...request,
       owner: user.key,
       attachedTo: null,
-      serial: request.id.replaceAll('-', '').slice(0, 20),
+      serial: driveSerial(request.id),
       createdAt: new Date(clock.now()).toISOString(),
     }
     store.insert(drive)

@@ -55,8 +55,8 @@ async function answer(parts: AppParts, name: RouteName, context: Context): Promi
           ? decodeCbor(schema, raw, BODY_BYTES, 'bad-request')
           : parseJson(schema, new TextDecoder().decode(raw))
     }
-    const id = context.req.param('id') ?? ''
-    return context.json((await run(parts.services, { user, id, query: context.req.query(), body })) as object)
+    const { id = '', grantee = '' } = context.req.param() as { id?: string; grantee?: string }
+    return context.json((await run(parts.services, { user, id, grantee, query: context.req.query(), body })) as object)
   } finally {
     // a launch carries a secret
     wipe(raw)

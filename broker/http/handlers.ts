@@ -8,17 +8,19 @@ import {
   driveAttach,
   driveCreate,
   driveNote,
+  grantRequest,
   launchRequest,
   loginRequest,
   type RouteName,
   sessionRequest,
   sshKeyRequest,
+  type Vm,
 } from '../../protocol/control/api.ts'
 import { openCertificate } from '../../protocol/control/certificate.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import type { z } from '../../protocol/core/schema.ts'
-import { listScope, requireAccess } from '../auth/access.ts'
+import { hasAll, listScope, type Need, requireAccess, requireVm } from '../auth/access.ts'
 import type { Login, User } from '../auth/login.ts'
 import type { Bricks } from '../bricks/bricks.ts'
 import type { DataDir } from '../data-dir.ts'
@@ -27,6 +29,7 @@ import type { DriveStore } from '../store/drive-store.ts'
 import type { SshKeyStore } from '../store/ssh-key-store.ts'
 import type { VmRecord } from '../store/vm-store.ts'
 import { readTail } from '../vms/console.ts'
+import type { Grants } from '../vms/grants.ts'
 import type { LaunchRequest } from '../vms/launch.ts'
 import type { Lifecycle } from '../vms/lifecycle.ts'
 import type { VmBook } from '../vms/vm-book.ts'
@@ -43,6 +46,7 @@ export interface Services {
   readonly driveStore: DriveStore
   readonly sshKeys: SshKeyStore
   readonly lifecycle: Lifecycle
+  readonly grants: Grants
   readonly dataDir: DataDir
   describe(): Promise<z.output<typeof brokerInfo>>
   launch(user: User, request: LaunchRequest): Promise<VmRecord>
@@ -54,6 +58,8 @@ export interface Request {
   readonly user: User | undefined
   /** the path's :id */
   readonly id: string
+  /** the path's :grantee */
+  readonly grantee: string
   readonly query: Readonly<Record<string, string>>
   readonly body: unknown
 }
@@ -94,38 +100,42 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
   },
 
   'vm.list': {
-    run: async ({ book }, request) => ({
-      vms: book.list(listScope(userOf(request))).map(record => book.view(record)),
-    }),
+    async run(services, request) {
+      const user = userOf(request)
+      const records = services.book.list(listScope(user))
+      const seen = new Set(records.map(({ id }) => id))
+      const granted = services.grants.vmsOf(user.key).flatMap(id => (seen.has(id) ? [] : (services.book.get(id) ?? [])))
+      return { vms: [...records, ...granted].map(record => viewOf(services, user, record)) }
+    },
   },
   'vm.create': handler(
     launchRequest,
     async (services, request) => {
       const record = await services.launch(userOf(request), request.body)
       services.lifecycle.watchDeadline(record)
-      return { vm: services.book.view(record) }
+      return { vm: viewOf(services, userOf(request), record) }
     },
     'cbor',
   ),
   'vm.show': {
     async run(services, request) {
-      const record = vmOf(services, request)
+      const record = vmOf(services, request, 'any')
       if (request.query.after !== undefined) {
         const timeoutMs = Math.min(Number(request.query.timeoutMs ?? LONGEST_WAIT_MS) || 0, LONGEST_WAIT_MS)
         await services.book.changed(record.id, Number(request.query.after), timeoutMs)
       }
-      return { vm: services.book.view(vmOf(services, request)) }
+      return showVm(services, request)
     },
   },
   'vm.stop': {
     async run(services, request) {
-      await services.lifecycle.stop(vmOf(services, request))
-      return { vm: services.book.view(vmOf(services, request)) }
+      await services.lifecycle.stop(vmOf(services, request, 'power'))
+      return showVm(services, request)
     },
   },
   'vm.delete': {
     async run(services, request) {
-      await services.lifecycle.delete(vmOf(services, request))
+      await services.lifecycle.delete(vmOf(services, request, 'power'))
       return {}
     },
   },
@@ -149,11 +159,27 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
     if (record.certificate !== textual) {
       services.book.note(record.id, 'agent certified by the owner', { certificate: textual })
     }
-    return { vm: services.book.view(vmOf(services, request)) }
+    return showVm(services, request)
   }),
-  'vm.session': handler(sessionRequest, async (services, request) =>
-    services.openPair(vmOf(services, request).id, request.body.kind),
-  ),
+  'vm.grant': handler(grantRequest, async (services, request) => {
+    const record = vmOf(services, request)
+    const grantee = services.grants.put(record, request.body.grant)
+    services.book.note(record.id, `access granted to ${grantee}`)
+    return showVm(services, request)
+  }),
+  'vm.ungrant': {
+    async run(services, request) {
+      const { id } = vmOf(services, request)
+      if (services.grants.remove(id, request.grantee)) {
+        services.book.note(id, `access taken from ${request.grantee}`)
+      }
+      return showVm(services, request)
+    },
+  },
+  'vm.session': handler(sessionRequest, async (services, request) => {
+    const { kind } = request.body
+    return services.openPair(vmOf(services, request, kind === 'ssh' ? 'ssh' : 'any').id, kind)
+  }),
 
   'drive.list': {
     run: async ({ driveStore }, request) => ({ drives: driveStore.list(listScope(userOf(request))) }),
@@ -215,8 +241,20 @@ function userOf({ user }: { user: User | undefined }): User {
   return user
 }
 
-function vmOf({ book }: Services, request: { user: User | undefined; id: string }): VmRecord {
-  return requireAccess(userOf(request), book.get(request.id), 'VM', request.id)
+type Asked = { readonly user: User | undefined; readonly id: string }
+
+/** `need`: what the holder of a grant needs for it. Fails with not-found or denied. */
+function vmOf({ book, grants }: Services, request: Asked, need: Need = 'owner'): VmRecord {
+  const user = userOf(request)
+  return requireVm(user, book.get(request.id), request.id, grants.permissionsOf(user.key, request.id), need)
+}
+
+function viewOf({ book, grants }: Services, user: User, record: VmRecord): Vm {
+  return book.view(record, grants.signedOf(record.id, hasAll(user, record) ? undefined : user.key))
+}
+
+function showVm(services: Services, request: Asked): { vm: Vm } {
+  return { vm: viewOf(services, userOf(request), vmOf(services, request, 'any')) }
 }
 
 function driveOf({ driveStore }: Services, request: { user: User | undefined; id: string }) {

@@ -16,6 +16,10 @@ const MIGRATIONS = [
      note TEXT NOT NULL, vm TEXT, created TEXT NOT NULL, UNIQUE (owner, name)) STRICT;
    CREATE INDEX drives_vm ON drives (vm);
    CREATE TABLE ssh_keys (key TEXT NOT NULL, owner TEXT NOT NULL, added TEXT NOT NULL, PRIMARY KEY (key, owner)) STRICT;`,
+  `CREATE TABLE grants (
+     vm TEXT NOT NULL, grantee TEXT NOT NULL, serial INTEGER NOT NULL, expires INTEGER NOT NULL,
+     permissions TEXT NOT NULL, signed TEXT NOT NULL, PRIMARY KEY (vm, grantee)) STRICT;
+   CREATE INDEX grants_grantee ON grants (grantee);`,
 ]
 
 /** numbers of SQLite: another program has the file, the disk is full */

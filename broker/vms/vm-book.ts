@@ -3,6 +3,7 @@ import type { Vm, VmState } from '../../protocol/control/api.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
 import type { Log } from '../log.ts'
 import type { DriveStore } from '../store/drive-store.ts'
+import type { GrantStore } from '../store/grant-store.ts'
 import type { VmRecord, VmStore } from '../store/vm-store.ts'
 import { mayFollow } from './states.ts'
 
@@ -11,6 +12,7 @@ const MOST_EVENTS = 200
 export interface VmBookOptions {
   readonly store: VmStore
   readonly drives: DriveStore
+  readonly grants: GrantStore
   readonly clock: Clock
   readonly log: Log
   /** whether the VM's agent holds its control socket now */
@@ -51,6 +53,7 @@ export class VmBook {
   /** Forgets the VM; who waits for it learns that it is gone. */
   remove(id: string): void {
     this.#options.store.remove(id)
+    this.#options.grants.removeAll(id)
     this.#options.log.info('vm.state', { vm: id, state: 'destroyed' })
     this.#wake(id)
   }
@@ -108,15 +111,15 @@ export class VmBook {
     for (const waiter of [...(this.#waiters.get(id) ?? [])]) waiter()
   }
 
-  /** The VM as the API shows it. */
-  view(record: VmRecord): Vm {
+  /** The VM as the API shows it. `grants`: those that the reader may see. */
+  view(record: VmRecord, grants: string[]): Vm {
     const { ownerDh: _ownerDh, commitment: _commitment, rebootArmed: _armed, deadline: _deadline, ...shown } = record
     let agent: Vm['agent'] = null
     if (record.agent) {
       const { boot: _boot, ...rest } = record.agent
       agent = { ...rest, connected: this.#options.connected(record.id) }
     }
-    return { ...shown, agent, drives: this.#options.drives.attachedTo(record.id).map(drive => drive.id) }
+    return { ...shown, agent, drives: this.#options.drives.attachedTo(record.id).map(drive => drive.id), grants }
   }
 }
 

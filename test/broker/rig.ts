@@ -38,6 +38,7 @@ export interface Answer {
 
 export interface CallOptions {
   readonly id?: string
+  readonly grantee?: string
   readonly query?: Record<string, string>
   readonly body?: unknown
   /** instead of the person's own */
@@ -148,11 +149,13 @@ export class Rig {
   async call(
     who: PersonName | null,
     route: RouteName,
-    { id = '', query, body, token }: CallOptions = {},
+    { id = '', grantee = 'nobody', query, body, token }: CallOptions = {},
   ): Promise<Answer> {
     const { method, path } = ROUTES[route]
     const url =
-      this.broker.origin + path.replace(':id', encodeURIComponent(id)) + (query ? `?${new URLSearchParams(query)}` : '')
+      this.broker.origin +
+      path.replace(':id', encodeURIComponent(id)).replace(':grantee', encodeURIComponent(grantee)) +
+      (query ? `?${new URLSearchParams(query)}` : '')
     const bearer = token ?? (who === null ? undefined : await this.token(who))
     const headers = bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }
     const sent = body instanceof Uint8Array ? Buffer.from(body) : body === undefined ? null : JSON.stringify(body)
