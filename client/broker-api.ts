@@ -236,6 +236,16 @@ export class BrokerApi {
     await this.#call({ route: 'vm.certify', id, body, answer: anything })
   }
 
+  /** Leaves a signed grant at the broker for its grantee. */
+  async putGrant(id: string, grant: Uint8Array): Promise<void> {
+    await this.#call({ route: 'vm.grant', id, body: { grant: encodeBase64url(grant) }, answer: anything })
+  }
+
+  /** Has the broker forget a grant, if it has one. `grantee`: Ed25519 key, base64url. */
+  async deleteGrant(id: string, grantee: string): Promise<void> {
+    await this.#call({ route: 'vm.ungrant', id, grantee, answer: anything })
+  }
+
   /** A token for this end of a joined pair; the broker offers the other end to the VM's agent. */
   createSession(id: string, kind: 'channel' | 'ssh'): Promise<SessionTicket> {
     return this.#call({ route: 'vm.session', id, body: { kind }, answer: api.sessionAnswer })

@@ -13,6 +13,8 @@ export interface BrokerRequest<S extends z.ZodType> {
   readonly answer: S
   /** value of :id in the path */
   readonly id?: string
+  /** value of :grantee in the path */
+  readonly grantee?: string
   readonly query?: Readonly<Record<string, string>>
   /** sent as JSON; bytes are sent as CBOR */
   readonly body?: unknown
@@ -61,8 +63,10 @@ export async function requestBroker<S extends z.ZodType>(
   }
 }
 
-function urlOf(base: string, { route, id, query }: BrokerRequest<z.ZodType>): string {
-  const path = ROUTES[route].path.replace(':id', encodeURIComponent(id ?? ''))
+function urlOf(base: string, { route, id = '', grantee = '', query }: BrokerRequest<z.ZodType>): string {
+  const path = ROUTES[route].path
+    .replace(':id', encodeURIComponent(id))
+    .replace(':grantee', encodeURIComponent(grantee))
   return base + path + (query ? `?${new URLSearchParams(query)}` : '')
 }
 

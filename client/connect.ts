@@ -12,6 +12,7 @@ import { type ClientSession, openSession } from '../protocol/session.ts'
 import type { BrokerApi } from './broker-api.ts'
 import type { Host } from './host.ts'
 import type { Identity } from './identity.ts'
+import { ownGrant } from './read-grants.ts'
 
 export interface Connection {
   readonly session: ClientSession
@@ -20,15 +21,14 @@ export interface Connection {
 }
 
 /**
- * Connects to a VM that is enrolled or ready. Fails with vm-state before that, denied for another's VM, certificate-invalid
- * or agent-key-mismatch when the broker or the network lies, vm-unreachable, handshake, timeout, connection-lost.
+ * Connects to a VM of one's own that is enrolled or ready. Fails with vm-state before that, denied for another's VM,
+ * certificate-invalid or agent-key-mismatch when the broker or the network lies, vm-unreachable, handshake, timeout,
+ * connection-lost.
  */
 export async function connectVm(broker: BrokerApi, identity: Identity, host: Host, vm: Vm): Promise<Connection> {
   if (vm.owner !== encodeBase64url(identity.signKey)) throw new MortarError('denied', `${vm.name} has another owner`)
-  if (!vm.agent || (vm.state !== 'enrolled' && vm.state !== 'ready')) {
-    throw new MortarError('vm-state', `${vm.name} is ${vm.state}`)
-  }
-  const certificate = currentCertificate(identity, vm)
+  requireEnrolled(vm)
+  const certificate = currentCertificate(identity.signKey, vm)
   if (certificate) return { session: await open(broker, identity, host, vm, certificate), contact: 'known' }
   const claimed = {
     version: 1 as const,
@@ -38,7 +38,7 @@ export async function connectVm(broker: BrokerApi, identity: Identity, host: Hos
     agentDh: decodeBase64url(vm.agent.agentDh),
     agentSign: decodeBase64url(vm.agent.agentSign),
   }
-  const session = await open(broker, identity, host, vm, claimed, true)
+  const session = await open(broker, identity, host, vm, claimed, { first: true })
   try {
     await broker.certifyVm(
       vm.id,
@@ -51,10 +51,30 @@ export async function connectVm(broker: BrokerApi, identity: Identity, host: Hos
   return { session, contact: 'first' }
 }
 
+/**
+ * Connects to another's VM by the grant that one holds there. Whose VM it is only the broker says, so no key of a drive may
+ * be sent in such a session. Fails as connectVm does, and with denied, grant-invalid or grant-expired; with vm-state until
+ * the owner has connected to this boot.
+ */
+export async function connectGrantedVm(broker: BrokerApi, identity: Identity, host: Host, vm: Vm): Promise<Connection> {
+  const { signed } = ownGrant(identity, vm, host.clock.now())
+  requireEnrolled(vm)
+  const certificate = currentCertificate(decodeBase64url(vm.owner), vm)
+  if (!certificate) throw new MortarError('vm-state', `the owner of ${vm.name} has not connected since it booted`)
+  return { session: await open(broker, identity, host, vm, certificate, { grant: signed }), contact: 'known' }
+}
+
+/** Fails with vm-state. */
+function requireEnrolled(vm: Vm): asserts vm is Vm & { agent: NonNullable<Vm['agent']> } {
+  if (!vm.agent || (vm.state !== 'enrolled' && vm.state !== 'ready')) {
+    throw new MortarError('vm-state', `${vm.name} is ${vm.state}`)
+  }
+}
+
 /** The owner's certificate for this boot; null when there is none yet. Fails with certificate-invalid, agent-key-mismatch. */
-export function currentCertificate(identity: Identity, vm: Vm): AgentCertificate | null {
+export function currentCertificate(owner: Uint8Array, vm: Vm): AgentCertificate | null {
   if (!vm.certificate || !vm.agent) return null
-  const certificate = openCertificate(decodeCertificate(vm.certificate), identity.signKey)
+  const certificate = openCertificate(decodeCertificate(vm.certificate), owner)
   if (certificate.vm !== vm.id) throw new MortarError('certificate-invalid', `${vm.name}: it is another VM's`)
   // an earlier boot's: the new keys must prove themselves by the launch secret
   if (certificate.launch !== vm.launch || certificate.generation !== vm.agent.generation) return null
@@ -79,7 +99,7 @@ async function open(
   host: Host,
   vm: Vm,
   agent: { agentDh: Uint8Array },
-  first = false,
+  { first = false, grant }: { first?: boolean; grant?: Uint8Array } = {},
 ): Promise<ClientSession> {
   const key = await broker.key()
   const { session, token } = await broker.createSession(vm.id, 'channel')
@@ -94,6 +114,7 @@ async function open(
       ownerKeys: identity.keys,
       agentDh: agent.agentDh,
       contact: launchSecret ? { kind: 'first', launchSecret } : { kind: 'known' },
+      ...(grant && { grant }),
     })
   } catch (thrown) {
     transport.close()

@@ -96,6 +96,16 @@ export async function withSecret<T>(
   }
 }
 
+const LONGEST_SECONDS = 10 * 366 * 86_400
+
+/** Seconds of `90m`, `12h`, `7d` or `3600`, from one second to ten years. Fails with usage. */
+export function parseDuration(text: string): number {
+  const match = /^(\d{1,9})([smhd]?)$/.exec(text.trim())
+  const seconds = Number(match?.[1]) * ({ s: 1, m: 60, h: 3600, d: 86_400 }[match?.[2] ?? ''] ?? 1)
+  if (seconds >= 1 && seconds <= LONGEST_SECONDS) return seconds
+  throw new MortarError('usage', `"${text}" is not a time such as 12h or 7d`)
+}
+
 /** Number of bytes of `64M`, `1G` or `1000`. Fails with usage, also below `least` and above `most` (bytes). */
 export function parseSize(text: string, least: number, most: number): number {
   const match = /^(\d{1,15})(?:([KMGT])(?:i?B)?|B)?$/i.exec(text.trim())

@@ -57,16 +57,21 @@ async function run(context: Context, given: Arguments, params: ExecParams): Prom
   const reads = !process.stdin.isTTY || given.flag('interactive')
   let stopForwarding = () => {}
   try {
-    return await withSession(context, given.operand(0), async session => {
-      const streams: Omit<ExecStreams, 'onOutput'> = {
-        ...(reads ? { stdin: process.stdin } : {}),
-        onRunning(signal) {
-          stopForwarding = forwardSignals(signal)
-        },
-      }
-      const running = () => (context.globals.json ? tellAtEnd : passOn)(session, params, streams)
-      return exitCodeOfProgram(await aboutRun(params, running))
-    })
+    return await withSession(
+      context,
+      given.operand(0),
+      async session => {
+        const streams: Omit<ExecStreams, 'onOutput'> = {
+          ...(reads ? { stdin: process.stdin } : {}),
+          onRunning(signal) {
+            stopForwarding = forwardSignals(signal)
+          },
+        }
+        const running = () => (context.globals.json ? tellAtEnd : passOn)(session, params, streams)
+        return exitCodeOfProgram(await aboutRun(params, running))
+      },
+      'granted too',
+    )
   } finally {
     stopForwarding()
   }

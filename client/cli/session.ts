@@ -3,7 +3,7 @@ import type { Vm } from '../../protocol/control/api.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import { within } from '../clock.ts'
-import { connectVm } from '../connect.ts'
+import { connectGrantedVm, connectVm } from '../connect.ts'
 import { findVm, waitVm } from '../vm.ts'
 import { AdvisedError } from './advice.ts'
 import type { Context } from './context.ts'
@@ -16,14 +16,18 @@ const RETURN_MS = 15_000
 /** ms in which a VM has closed its drives, if it ever will */
 const LOCKING_MS = 90_000
 
+/** Whose VM a session may be with: one's own, or another's too, by a grant. Keys of drives go to one's own only. */
+type Whose = 'own' | 'granted too'
+
 /** Runs `use` in a session with the VM of that name or id. */
 export async function withSession<T>(
   context: Context,
   nameOrId: string,
   use: (session: ClientSession, vm: Vm) => Promise<T>,
+  whose: Whose = 'own',
 ): Promise<T> {
   const vm = await findVm(await context.broker(), nameOrId)
-  return withSessionOf(context, vm, session => use(session, vm))
+  return withSessionOf(context, vm, session => use(session, vm), whose)
 }
 
 /** Runs `use` in a session with a VM. */
@@ -31,9 +35,14 @@ export async function withSessionOf<T>(
   context: Context,
   vm: Vm,
   use: (session: ClientSession) => Promise<T>,
+  whose: Whose = 'own',
 ): Promise<T> {
   await awaitReturn(context, vm)
-  const connecting = connectVm(await context.broker(), await context.identity(), await context.host(), vm)
+  const broker = await context.broker()
+  const granted = whose === 'granted too' && vm.owner !== broker.user
+  if (granted) context.progress.line(`${vm.name} belongs to ${vm.owner}`)
+  const connect = granted ? connectGrantedVm : connectVm
+  const connecting = connect(broker, await context.identity(), await context.host(), vm)
   const { session } = await context.progress.during(`connecting to ${vm.name}`, connecting)
   try {
     return await use(session)
@@ -100,8 +109,7 @@ export async function lockDrivesOf(context: Context, vm: Vm, force: boolean, onl
   const wanted = only ? [only] : vm.drives
   // nobody can lock drives in a VM that does not answer; its kernel closes them when it ends
   if (wanted.length === 0 || vm.state !== 'ready' || !vm.agent?.connected) return
-  const { encodeBase64url } = await import('../../protocol/core/bytes.ts')
-  if (vm.owner !== encodeBase64url((await context.identity()).signKey)) return
+  if (vm.owner !== (await context.broker()).user) return
   try {
     const { clock } = await context.host()
     const locking = withSessionOf(context, vm, session => lockOpen(context, session, wanted))

@@ -25,11 +25,16 @@ const HUNG_UP = 129
 
 export const shell: Action = async (context, given) => {
   if (context.globals.json) throw new MortarError('usage', 'a shell has no JSON form; use: mortar exec --json')
-  return withSession(context, given.operand(0), async (session, vm) => {
-    const user = given.text('user')
-    const more = { 'user-unknown': user ?? DEFAULT_USER }
-    return { exitCode: await about(`a shell in ${vm.name}`, () => run(session, user), more) }
-  })
+  return withSession(
+    context,
+    given.operand(0),
+    async (session, vm) => {
+      const user = given.text('user')
+      const more = { 'user-unknown': user ?? DEFAULT_USER }
+      return { exitCode: await about(`a shell in ${vm.name}`, () => run(session, user), more) }
+    },
+    'granted too',
+  )
 }
 
 async function run(session: ClientSession, user: string | undefined): Promise<number> {

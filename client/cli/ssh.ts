@@ -6,6 +6,7 @@ import { ssh as sshCommand } from '../../protocol/commands/ssh.ts'
 import type { Vm } from '../../protocol/control/api.ts'
 import { encodeText } from '../../protocol/core/bytes.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
+import type { ClientSession } from '../../protocol/session.ts'
 import { about } from '../name-error.ts'
 import { hasCode, writeWhole } from '../node/files.ts'
 import { ownCommand } from '../node/self.ts'
@@ -69,14 +70,15 @@ async function exchangeKeys(context: Context, vm: Vm, user: string | undefined):
   )
   const given = { userKey, validSeconds: VALID_SECONDS, ...(user === undefined ? {} : { user }) }
   const params = requireValid(sshCommand.params, given)
-  const exchanging = withSessionOf(context, vm, async session => {
+  const exchange = async (session: ClientSession) => {
     const opening = () => session.open(sshCommand, params)
     const call = await about(`ssh in ${vm.name}`, opening, { 'user-unknown': user ?? DEFAULT_USER })
     for await (const _ of call.received()) {
       // all is said in the answer; this takes the end of the stream
     }
     return call.ready
-  })
+  }
+  const exchanging = withSessionOf(context, vm, exchange, 'granted too')
   const ready = await context.progress.during(`exchanging SSH keys with ${vm.name}`, exchanging)
   // it becomes a word of a configuration file
   if (!/^[a-z_][a-z0-9_-]{0,31}$/.test(ready.user)) throw new MortarError('protocol-violation', 'name of the user')

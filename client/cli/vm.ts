@@ -4,7 +4,6 @@ import { MortarError } from '../../protocol/core/errors.ts'
 import { findVm, launchVm, printable, waitVm } from '../vm.ts'
 import type { Context } from './context.ts'
 import { facts, size, table, time } from './output.ts'
-import { ownerColumn } from './owner-column.ts'
 import { bringTo, eventTeller, lockDrivesOf, waitingOn } from './session.ts'
 import type { Action, Arguments, Outcome } from './subcommand.ts'
 
@@ -35,7 +34,6 @@ export const create: Action = async (context, given) => {
 export const list: Action = async context => {
   const broker = await context.broker()
   const vms = await broker.vms()
-  const owners = await ownerColumn(broker)
   const rows = vms.map(vm => [
     vm.name,
     vm.state,
@@ -43,11 +41,10 @@ export const list: Action = async context => {
     size(vm.memoryMiB * MIB),
     vm.agent?.addresses[0] ?? '',
     time(vm.createdAt),
-    ...owners.of(vm.owner),
+    vm.owner === broker.user ? 'you' : vm.owner.slice(0, 12),
     vm.id,
   ])
-  const heading = ['NAME', 'STATE', 'BRICK', 'MEMORY', 'ADDRESS', 'CREATED', ...owners.heading, 'ID']
-  return { json: { vms }, text: table(heading, rows) }
+  return { json: { vms }, text: table(['NAME', 'STATE', 'BRICK', 'MEMORY', 'ADDRESS', 'CREATED', 'OWNER', 'ID'], rows) }
 }
 
 export const show: Action = async (context, given) => outcomeOf(await findVm(await context.broker(), given.operand(0)))
@@ -97,6 +94,7 @@ function outcomeOf(vm: Vm): Outcome {
     ['name', vm.name],
     ['id', vm.id],
     ['state', vm.state],
+    ['owner', vm.owner],
     ['brick', `${vm.brick} (SHA-256 ${vm.brickSha256.slice(0, 16)}…)`],
     ['size', `${vm.vcpus} CPU, ${size(vm.memoryMiB * MIB)}`],
     ['created', time(vm.createdAt)],

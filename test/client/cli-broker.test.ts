@@ -26,7 +26,7 @@ describe('against a broker', () => {
     const vm = sampleVm(new Uint8Array(32))
     const env = await against({ 'GET /v1/vms': () => ({ json: { vms: [vm] } }) })
     const shown = await mortar(['vm', 'list'], env)
-    expect(shown.stdout.split('\n')[1]).toMatch(/^first +enrolled +debian-12 +1 GiB +2026-01-01 00:00:00 +1{8}-/)
+    expect(shown.stdout.split('\n')[1]).toMatch(/^first +enrolled +debian-12 +1 GiB +2026-01-01 00:00:00 +A{12} +1{8}-/)
     expect(JSON.parse((await mortar(['--json', 'vm', 'list'], env)).stdout)).toEqual({ vms: [vm] })
     const pinned = JSON.parse(readFileSync(join(folder, 'known-brokers.json'), 'utf8'))
     expect(Object.keys(pinned)).toContain(env.MORTAR_BROKER)

@@ -68,7 +68,7 @@ export function KeyCard({ vm, login }: { vm: Vm; login: Login }): VNode | null {
 
 function judge(identity: Identity, vm: Vm): 'certified' | 'claimed' | MortarError {
   try {
-    return currentCertificate(identity, vm) ? 'certified' : 'claimed'
+    return currentCertificate(identity.signKey, vm) ? 'certified' : 'claimed'
   } catch (thrown) {
     return asMortarError(thrown)
   }
