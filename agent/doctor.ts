@@ -1,7 +1,7 @@
 /** doctor: checks that the system has what the agent needs, and with --brick that the image carries no identity. */
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { PERMISSIONS } from '../protocol/commands/command.ts'
+import { PERMISSIONS } from '../protocol/control/roles.ts'
 import { CONFIG_PATH, readConfig } from './config.ts'
 import { DEFAULT_PATH } from './guest/program.ts'
 import { nativePty } from './guest/pty.ts'

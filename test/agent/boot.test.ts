@@ -7,7 +7,6 @@ import { readBootData } from '../../agent/boot-data.ts'
 import { bootKeys, type SeedStore } from '../../agent/boot-keys.ts'
 import { parseConfig } from '../../agent/config.ts'
 import { countBoot } from '../../agent/generation.ts'
-import { PERMISSIONS } from '../../protocol/control/roles.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { newLaunch } from '../processes/agent-support.ts'
 

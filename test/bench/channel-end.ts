@@ -8,6 +8,7 @@ import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import { JOIN_PATH } from '../../protocol/control/sockets.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
+import { onlyOwner } from '../../protocol/rights.ts'
 import { openSession, serveSession } from '../../protocol/session.ts'
 import { facts, noHandlers, wallClock } from '../support/session-pair.ts'
 
@@ -26,7 +27,7 @@ if (role === 'agent') {
     agentKeys,
     ownerDh: ownerKeys.publicKey,
     launchSecret: new Uint8Array(32),
-    permitted: () => true,
+    admit: onlyOwner(),
     guest: undefined,
     handlers: {
       ...noHandlers,
