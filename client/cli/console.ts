@@ -13,8 +13,8 @@ const LOCAL = ['127.0.0.1', '::1', 'localhost']
 
 export const serveConsole: Action = async (context, given) => {
   const broker = parseBrokerUrl(context.globals.broker)
-  const page = await readPage(given.text('page') ?? defaultPage())
   const address = parseAddress(given.text('listen') ?? '')
+  const page = await readPage(given.text('page') ?? defaultPage())
   const server = await servePage(page, broker, address)
   const url = `${server.url}#broker=${encodeURIComponent(broker)}`
   await writeTo(process.stdout, context.globals.json ? `${toJson({ url })}\n` : `${url}\n`)

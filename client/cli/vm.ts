@@ -41,7 +41,7 @@ export const list: Action = async context => {
     size(vm.memoryMiB * MIB),
     vm.agent?.addresses[0] ?? '',
     time(vm.createdAt),
-    vm.owner === broker.user ? 'you' : vm.owner.slice(0, 12),
+    vm.owner === broker.user ? 'you' : vm.owner,
     vm.id,
   ])
   return { json: { vms }, text: table(['NAME', 'STATE', 'BRICK', 'MEMORY', 'ADDRESS', 'CREATED', 'OWNER', 'ID'], rows) }

@@ -7,6 +7,7 @@ import { readBootData } from '../../agent/boot-data.ts'
 import { bootKeys, type SeedStore } from '../../agent/boot-keys.ts'
 import { parseConfig } from '../../agent/config.ts'
 import { countBoot } from '../../agent/generation.ts'
+import { PERMISSIONS } from '../../protocol/control/roles.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { newLaunch } from '../processes/agent-support.ts'
 
@@ -107,7 +108,7 @@ describe('configuration', () => {
     const path = new URL('../../images/debian-12/tree/etc/mortar/agent.toml', import.meta.url)
     expect(parseConfig(readFileSync(path, 'utf8'), 'agent.toml')).toEqual({
       defaultUser: 'researcher',
-      features: ['info', 'exec', 'terminal', 'drives', 'ssh'],
+      features: [...PERMISSIONS],
     })
   })
 

@@ -26,7 +26,7 @@ describe('against a broker', () => {
     const vm = sampleVm(new Uint8Array(32))
     const env = await against({ 'GET /v1/vms': () => ({ json: { vms: [vm] } }) })
     const shown = await mortar(['vm', 'list'], env)
-    expect(shown.stdout.split('\n')[1]).toMatch(/^first +enrolled +debian-12 +1 GiB +2026-01-01 00:00:00 +A{12} +1{8}-/)
+    expect(shown.stdout.split('\n')[1]).toMatch(/^first +enrolled +debian-12 +1 GiB +2026-01-01 00:00:00 +A{43} +1{8}-/)
     expect(JSON.parse((await mortar(['--json', 'vm', 'list'], env)).stdout)).toEqual({ vms: [vm] })
     const pinned = JSON.parse(readFileSync(join(folder, 'known-brokers.json'), 'utf8'))
     expect(Object.keys(pinned)).toContain(env.MORTAR_BROKER)
@@ -98,9 +98,6 @@ describe('against a broker', () => {
   test('an administrator sees whose things are', async () => {
     const vms = [new Uint8Array(32), new Uint8Array(32).fill(1)].map(owner => sampleVm(owner))
     const lists = { 'GET /v1/vms': () => ({ json: { vms } }) }
-    const plain = await mortar(['vm', 'list'], await against(lists))
-    expect(plain.stdout).not.toContain('OWNER')
-    close()
     const answer = { token: 'x', expiresAt: '2030-01-01T00:00:00Z', role: 'administrator' }
     const env = await against({ ...lists, 'POST /v1/login': () => ({ json: answer }) })
     const [heading, ...rows] = (await mortar(['vm', 'list'], env)).stdout.split('\n')
