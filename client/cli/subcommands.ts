@@ -1,4 +1,5 @@
 /** SUBCOMMANDS: the list. A new subcommand is a row here and a function in the file of its noun. */
+import { GRANT } from './grant-subcommands.ts'
 import type { Option, Subcommand } from './subcommand.ts'
 
 const user: Option = { flags: '--user <user>', says: "user in the VM (default: the agent's default user)" }
@@ -110,6 +111,14 @@ const VM: readonly Subcommand[] = [
     load: async () => (await import('./vm.ts')).remove,
   },
   {
+    name: 'vm verify',
+    operands: '<vm>',
+    says: 'open a session and print its six words, which the agent writes to the VM’s console too',
+    options: [],
+    examples: ['mortar vm verify first', 'mortar vm logs first | grep session.opened'],
+    load: async () => (await import('./vm.ts')).verify,
+  },
+  {
     name: 'vm logs',
     operands: '<vm>',
     says: "print a VM's console",
@@ -208,43 +217,6 @@ const DRIVE: readonly Subcommand[] = [
     options: [],
     examples: ['mortar drive delete data'],
     load: async () => (await import('./drive.ts')).remove,
-  },
-]
-
-const GRANT: readonly Subcommand[] = [
-  {
-    name: 'grant create',
-    operands: '<vm> <identity>',
-    says: 'let another user into a VM of yours',
-    options: [
-      { flags: '--role <role>', says: 'user, or manager: may act as any user in the VM', fallback: 'user' },
-      { flags: '--allow <words>', says: 'such as exec,terminal (default: all of the role)' },
-      { flags: '--drive <drive>', says: 'a drive to lock and list; may be repeated', repeated: true },
-      { flags: '--all-drives', says: 'every drive' },
-      { flags: '--target <host:port>', says: 'where tunnels may lead; may be repeated', repeated: true },
-      { flags: '--expires <time>', says: 'such as 12h or 7d', fallback: '7d' },
-    ],
-    examples: [
-      'mortar grant create lab mortar1… --allow exec,terminal',
-      'mortar grant create lab mortar1… --expires 8h',
-    ],
-    load: async () => (await import('./grant.ts')).create,
-  },
-  {
-    name: 'grant list',
-    operands: '<vm>',
-    says: 'list who else may use a VM',
-    options: [],
-    examples: ['mortar grant list lab'],
-    load: async () => (await import('./grant.ts')).list,
-  },
-  {
-    name: 'grant revoke',
-    operands: '<vm> <identity>',
-    says: 'take a grant back; sessions under it end',
-    options: [],
-    examples: ['mortar grant revoke lab mortar1…'],
-    load: async () => (await import('./grant.ts')).revoke,
   },
 ]
 

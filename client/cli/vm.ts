@@ -4,7 +4,7 @@ import { MortarError } from '../../protocol/core/errors.ts'
 import { findVm, launchVm, printable, waitVm } from '../vm.ts'
 import type { Context } from './context.ts'
 import { facts, size, table, time } from './output.ts'
-import { bringTo, eventTeller, lockDrivesOf, waitingOn } from './session.ts'
+import { bringTo, eventTeller, lockDrivesOf, waitingOn, withSession } from './session.ts'
 import type { Action, Arguments, Outcome } from './subcommand.ts'
 
 const MOST_SECONDS = 86_400
@@ -80,6 +80,16 @@ export const remove: Action = async (context, given) => {
   await lockDrivesOf(context, vm, given.flag('force'))
   await context.progress.during(`deleting ${vm.name}`, broker.deleteVm(vm.id))
   return { json: { deleted: vm.id }, text: `deleted ${vm.name}` }
+}
+
+/** The words of a session of this moment; who compares them with the VM's console sees that nobody sits between. SPEC §5.3 */
+export const verify: Action = async (context, given) => {
+  const { suite } = await context.host()
+  const { comparisonCode } = await import('../../protocol/channel/comparison.ts')
+  const words = await withSession(context, given.operand(0), async session =>
+    comparisonCode(suite, session.bindingHash),
+  )
+  return { json: { words }, text: words }
 }
 
 export const logs: Action = async (context, given) => {

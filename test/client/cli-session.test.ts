@@ -64,6 +64,13 @@ test('vm create waits until the VM is ready, by first contact and a certificate'
   expect(vm.certificate).toBeTruthy()
 })
 
+test('vm verify prints the six words of a session, other ones each time', async () => {
+  const [one, two] = [await mortar(['vm', 'verify', 'first']), await mortar(['--json', 'vm', 'verify', 'first'])]
+  expect(one.stdout).toMatch(/^([a-z]{3,8} ){5}[a-z]{3,8}\n$/)
+  expect(JSON.parse(two.stdout)).toEqual({ words: expect.stringMatching(/^([a-z]{3,8} ){5}[a-z]{3,8}$/) })
+  expect(two.stdout).not.toContain(one.stdout.trim())
+})
+
 describe('exec', () => {
   const exec = (script: string, input?: string | Buffer, ...options: string[]) =>
     mortar(['exec', 'first', ...options, '--', 'sh', '-c', script], input)

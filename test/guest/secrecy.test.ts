@@ -24,6 +24,13 @@ describeGuest('secrecy', () => {
     await clientTap?.close()
   })
 
+  test("the words of a session are the same at the client and on the VM's console", async () => {
+    const { owner } = machine.people
+    const { words } = await machine.must<{ words: string }>(owner, ['vm', 'verify', 'lab'])
+    const log = async () => (await machine.must<{ console: string }>(owner, ['vm', 'logs', 'lab'])).console
+    await expect.poll(log, { timeout: 15_000, interval: 1_000 }).toContain(`"words":"${words}"`)
+  })
+
   test("the joiner's capture holds none of the plaintext of a session", async () => {
     const { owner } = machine.people
     const [inArgument, inInput, inError] = [mark(), mark(), mark()]

@@ -1,0 +1,39 @@
+/** The subcommands of `mortar grant`: who else may use a VM, and how far. */
+import type { Subcommand } from './subcommand.ts'
+
+export const GRANT: readonly Subcommand[] = [
+  {
+    name: 'grant create',
+    operands: '<vm> <identity>',
+    says: 'let another user into a VM of yours',
+    options: [
+      { flags: '--role <role>', says: 'user, or manager: may act as any user in the VM', fallback: 'user' },
+      { flags: '--allow <words>', says: 'such as exec,terminal (default: all of the role)' },
+      { flags: '--drive <drive>', says: 'a drive to lock and list; may be repeated', repeated: true },
+      { flags: '--all-drives', says: 'every drive' },
+      { flags: '--target <host:port>', says: 'where tunnels may lead; may be repeated', repeated: true },
+      { flags: '--expires <time>', says: 'such as 12h or 7d', fallback: '7d' },
+    ],
+    examples: [
+      'mortar grant create lab mortar1… --allow exec,terminal',
+      'mortar grant create lab mortar1… --expires 8h',
+    ],
+    load: async () => (await import('./grant.ts')).create,
+  },
+  {
+    name: 'grant list',
+    operands: '<vm>',
+    says: 'list who else may use a VM',
+    options: [],
+    examples: ['mortar grant list lab'],
+    load: async () => (await import('./grant.ts')).list,
+  },
+  {
+    name: 'grant revoke',
+    operands: '<vm> <identity>',
+    says: 'take a grant back; sessions under it end',
+    options: [],
+    examples: ['mortar grant revoke lab mortar1…'],
+    load: async () => (await import('./grant.ts')).revoke,
+  },
+]
