@@ -112,7 +112,8 @@ export async function clientCall<C extends Command>(
   const opening = encodeCbor({ command: command.name, params })
   const stream = mux.openStream(opening)
   const items = stream.items()
-  const { value: first } = await items.next()
+  const cancel = context.clock.after(LIMITS.acceptMs, () => stream.reset('timeout'))
+  const { value: first } = await items.next().finally(cancel)
   if (first?.type !== 'accept') {
     stream.reset('protocol-violation')
     throw new MortarError('protocol-violation', 'the agent did not accept')

@@ -19,6 +19,8 @@ export const LIMITS = {
   messageBytes: 16_384,
   /** bytes of a secret (SPEC §7.4) */
   secretBytes: 1_024,
+  /** ms from OPEN to ACCEPT (SPEC §8) */
+  acceptMs: 60_000,
   /** ms that an offered key for a secret may be used (SPEC §7.4) */
   offerMs: 60_000,
   /** open streams of one session (SPEC §7) */
