@@ -23,6 +23,7 @@ export function allowOptimising(): void {
 
 /** ms without a session after which the agent counts as idle */
 const IDLE_MS = 8_000
+const RELEASE_MS = 1_500
 let cancelCollection = () => {}
 
 /** Gives memory back once nothing has happened for a while. To be called at the start and at the end of each session. */
@@ -31,6 +32,7 @@ export function collectWhenIdle(): void {
   cancelCollection = clock.after(IDLE_MS, () => {
     // there when the program was built with --expose-gc
     globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' })
-    log('agent.idle', { rssBytes: process.memoryUsage.rss() })
+    // V8 gives its pages back a little later
+    cancelCollection = clock.after(RELEASE_MS, () => log('agent.idle', { rssBytes: process.memoryUsage.rss() }))
   })
 }
