@@ -13,6 +13,7 @@ import {
   toAgentSchema,
   toBrokerSchema,
 } from '../../protocol/control/enrolment.ts'
+import { openGrant, signGrant } from '../../protocol/control/grant.ts'
 import { formatIdentity, parseIdentity } from '../../protocol/control/login.ts'
 import { openManifest, signManifest } from '../../protocol/control/manifest.ts'
 import { openTicket, signTicket } from '../../protocol/control/ticket.ts'
@@ -58,6 +59,18 @@ const ticket = {
   expires: 1_800_000_000,
 }
 const certificate = { version: 1 as const, vm: id, launch: id, generation: 1, agentDh: key, agentSign: key }
+const grant = {
+  version: 1 as const,
+  vm: id,
+  grantee: key,
+  granteeDh: key,
+  role: 'user' as const,
+  permissions: ['exec' as const],
+  drives: [id],
+  targets: [],
+  expires: 1_800_000_000,
+  serial: 1,
+}
 const enrolment = {
   version: 1 as const,
   vm: id,
@@ -151,7 +164,7 @@ function perhapsSigned(label: string, statement: object, input: Uint8Array, rand
 export const PARSERS: readonly Parser[] = [
   {
     name: 'frames',
-    share: 260,
+    share: 245,
     corpus: frames,
     codes: ['protocol-violation'],
     parse: input => void decodeFrames(input),
@@ -199,6 +212,13 @@ export const PARSERS: readonly Parser[] = [
     codes: ['certificate-invalid', 'limit-exceeded'],
     parse: (input, random) =>
       void openCertificate(perhapsSigned('mortar agent certificate v1', certificate, input, random), owner),
+  },
+  {
+    name: 'grant',
+    share: 15,
+    corpus: [signGrant(grant, seed), ...NESTED],
+    codes: ['grant-invalid', 'limit-exceeded'],
+    parse: (input, random) => void openGrant(perhapsSigned('mortar grant v1', grant, input, random), owner),
   },
   {
     name: 'enrolment',
