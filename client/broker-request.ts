@@ -1,7 +1,7 @@
 /** One HTTP request to the broker: its deadline, the limit of its answer, and what each failure means. SPEC §3.3 */
 import type { z } from 'zod'
 import { failure, ROUTES, type RouteName } from '../protocol/control/api.ts'
-import { decodeText } from '../protocol/core/bytes.ts'
+import { concat, decodeText } from '../protocol/core/bytes.ts'
 import { type ErrorCode, isErrorCode, MortarError } from '../protocol/core/errors.ts'
 
 export const REQUEST_MS = 30_000
@@ -93,13 +93,7 @@ async function readLimited(response: Response, limitBytes: number): Promise<Uint
     }
     parts.push(value)
   }
-  const whole = new Uint8Array(length)
-  let offset = 0
-  for (const part of parts) {
-    whole.set(part, offset)
-    offset += part.length
-  }
-  return whole
+  return concat(...parts)
 }
 
 function readAnswer<S extends z.ZodType>({ route, answer }: BrokerRequest<S>, response: Response, bytes: Uint8Array) {

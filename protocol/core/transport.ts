@@ -1,5 +1,4 @@
-/** What moves packets: a joined WebSocket, a pair in memory, the encrypted channel on top of either. */
-import { MortarError } from './errors.ts'
+/** What moves packets: a joined WebSocket, and the encrypted channel on top of it. */
 
 export interface Transport {
   /** Queues a packet; order is kept. The transport owns the bytes from here on. */
@@ -50,26 +49,4 @@ export class PacketQueue {
     if (this.#ended) return Promise.resolve(null)
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }))
   }
-}
-
-/** Two transports in memory, each the other's end. */
-export function transportPair(): [Transport, Transport] {
-  const queues = [new PacketQueue(), new PacketQueue()] as const
-  const close = () => {
-    for (const queue of queues) queue.end()
-  }
-  let closed = false
-  const end = (mine: PacketQueue, theirs: PacketQueue): Transport => ({
-    send(packet) {
-      if (closed) throw new MortarError('connection-lost')
-      theirs.push(packet.slice())
-    },
-    receive: () => mine.take(),
-    drained: () => Promise.resolve(),
-    close() {
-      closed = true
-      close()
-    },
-  })
-  return [end(queues[0], queues[1]), end(queues[1], queues[0])]
 }

@@ -14,10 +14,11 @@ import { checkTicketTime, openTicket } from '../../protocol/control/ticket.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { decodeCbor } from '../../protocol/core/codec.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { type Transport, transportPair } from '../../protocol/core/transport.ts'
+import type { Transport } from '../../protocol/core/transport.ts'
 import { onlyOwner } from '../../protocol/rights.ts'
 import { serveSession } from '../../protocol/session.ts'
 import { noHandlers } from '../support/session-pair.ts'
+import { transportPair } from '../support/transport-pair.ts'
 import { refusal, type Script, sampleVm, smallBroker } from './small-broker.ts'
 
 const identity = Identity.create(nobleSuite)

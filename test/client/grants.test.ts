@@ -13,10 +13,10 @@ import { signCertificate } from '../../protocol/control/certificate.ts'
 import { type Grant, openGrant, signGrant } from '../../protocol/control/grant.ts'
 import { PERMISSIONS } from '../../protocol/control/roles.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
-import { transportPair } from '../../protocol/core/transport.ts'
 import { grantRights, ownerRights } from '../../protocol/rights.ts'
 import { serveSession } from '../../protocol/session.ts'
 import { noHandlers } from '../support/session-pair.ts'
+import { transportPair } from '../support/transport-pair.ts'
 import { refusal, type Script, sampleVm, smallBroker } from './small-broker.ts'
 
 const owner = Identity.create(nobleSuite)

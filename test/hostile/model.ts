@@ -6,7 +6,6 @@ import type { Call, ClientCall, FromAgent, FromClient } from '../../protocol/cal
 import { exec } from '../../protocol/commands/exec.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
-import { PacketQueue, type Transport } from '../../protocol/core/transport.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import { sessionPair } from '../support/session-pair.ts'
@@ -70,11 +69,9 @@ export class Real {
     const pair = await sessionPair({
       suites: { client: nativeSuite, agent: nativeSuite },
       through: (client, agent) => {
-        const [ends, drop] = droppablePair()
-        real.#drop = drop
-        client.close()
-        agent.close()
-        return ends
+        // closing either end is how a lost socket looks to both
+        real.#drop = () => client.close()
+        return [client, agent]
       },
       handlers: { exec: call => real.#serve(call) },
     })
@@ -223,24 +220,4 @@ export class Real {
       idle = flow.read === before ? idle + 1 : 0
     }
   }
-}
-
-/** Two transports that a third party can cut, as a lost socket does. */
-function droppablePair(): [[Transport, Transport], () => void] {
-  const queues = [new PacketQueue(), new PacketQueue()] as const
-  let closed = false
-  const close = () => {
-    closed = true
-    for (const queue of queues) queue.end()
-  }
-  const end = (mine: PacketQueue, theirs: PacketQueue): Transport => ({
-    send(packet) {
-      if (closed) throw new MortarError('connection-lost')
-      theirs.push(packet.slice())
-    },
-    receive: () => mine.take(),
-    drained: () => Promise.resolve(),
-    close,
-  })
-  return [[end(queues[0], queues[1]), end(queues[1], queues[0])], close]
 }

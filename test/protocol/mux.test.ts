@@ -2,11 +2,12 @@
 import { expect, test } from 'vitest'
 import { encodeText } from '../../protocol/core/bytes.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
-import { type Transport, transportPair } from '../../protocol/core/transport.ts'
+import type { Transport } from '../../protocol/core/transport.ts'
 import { decodeFrames, encodeFrame, type Frame, type FrameType } from '../../protocol/mux/frame.ts'
 import { Mux } from '../../protocol/mux/mux.ts'
 import type { Stream } from '../../protocol/mux/stream.ts'
 import { wallClock } from '../support/session-pair.ts'
+import { transportPair } from '../support/transport-pair.ts'
 
 const NONE = new Uint8Array(0)
 const frame = (type: FrameType, streamId: number, body: Uint8Array = NONE, flags = 0): Frame => ({

@@ -6,9 +6,9 @@ import { REKEY_COUNTER, type Suite } from '../../protocol/channel/suite.ts'
 import { driveUnlock } from '../../protocol/commands/drives.ts'
 import { encodeHex } from '../../protocol/core/bytes.ts'
 import { newSecret, wipe } from '../../protocol/core/secret.ts'
-import { transportPair } from '../../protocol/core/transport.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
 import { facts, sessionPair, wallClock } from '../support/session-pair.ts'
+import { transportPair } from '../support/transport-pair.ts'
 
 const NONE = new Uint8Array(0)
 

@@ -3,8 +3,9 @@ import { comparisonCode } from '../../protocol/channel/comparison.ts'
 import { SecureChannel } from '../../protocol/channel/secure-channel.ts'
 import type { Suite } from '../../protocol/channel/suite.ts'
 import { decodeHex, encodeHex, encodeText } from '../../protocol/core/bytes.ts'
-import { type Transport, transportPair } from '../../protocol/core/transport.ts'
+import type { Transport } from '../../protocol/core/transport.ts'
 import { wallClock } from './session-pair.ts'
+import { transportPair } from './transport-pair.ts'
 
 export interface ChannelVector {
   readonly contact: 'first' | 'known'

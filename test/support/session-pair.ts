@@ -1,21 +1,15 @@
 /** A client and an agent over memory, with real channel, mux and commands; the handlers are the test's own. */
+import { wallClock } from '../../client/clock.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import type { KeyPair, Suite } from '../../protocol/channel/suite.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { type Transport, transportPair } from '../../protocol/core/transport.ts'
+import type { Transport } from '../../protocol/core/transport.ts'
 import { onlyOwner, type Rights } from '../../protocol/rights.ts'
 import { type Caller, type Contact, type Handlers, openSession, serveSession } from '../../protocol/session.ts'
+import { transportPair } from './transport-pair.ts'
 
-export const wallClock: Clock = {
-  now: () => Date.now(),
-  after(ms, callback) {
-    const timer = setTimeout(callback, ms)
-    // a number in browsers
-    if (typeof timer === 'object') timer.unref()
-    return () => clearTimeout(timer)
-  },
-}
+export { wallClock }
 
 const refuse = async () => {
   throw new MortarError('unknown-command')

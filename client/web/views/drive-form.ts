@@ -5,7 +5,7 @@ import { browserHost } from '../../host.ts'
 import { h, useState, type VNode } from '../preact.ts'
 import { current } from '../state.ts'
 import { refresh } from '../watch.ts'
-import { Field, Outcome, TextField, useAction } from './parts.ts'
+import { Field, NAME_INPUT, Outcome, TextField, useAction } from './parts.ts'
 
 const UNITS = { MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 } as const
 type Unit = keyof typeof UNITS
@@ -36,12 +36,7 @@ export function DriveForm({ onDone }: { onDone: () => void }): VNode {
       label: 'Drive name',
       value: name,
       onValue: setName,
-      input: {
-        required: true,
-        maxlength: 63,
-        pattern: '[a-z0-9]([a-z0-9.\\-]{0,61}[a-z0-9])?',
-        title: 'a-z, 0-9, dot and dash',
-      },
+      input: NAME_INPUT,
     }),
     h(TextField, {
       label: 'Size',

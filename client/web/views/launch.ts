@@ -7,7 +7,7 @@ import { goTo } from '../route.ts'
 import { connectWhenEnrolled } from '../sessions.ts'
 import { current } from '../state.ts'
 import { refresh } from '../watch.ts'
-import { Field, Outcome, TextField, useAction } from './parts.ts'
+import { Field, NAME_INPUT, Outcome, TextField, useAction } from './parts.ts'
 
 export function LaunchForm({ bricks }: { bricks: readonly Brick[] }): VNode {
   const [name, setName] = useState('')
@@ -39,12 +39,7 @@ export function LaunchForm({ bricks }: { bricks: readonly Brick[] }): VNode {
       label: 'Name',
       value: name,
       onValue: setName,
-      input: {
-        required: true,
-        maxlength: 63,
-        pattern: '[a-z0-9]([a-z0-9.\\-]{0,61}[a-z0-9])?',
-        title: 'a-z, 0-9, dot and dash',
-      },
+      input: NAME_INPUT,
     }),
     h(Field, {
       label: 'Brick',

@@ -124,6 +124,14 @@ interface TextFieldProps {
   readonly input?: InputAttributes
 }
 
+/** a name of the protocol (protocol/core/schema.ts), as browsers check it */
+export const NAME_INPUT = {
+  required: true,
+  maxlength: 63,
+  pattern: '[a-z0-9]([a-z0-9.\\-]{0,61}[a-z0-9])?',
+  title: 'a-z, 0-9, dot and dash',
+} as const
+
 export function TextField({ label, value, onValue, hint, input }: TextFieldProps): VNode {
   return h(Field, {
     label,
