@@ -1,5 +1,4 @@
 /** exec: runs a program as a user, its three streams apart, its exit exactly once after the last output. SPEC §9.2 */
-import { statSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import type { Call } from '../../protocol/call.ts'
 import { type exec as command, STDERR, STDOUT } from '../../protocol/commands/exec.ts'
@@ -8,30 +7,24 @@ import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
 import { resolveProgram } from '../guest/program.ts'
 import type { Running } from '../guest/runner.ts'
-import { findUser } from '../guest/users.ts'
+import { findUser, homeOf, isDirectory } from '../guest/users.ts'
+import { supervise } from './supervise.ts'
 
 type ExecCall = Call<typeof command>
 
 export const exec: Handlers<Guest>['exec'] = async (call, guest) => {
   const { params } = call
   const user = findUser(params.user ?? guest.config.defaultUser)
-  const cwd = params.cwd ?? (isDirectory(user.home) ? user.home : '/')
+  const cwd = params.cwd ?? homeOf(user)
   if (!isDirectory(cwd)) throw new MortarError('directory-unknown', cwd)
   const argv = resolveProgram(params.argv, user, cwd, params.env?.PATH)
   const running = await guest.runner.run({ argv, user, cwd, env: params.env ?? {} })
-  const kill = () => running.kill()
-  call.signal.addEventListener('abort', kill, { once: true })
-  try {
-    if (call.signal.aborted) throw call.signal.reason
-    call.accept({})
+  await supervise(call, running, async kill => {
     // ends with the stream; when the program ends first there is nothing left to wait for
     void feed(call, running).catch(kill)
     await Promise.all([copy(running.stdout, call, STDOUT), copy(running.stderr, call, STDERR)])
     call.post('exit', await running.exited)
-  } finally {
-    call.signal.removeEventListener('abort', kill)
-    kill()
-  }
+  })
 }
 
 /** From the client to stdin and signals; a program that closed its stdin loses the rest, as in a pipe. */
@@ -49,8 +42,4 @@ async function feed(call: ExecCall, running: Running): Promise<void> {
 /** The pipe is read only as fast as the client takes it. */
 async function copy(output: Readable, call: ExecCall, lane: number): Promise<void> {
   for await (const chunk of output) await call.write(chunk as Uint8Array, lane)
-}
-
-function isDirectory(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
 }

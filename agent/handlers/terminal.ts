@@ -1,31 +1,24 @@
 /** terminal: the user's login shell on a terminal of its own. SPEC §9.3 */
-import { statSync } from 'node:fs'
 import type { Call } from '../../protocol/call.ts'
 import type { terminal as command } from '../../protocol/commands/terminal.ts'
 import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
 import { resolveProgram } from '../guest/program.ts'
 import type { RunningTerminal } from '../guest/runner.ts'
-import { findUser } from '../guest/users.ts'
+import { findUser, homeOf } from '../guest/users.ts'
+import { supervise } from './supervise.ts'
 
 export const terminal: Handlers<Guest>['terminal'] = async (call, guest) => {
   const { cols, rows, term = 'xterm-256color' } = call.params
   const user = findUser(call.params.user ?? guest.config.defaultUser)
-  const cwd = statSync(user.home, { throwIfNoEntry: false })?.isDirectory() ? user.home : '/'
+  const cwd = homeOf(user)
   const argv = resolveProgram([user.shell, '-l'], user, cwd)
   const running = await guest.runner.terminal({ argv, user, cwd, env: { TERM: term } }, { cols, rows })
-  const kill = () => running.kill()
-  call.signal.addEventListener('abort', kill, { once: true })
-  try {
-    if (call.signal.aborted) throw call.signal.reason
-    call.accept({})
+  await supervise(call, running, async kill => {
     void feed(call, running).catch(kill)
     await running.output(bytes => call.write(bytes))
     call.post('exit', await running.exited)
-  } finally {
-    call.signal.removeEventListener('abort', kill)
-    kill()
-  }
+  })
 }
 
 /** Keys and sizes in the order they came. The client's end is a hang-up. */
