@@ -27,8 +27,15 @@ export const LIMITS = {
   streams: 256,
   /** unread messages of one stream (SPEC §7) */
   unreadMessages: 64,
-  /** bytes a sender may have unread at the receiver, per stream (SPEC §7.3) */
-  windowBytes: 262_144,
+  /** bytes of messages and secrets that a session holds and nobody has read (SPEC §7.2) */
+  sessionMessageBytes: 1_048_576,
+  /** bytes a sender may have unread at the receiver, per stream: at first, and at most (SPEC §7.3) */
+  windowBytes: 32_768,
+  mostWindowBytes: 4_194_304,
+  /** bytes that all windows of one session and direction may have in all (SPEC §7.3) */
+  sessionWindowBytes: 16_777_216,
+  /** overruns of windows at which a session ends; the ones before reset their streams (SPEC §7.3) */
+  overruns: 3,
   /** ms without a packet from the other end before a ping is sent, and then before the session is given up (SPEC §7) */
   pingMs: 20_000,
   silenceMs: 60_000,

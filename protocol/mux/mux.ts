@@ -12,6 +12,7 @@ import { wipe } from '../core/secret.ts'
 import type { Transport } from '../core/transport.ts'
 import { decodeFrames, encodeFrame, type Frame, type FrameType, frameBytes, MOST_DATA_BYTES } from './frame.ts'
 import { resetError, Stream, type StreamHost } from './stream.ts'
+import { WindowPool } from './window.ts'
 
 /** The encrypted channel as the multiplexer sees it. Unlike other transports its send() seals at once and keeps no bytes. */
 export interface RecordTransport extends Transport {
@@ -35,6 +36,7 @@ const LEAST_ROOM_BYTES = 1_024
 const QUIET_TURNS = 16
 
 export class Mux implements StreamHost {
+  readonly pool = new WindowPool()
   readonly #options: MuxOptions
   readonly #streams = new Map<number, Stream>()
   #queue: Frame[] = []
@@ -46,6 +48,8 @@ export class Mux implements StreamHost {
   #nextId = 1
   #lastPeerId = -1
   #lastHeardMs: number
+  #unreadBytes = 0
+  #overruns = 0
   #ended: MortarError | undefined
   #cancelTimers: (() => void)[] = []
 
@@ -141,6 +145,19 @@ export class Mux implements StreamHost {
 
   drained(): Promise<void> {
     return this.#options.transport.drained()
+  }
+
+  get clock(): Clock {
+    return this.#options.clock
+  }
+
+  readonly countUnread = (byteCount: number): void => {
+    this.#unreadBytes += byteCount
+    if (this.#unreadBytes > LIMITS.sessionMessageBytes) throw new MortarError('limit-exceeded', 'unread messages')
+  }
+
+  countOverrun(): void {
+    if (++this.#overruns >= LIMITS.overruns) throw new MortarError('protocol-violation', 'window overrun')
   }
 
   forget(streamId: number): void {

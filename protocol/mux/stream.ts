@@ -1,23 +1,13 @@
 /** One stream: one conversation in a session, with data, messages and secrets in order, and credit for the data. SPEC §7.2 */
-import { concat, encodeText, readUint, writeUint } from '../core/bytes.ts'
+import { encodeText, readUint, writeUint } from '../core/bytes.ts'
+import type { Clock } from '../core/clock.ts'
 import { encodeCbor } from '../core/codec.ts'
 import { type ErrorCode, isErrorCode, MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
-import { copySecret, wipe } from '../core/secret.ts'
-import { type Frame, type FrameType, MOST_DATA_BYTES } from './frame.ts'
-import { ReceiveWindow, SendWindow } from './window.ts'
-
-/** bytes of DATA up to which unread pieces are joined */
-const JOINED_BYTES = 2_048
-
-export type Item =
-  /** what ACCEPT carried */
-  | { readonly type: 'accept'; readonly body: Uint8Array }
-  /** the reader's own; credit goes back when it asks for the next item */
-  | { readonly type: 'data'; readonly lane: number; readonly bytes: Uint8Array }
-  | { readonly type: 'message'; readonly body: Uint8Array }
-  /** wiped by the reader */
-  | { readonly type: 'secret'; readonly bytes: Uint8Array }
+import { wipe } from '../core/secret.ts'
+import type { Frame, FrameType } from './frame.ts'
+import { type CountUnread, Inbox, type Item } from './inbox.ts'
+import { decodeCredit, encodeCredit, ReceiveWindow, SendWindow, type WindowPool } from './window.ts'
 
 /** What a stream asks of its multiplexer. */
 export interface StreamHost {
@@ -27,6 +17,12 @@ export interface StreamHost {
   /** bytes of data with which the record that is being filled is full */
   room(): number
   drained(): Promise<void>
+  /** what the windows of all streams may grow by */
+  readonly pool: WindowPool
+  readonly clock: Clock
+  readonly countUnread: CountUnread
+  /** a stream got more than its window allows; fails with protocol-violation when that is too often */
+  countOverrun(): void
   /** both ends are done with it */
   forget(streamId: number): void
 }
@@ -35,12 +31,9 @@ export class Stream {
   readonly id: number
   readonly #host: StreamHost
   readonly #sendWindow = new SendWindow()
-  readonly #receiveWindow = new ReceiveWindow()
+  readonly #receiveWindow: ReceiveWindow
   readonly #abort = new AbortController()
-  #items: Item[] = []
-  #wake: (() => void) | undefined
-  /** of all items but data, which the window limits */
-  #unreadMessages = 0
+  readonly #inbox: Inbox
   #sentBytes = 0
   #receivedBytes = 0
   #endedHere = false
@@ -56,6 +49,8 @@ export class Stream {
   constructor(id: number, host: StreamHost) {
     this.id = id
     this.#host = host
+    this.#receiveWindow = new ReceiveWindow(host.pool, () => host.clock.now())
+    this.#inbox = new Inbox(host.countUnread)
   }
 
   /** Aborted when the stream was reset by either end or its session ended; not by a normal end. */
@@ -149,31 +144,28 @@ export class Stream {
   /** Drops what is unread and what may still come, so that a sender nobody listens to is not held up. */
   discard(): void {
     this.#discarding = true
-    for (const item of this.#items.splice(0)) this.#settle(item)
+    for (let item = this.#inbox.shift(); item; item = this.#inbox.shift()) this.#settle(item)
   }
 
   /** Items in order until the other end's END (returns) or a reset (throws its error). One reader only. */
   async *items(): AsyncGenerator<Item, void, undefined> {
     for (;;) {
-      const item = this.#items.shift()
+      const item = this.#inbox.shift()
       if (item) {
-        if (item.type !== 'data') this.#unreadMessages--
         yield item
         if (item.type === 'data') this.#giveBack(item.bytes.length)
         continue
       }
       if (this.#failure) throw this.#failure
       if (this.#endedThere) return
-      await new Promise<void>(resolve => {
-        this.#wake = resolve
-      })
+      await this.#inbox.changed()
     }
   }
 
   /** Called by the multiplexer for each frame of this stream. Throws what must end the whole session. */
   receive(frame: Frame): void {
     if (frame.type === 'reset') return this.fail(resetError(frame.body))
-    if (frame.type === 'window') return this.#sendWindow.release(readUint(frame.body, 0, 4))
+    if (frame.type === 'window') return this.#sendWindow.release(decodeCredit(frame.body))
     if (this.#endedThere) throw new MortarError('protocol-violation', 'frame after end')
     if (frame.type === 'end') return this.#receiveEnd(frame.body)
     this.#receiveItem(frame)
@@ -181,27 +173,21 @@ export class Stream {
 
   #receiveItem({ type, flags, body }: Frame): void {
     if (type === 'data') {
-      this.#receiveWindow.receive(body.length)
+      if (!this.#receiveWindow.receive(body.length)) return this.#refuseOverrun()
       this.#receivedBytes += body.length
-      this.#pushData(flags, body)
+      if (this.#discarding) this.#giveBack(body.length)
+      else this.#inbox.pushData(flags, body)
       return
     }
     if (type !== 'secret' && type !== 'message' && type !== 'accept') {
       throw new MortarError('protocol-violation', `frame ${type}`)
     }
-    if (++this.#unreadMessages > LIMITS.unreadMessages) throw new MortarError('limit-exceeded', 'unread messages')
-    this.#push(type === 'secret' ? { type, bytes: copySecret(body) } : { type, body: body.slice() })
+    if (!this.#discarding) this.#inbox.push(type, body)
   }
 
-  /**
-   * Small pieces are copied out of their record and joined, so that a sender of single bytes costs the memory of its
-   * window and not that of a record for each of them.
-   */
-  #pushData(lane: number, bytes: Uint8Array): void {
-    const last = this.#items.at(-1)
-    const joins = last?.type === 'data' && last.lane === lane && last.bytes.length + bytes.length <= JOINED_BYTES
-    if (joins) this.#items[this.#items.length - 1] = { type: 'data', lane, bytes: concat(last.bytes, bytes) }
-    else this.#push({ type: 'data', lane, bytes: bytes.length < MOST_DATA_BYTES / 2 ? bytes.slice() : bytes })
+  #refuseOverrun(): void {
+    this.#host.countOverrun()
+    this.reset('limit-exceeded')
   }
 
   #receiveEnd(body: Uint8Array): void {
@@ -209,7 +195,7 @@ export class Stream {
       throw new MortarError('truncated', `stream ${this.id}`)
     }
     this.#endedThere = true
-    this.#notify()
+    this.#inbox.notify()
     this.#forgetIfDone()
   }
 
@@ -218,34 +204,20 @@ export class Stream {
     if (this.#failure || (this.#endedHere && this.#endedThere)) return
     this.#failure = error
     this.#sendWindow.fail(error)
-    for (const item of this.#items) if (item.type === 'secret') wipe(item.bytes)
-    this.#items = this.#items.filter(item => item.type !== 'secret')
     this.#abort.abort(error)
-    this.#notify()
-    this.#host.forget(this.id)
-  }
-
-  #push(item: Item): void {
-    if (this.#discarding) this.#settle(item)
-    else {
-      this.#items.push(item)
-      this.#notify()
-    }
+    this.#forget()
   }
 
   /** What an item needs when nobody reads it. */
   #settle(item: Item): void {
-    if (item.type !== 'data') this.#unreadMessages--
     if (item.type === 'secret') wipe(item.bytes)
     if (item.type === 'data') this.#giveBack(item.bytes.length)
   }
 
   #giveBack(byteCount: number): void {
     const credit = this.#receiveWindow.consume(byteCount)
-    if (credit === 0 || this.#failure || this.#endedThere) return
-    const body = new Uint8Array(4)
-    writeUint(body, 0, 4, credit)
-    this.#host.sendFrame('window', this.id, body)
+    if (!credit || this.#failure || this.#endedThere) return
+    this.#host.sendFrame('window', this.id, encodeCredit(credit))
   }
 
   #requireOpen(): void {
@@ -253,14 +225,14 @@ export class Stream {
     if (this.#ending) throw new MortarError('internal', 'sent after end')
   }
 
-  #notify(): void {
-    const wake = this.#wake
-    this.#wake = undefined
-    wake?.()
+  #forgetIfDone(): void {
+    if (this.#endedHere && this.#endedThere) this.#forget()
   }
 
-  #forgetIfDone(): void {
-    if (this.#endedHere && this.#endedThere) this.#host.forget(this.id)
+  #forget(): void {
+    this.#receiveWindow.close()
+    this.#inbox.close()
+    this.#host.forget(this.id)
   }
 }
 

@@ -174,7 +174,8 @@ export class Real {
         const { given, taken, read } = flows[side]
         check(read <= given, `stream ${id}: more was read than sent`)
         check(
-          taken - read <= LIMITS.windowBytes,
+          // a window doubles at most each time that half of it was read
+          taken - read <= Math.min(LIMITS.mostWindowBytes, LIMITS.windowBytes + 2 * read),
           `stream ${id}: ${taken - read} bytes are unread, more than the window`,
         )
       }

@@ -6,6 +6,7 @@ import type { Transport } from '../../protocol/core/transport.ts'
 import { decodeFrames, encodeFrame, type Frame, type FrameType } from '../../protocol/mux/frame.ts'
 import { Mux } from '../../protocol/mux/mux.ts'
 import type { Stream } from '../../protocol/mux/stream.ts'
+import { decodeCredit, encodeCredit } from '../../protocol/mux/window.ts'
 import { wallClock } from '../support/session-pair.ts'
 import { transportPair } from '../support/transport-pair.ts'
 
@@ -50,6 +51,8 @@ function agentMux(drained: () => Promise<void> = () => Promise.resolve()) {
 }
 
 const settled = () => new Promise(resolve => setTimeout(resolve, 20))
+/** as much as a stream may have unread at first */
+const full = (id: number) => frame('data', id, new Uint8Array(LIMITS.windowBytes))
 const open = (id: number) => frame('open', id, Uint8Array.of(0xa0))
 
 test('what nobody reads is limited, whatever kind of frame it is', async () => {
@@ -59,6 +62,67 @@ test('what nobody reads is limited, whatever kind of frame it is', async () => {
     for (let i = 0; i <= LIMITS.unreadMessages; i++) peer.send(record(frame(type, 1, Uint8Array.of(0xf6))))
     expect(await ended).toBe('limit-exceeded')
   }
+})
+
+test('the unread messages of all streams together are limited', async () => {
+  const { peer, ended, streams } = agentMux()
+  const message = (id: number) => record(frame('message', id, new Uint8Array(LIMITS.messageBytes)))
+  const most = LIMITS.sessionMessageBytes / LIMITS.messageBytes
+  const ids = Array.from({ length: 4 }, (_, i) => 2 * i + 1)
+  peer.send(record(...ids.map(open)))
+  for (let i = 0; i < most; i++) peer.send(message(ids[i % 4] as number))
+  await settled()
+  // what is read makes room, and so does what nobody will read
+  const items = (streams[0] as Stream).items()
+  await items.next()
+  peer.send(message(1))
+  peer.send(record(frame('reset', 3)))
+  for (let i = 0; i < most / 4; i++) peer.send(message(1))
+  await settled()
+  expect(streams).toHaveLength(4)
+  peer.send(message(1))
+  expect(await ended).toBe('limit-exceeded')
+})
+
+test('data beyond the window resets its stream and no other', async () => {
+  const { peer, streams } = agentMux()
+  peer.send(record(open(1), open(3), full(1)))
+  peer.send(record(frame('data', 1, Uint8Array.of(1)), frame('data', 3, Uint8Array.of(1))))
+  await settled()
+  const [reset] = decodeFrames((await peer.receive()) as Uint8Array)
+  expect(reset).toMatchObject({ type: 'reset', streamId: 1, body: encodeText('limit-exceeded') })
+  expect((streams[0] as Stream).signal.aborted).toBe(true)
+  expect((streams[1] as Stream).signal.aborted).toBe(false)
+})
+
+test('the windows of a session grow with their readers up to a common limit', async () => {
+  const { peer, streams } = agentMux()
+  const ids = Array.from({ length: 8 }, (_, i) => 2 * i + 1)
+  peer.send(record(...ids.map(open)))
+  await settled()
+  const windows = ids.map(() => LIMITS.windowBytes as number)
+  for (const [i, id] of ids.entries()) {
+    for (let round = 0; round < 10; round++) {
+      // half of the window is read at once
+      for (let left = (windows[i] as number) / 2; left > 0; left -= 32_768) {
+        peer.send(record(frame('data', id, new Uint8Array(Math.min(left, 32_768)))))
+      }
+      const items = (streams[i] as Stream).items()
+      for (let read = 0; read < (windows[i] as number) / 2; ) {
+        const { value } = await items.next()
+        if (value?.type === 'data') read += value.bytes.length
+      }
+      void items.next()
+      for (const answer of decodeFrames((await peer.receive()) as Uint8Array)) {
+        expect(answer.type).toBe('window')
+        windows[i] = decodeCredit(answer.body).window
+      }
+    }
+  }
+  const reserved = (LIMITS.streams - ids.length) * LIMITS.windowBytes
+  expect(windows[0]).toBe(LIMITS.mostWindowBytes)
+  expect(windows.reduce((sum, window) => sum + window, 0)).toBeLessThanOrEqual(LIMITS.sessionWindowBytes - reserved)
+  expect(windows.at(-1)).toBe(LIMITS.windowBytes)
 })
 
 test('a sender of single bytes costs the memory of its window and no more', async () => {
@@ -99,10 +163,21 @@ test.each([
   ['an even stream id below one that was opened', () => [open(5), frame('data', 2, Uint8Array.of(1))]],
   ['a stream id that is opened twice', () => [open(1), open(1)]],
   ['a stream id that goes back', () => [open(3), open(1)]],
-  ['credit beyond the window', () => [open(1), frame('window', 1, Uint8Array.of(0, 0, 0, 1))]],
   [
-    'data beyond the window',
-    () => [open(1), ...Array.from({ length: 9 }, () => frame('data', 1, new Uint8Array(32_768)))],
+    'credit for what was not sent',
+    () => [open(1), frame('window', 1, encodeCredit({ read: 1, window: LIMITS.windowBytes }))],
+  ],
+  [
+    'a window that shrinks',
+    () => [open(1), frame('window', 1, encodeCredit({ read: 0, window: LIMITS.windowBytes - 1 }))],
+  ],
+  [
+    'a window above the largest',
+    () => [open(1), frame('window', 1, encodeCredit({ read: 0, window: LIMITS.mostWindowBytes + 1 }))],
+  ],
+  [
+    'data beyond the window for the third time',
+    () => [open(1), open(3), open(5), ...[1, 3, 5].flatMap(id => [full(id), frame('data', id, Uint8Array.of(1))])],
   ],
   ['data after the end', () => [open(1), frame('end', 1, new Uint8Array(8)), frame('data', 1, Uint8Array.of(1))]],
   ['a secret that shares its record', () => [open(1), frame('secret', 1, Uint8Array.of(1))]],
