@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { wipe } from '../protocol/core/secret.ts'
+import { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
 import { readBootData } from './boot-data.ts'
 import { bootKeys, kernelKeyring } from './boot-keys.ts'
@@ -62,12 +63,16 @@ async function serve(configPath: string | undefined): Promise<void> {
   const runner = existsSync('/run/systemd/system') ? systemdRunner(runtime) : directRunner
   await runner.cleanUp()
   const ssh = new SshAccess(runner, runtime)
+  const kept = new KeptCalls(deadlineClock)
   const grants = new Grants({
     stateDirectory: state,
     ticket: bootData.ticket,
     config,
     clock: deadlineClock,
-    onWithdrawn: grantee => ssh.withdraw(grantee),
+    onWithdrawn(grantee) {
+      kept.end({ grantee }, new MortarError('grant-revoked'))
+      ssh.withdraw(grantee)
+    },
   })
   const guest: Guest = {
     config,
@@ -81,7 +86,7 @@ async function serve(configPath: string | undefined): Promise<void> {
   const leaving = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => leaving.abort())
   const { signal } = leaving
-  const sessions = new Sessions({ bootData, keys, guest, handlers: HANDLERS, log, signal })
+  const sessions = new Sessions({ bootData, keys, guest, handlers: HANDLERS, kept, log, signal })
   log('agent.started', { version: VERSION, vm: bootData.ticket.vm, generation: generation.generation })
   await keepConnected({
     bootData,
@@ -93,6 +98,7 @@ async function serve(configPath: string | undefined): Promise<void> {
     takeOffer: (offer, onProven) => sessions.take(offer, onProven),
   })
   log('agent.stopping')
+  kept.end('all', new MortarError('going-away'))
   setTimeout(() => process.exit(0), LEAVING_MS).unref()
   await sessions.ended()
   wipe(bootData.launchSecret, keys.signSeed)

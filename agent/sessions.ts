@@ -1,5 +1,6 @@
 /** Sessions at this agent: each offer becomes a data socket and, over it, an encrypted session or bytes for sshd. SPEC §4 */
 import { type ErrorCode, MortarError } from '../protocol/core/errors.ts'
+import type { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
 import { type Handlers, serveSession } from '../protocol/session.ts'
 import type { BootData } from './boot-data.ts'
@@ -20,6 +21,8 @@ export interface SessionsOptions {
   readonly keys: BootKeys
   readonly guest: Guest
   readonly handlers: Handlers<Guest>
+  /** calls that outlive their sessions */
+  readonly kept: KeptCalls
   readonly log: Log
   /** ends every session in order */
   readonly signal: AbortSignal
@@ -65,7 +68,7 @@ export class Sessions {
   }
 
   async #serve(offer: Offer, onProven: () => void): Promise<void> {
-    const { bootData, keys, guest, handlers, log, signal } = this.#options
+    const { bootData, keys, guest, handlers, kept, log, signal } = this.#options
     const { session } = offer
     const { ticket, launchSecret, brokerUrl } = bootData
     const ending = new AbortController()
@@ -81,6 +84,7 @@ export class Sessions {
         launchSecret,
         handlers,
         guest,
+        kept,
         signal: AbortSignal.any([signal, ending.signal]),
         admit(caller) {
           admission = guest.grants.admit(caller, error => ending.abort(error))

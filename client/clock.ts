@@ -25,7 +25,16 @@ export async function within<T>(clock: Clock, ms: number, what: string, work: Pr
   }
 }
 
-/** Waits; unlike Clock.after it keeps a program alive. */
-export function sleep(ms: number): Promise<void> {
-  return new Promise(resolve => setTimeout(resolve, ms))
+/** Waits, or until the signal aborts; unlike Clock.after it keeps a program alive. */
+export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise(resolve => {
+    if (signal?.aborted) return resolve()
+    const done = () => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, ms)
+    signal?.addEventListener('abort', done, { once: true })
+  })
 }

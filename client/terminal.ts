@@ -1,6 +1,7 @@
 /** A login shell on a PTY in a VM. SPEC §9.3 */
 import type { Params } from '../protocol/commands/command.ts'
 import { terminal } from '../protocol/commands/terminal.ts'
+import { encodeText } from '../protocol/core/bytes.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import type { ClientSession } from '../protocol/session.ts'
 import type { Exit } from './exec.ts'
@@ -31,6 +32,7 @@ export async function openTerminal(
     try {
       for await (const item of call.received()) {
         if (item.type === 'message') exit = item.body
+        else if (item.type === 'gap') await onOutput(gapNote(item.count))
         else await onOutput(item.bytes)
       }
     } catch (thrown) {
@@ -52,4 +54,9 @@ export async function openTerminal(
     close: () => call.reset('going-away'),
     ended,
   }
+}
+
+/** What the screen shows where output is missing; ends what a lost part may have begun. */
+function gapNote(count: number): Uint8Array {
+  return encodeText(`\x18\x1b[0m\r\n[mortar: ${count} bytes of output are missing here]\r\n`)
 }

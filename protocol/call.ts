@@ -8,18 +8,26 @@ import type {
   ToClientBody,
   ToClientName,
 } from './commands/command.ts'
+import type { Clock } from './core/clock.ts'
 import { decodeCbor, encodeCbor } from './core/codec.ts'
 import { asMortarError, type ErrorCode, MortarError } from './core/errors.ts'
 import { LIMITS } from './core/limits.ts'
-import { bytes, object, z } from './core/schema.ts'
+import { bytes, object, uint, z } from './core/schema.ts'
 import { wipe } from './core/secret.ts'
+import type { CallStream, Gap } from './mux/call-stream.ts'
 import type { Item } from './mux/inbox.ts'
 import type { Mux } from './mux/mux.ts'
 import { encodeMessage, type Stream } from './mux/stream.ts'
 import type { Rights } from './rights.ts'
 import { offerSecret, type SealContext, type SecretOffer, sealToOffer } from './secret-offer.ts'
 
-export const openingSchema = object({ command: z.string().max(64), params: z.unknown() })
+/** id of a kept call */
+const keptId = bytes(16)
+/** what OPEN carries: a command, kept if it has an id; or the id of a kept call and what the client has received of it. SPEC §8, §8.2 */
+export const openingSchema = z.union([
+  object({ command: z.string().max(64), params: z.unknown(), keep: keptId.optional() }),
+  object({ attach: keptId, received: uint() }),
+])
 const messageSchema = z.tuple([z.string().max(64), z.unknown()])
 
 type Data = { readonly type: 'data'; readonly lane: number; readonly bytes: Uint8Array }
@@ -30,6 +38,8 @@ export type FromClient<C extends Command> =
   | { [N in ToAgentName<C>]: Message<N, ToAgentBody<C, N>> }[ToAgentName<C>]
 export type FromAgent<C extends Command> =
   | Data
+  /** of a kept call only, when it may drop what nobody fetched */
+  | (C extends { readonly kept: 'drop' } ? Gap : never)
   | { [N in ToClientName<C>]: Message<N, ToClientBody<C, N>> }[ToClientName<C>]
 
 /** The agent's half: what a handler gets. */
@@ -68,7 +78,7 @@ export interface ClientCall<C extends Command> {
 /** `params`: as authorise() returned them; `opening`: the body of OPEN, in which they came. */
 export function handlerCall<C extends Command>(
   command: C,
-  stream: Stream,
+  stream: CallStream,
   {
     opening,
     rights,
@@ -83,10 +93,10 @@ export function handlerCall<C extends Command>(
     rights,
     signal: stream.signal,
     accept(body) {
-      if (!command.takesSecret) return stream.accept(encodeCbor(body))
+      if (!command.takesSecret) return stream.accept(body as Readonly<Record<string, unknown>>)
       offer = offerSecret(context, opening)
       stream.signal.addEventListener('abort', () => offer?.wipe(), { once: true })
-      stream.accept(encodeCbor({ ready: body, offer: offer.publicKey }))
+      stream.accept({ ready: body, offer: offer.publicKey })
     },
     post: (name, body) => stream.post(encodeMessage(name, body)),
     write: (bytes, lane) => stream.write(bytes, lane),
@@ -103,6 +113,24 @@ export function handlerCall<C extends Command>(
   }
 }
 
+/** A stream that the agent accepted, with its reader and what ACCEPT carried. */
+export interface Accepted {
+  readonly stream: Stream
+  readonly items: AsyncGenerator<Item, void, undefined>
+  readonly answer: Uint8Array
+}
+
+/** Opens a stream with the body of OPEN and waits for ACCEPT. Fails with the agent's code. */
+export async function openAccepted(mux: Mux, opening: Uint8Array, clock: Clock): Promise<Accepted> {
+  const stream = mux.openStream(opening)
+  const items = stream.items()
+  const cancel = clock.after(LIMITS.acceptMs, () => stream.reset('timeout'))
+  const { value: first } = await items.next().finally(cancel)
+  if (first?.type === 'accept') return { stream, items, answer: first.body }
+  stream.reset('protocol-violation')
+  throw new MortarError('protocol-violation', 'the agent did not accept')
+}
+
 /** Opens a stream for a command and waits for ACCEPT. Fails with the agent's code. */
 export async function clientCall<C extends Command>(
   mux: Mux,
@@ -111,20 +139,11 @@ export async function clientCall<C extends Command>(
   context: SealContext,
 ): Promise<ClientCall<C>> {
   const opening = encodeCbor({ command: command.name, params })
-  const stream = mux.openStream(opening)
-  const items = stream.items()
-  const cancel = context.clock.after(LIMITS.acceptMs, () => stream.reset('timeout'))
-  const { value: first } = await items.next().finally(cancel)
-  if (first?.type !== 'accept') {
-    stream.reset('protocol-violation')
-    throw new MortarError('protocol-violation', 'the agent did not accept')
-  }
-  const { ready, offer } = await refusing(stream, () => readAccept(command, first.body))
-  return {
+  const { stream, items, answer } = await openAccepted(mux, opening, context.clock)
+  const { ready, offer } = await refusing(stream, () => readAccept(command, answer))
+  return clientHalf(command, stream, {
+    items,
     ready: ready as Ready<C>,
-    signal: stream.signal,
-    post: (name, body) => stream.post(encodeMessage(name, body)),
-    write: bytes => stream.write(bytes),
     async sendSecret(secret) {
       try {
         if (!offer) throw new MortarError('internal', `${command.name} takes no secret`)
@@ -133,10 +152,29 @@ export async function clientCall<C extends Command>(
         wipe(secret)
       }
     },
+  })
+}
+
+/** The client's half over a stream that is accepted. */
+export function clientHalf<C extends Command>(
+  command: C,
+  stream: CallStream,
+  half: Pick<ClientCall<C>, 'ready' | 'sendSecret'> & { items: AsyncGenerator<Item | Gap, void, undefined> },
+): ClientCall<C> {
+  return {
+    ready: half.ready,
+    signal: stream.signal,
+    post: (name, body) => stream.post(encodeMessage(name, body), command.latest?.includes(name) ? name : undefined),
+    write: bytes => stream.write(bytes),
+    sendSecret: half.sendSecret,
     end: () => stream.end(),
     reset: code => stream.reset(code),
     async *received() {
-      const received = typed(items, command.toClient) as AsyncGenerator<FromAgent<C>, void, undefined>
+      const received = typed(half.items, command.toClient, command.kept) as AsyncGenerator<
+        FromAgent<C>,
+        void,
+        undefined
+      >
       for (;;) {
         const { value, done } = await refusing(stream, () => received.next())
         if (done) break
@@ -154,7 +192,7 @@ function readAccept(command: Command, body: Uint8Array): { ready: unknown; offer
 }
 
 /** What `take` gives; a failure of it ends the stream at the other end too. */
-async function refusing<T>(stream: Stream, take: () => T | Promise<T>): Promise<T> {
+async function refusing<T>(stream: CallStream, take: () => T | Promise<T>): Promise<T> {
   try {
     return await take()
   } catch (thrown) {
@@ -164,13 +202,20 @@ async function refusing<T>(stream: Stream, take: () => T | Promise<T>): Promise<
 }
 
 /** Items as data and checked messages. Fails with protocol-violation for anything the command does not know. */
-async function* typed(items: AsyncGenerator<Item, void, undefined>, messages: Readonly<Record<string, z.ZodType>>) {
+async function* typed(
+  items: AsyncGenerator<Item | Gap, void, undefined>,
+  messages: Readonly<Record<string, z.ZodType>>,
+  kept?: Command['kept'],
+) {
   // not a for-of over `items`: leaving that would end the stream's one reader
   for (;;) {
     const { value: item, done } = await items.next()
     if (done) return
     if (item.type === 'data') yield item
-    else if (item.type === 'message') {
+    else if (item.type === 'gap') {
+      if (kept !== 'drop') throw new MortarError('truncated', `${item.count} bytes were dropped`)
+      yield item
+    } else if (item.type === 'message') {
       const [name, body] = decodeCbor(messageSchema, item.body, LIMITS.messageBytes, 'protocol-violation')
       const schema = Object.hasOwn(messages, name) ? messages[name] : undefined
       const checked = schema?.safeParse(body)

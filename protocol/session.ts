@@ -13,6 +13,8 @@ import { asMortarError, MortarError } from './core/errors.ts'
 import { LIMITS } from './core/limits.ts'
 import { object, z } from './core/schema.ts'
 import type { Transport } from './core/transport.ts'
+import type { KeptCall, KeptCalls } from './kept/kept-calls.ts'
+import type { CallStream } from './mux/call-stream.ts'
 import { Mux } from './mux/mux.ts'
 import type { Stream } from './mux/stream.ts'
 import { authorise, type Rights } from './rights.ts'
@@ -36,8 +38,12 @@ export interface ClientSession {
   readonly bindingHash: Uint8Array
   /** Opens a stream for a command; resolves at ACCEPT, fails with the agent's code otherwise. */
   open<C extends Command>(command: C, params: Params<C>): Promise<ClientCall<C>>
+  /** Begins a kept call, or takes it up again. Fails with the agent's code, call-unknown, connection-lost. SPEC §8.2 */
+  attach(call: { attachTo(mux: Mux): Promise<void> }): Promise<void>
   /** Ends the session in order. */
   close(): void
+  /** whether it has ended; true before what was open in it fails */
+  readonly over: boolean
   /** Resolves when the session has ended; with the error unless it ended in order. */
   readonly closed: Promise<MortarError | undefined>
 }
@@ -70,8 +76,12 @@ export async function openSession(
       commands,
       bindingHash: channel.bindingHash,
       closed,
+      get over() {
+        return mux.over
+      },
       close: () => mux.goAway(),
       open: (command, params) => clientCall(mux, command, params, context),
+      attach: call => call.attachTo(mux),
     }
   } catch (thrown) {
     mux.goAway()
@@ -94,6 +104,8 @@ export interface ServeOptions<Guest> extends SessionOptions {
   readonly launchSecret: Uint8Array
   readonly handlers: Handlers<Guest>
   readonly guest: Guest
+  /** calls that outlive their session; absent: none does */
+  readonly kept?: KeptCalls
   /** Decides what a caller may do; whom it throws at is not let in, and not told why. */
   admit(caller: Caller): Rights
   /** the caller is proven and READY is sent; with the transcript hash, which comparison.ts makes words of */
@@ -149,24 +161,49 @@ async function serveStream<Guest>(
   body: Uint8Array,
 ): Promise<void> {
   let name = ''
+  let carrier: CallStream = stream
+  let kept: KeptCall | undefined
   try {
     const opening = decodeCbor(openingSchema, body, LIMITS.messageBytes, 'bad-request')
+    if ('attach' in opening) return takeUp(options.kept, rights, stream, opening)
     if (!Object.hasOwn(COMMANDS, opening.command)) throw new MortarError('unknown-command')
     name = opening.command
     const command: Command = COMMANDS[name as CommandName]
     const params = authorise(rights, command, opening.params)
-    const call = handlerCall(command, stream, { opening: body, rights, params, context })
+    if (opening.keep) {
+      if (!options.kept) throw new MortarError('bad-request', 'no call is kept here')
+      kept = options.kept.start(opening.keep, rights, { command, params: opening.params })
+      kept.stream.attach(stream, 0)
+      carrier = kept.stream
+    }
+    const call = handlerCall(command, carrier, { opening: body, rights, params, context })
     // the table of handlers has the call's type by its key; one cast here instead of one in every handler
     const handler = options.handlers[name as CommandName] as unknown as (
       call: Call<Command>,
       guest: Guest,
     ) => Promise<void>
     await handler(call, options.guest)
-    stream.end()
-    stream.discard()
+    carrier.end()
+    carrier.discard()
   } catch (thrown) {
     const error = asMortarError(thrown)
     options.onFault?.(name, error)
-    stream.reset(error.code)
+    carrier.reset(error.code)
+  } finally {
+    kept?.done()
   }
+}
+
+/** A client that lost its session takes its call up again; it needs the rights that the call needed when it began. SPEC §8.2 */
+function takeUp(
+  kept: KeptCalls | undefined,
+  rights: Rights,
+  stream: Stream,
+  { attach, received }: { attach: Uint8Array; received: number },
+): void {
+  const call = kept?.find(attach, rights)
+  if (!kept || !call) throw new MortarError('call-unknown')
+  authorise(rights, call.command, call.params)
+  call.stream.attach(stream, received)
+  kept.taken(call)
 }

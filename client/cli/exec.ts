@@ -70,7 +70,7 @@ async function run(context: Context, given: Arguments, params: ExecParams): Prom
         const running = () => (context.globals.json ? tellAtEnd : passOn)(session, params, streams)
         return exitCodeOfProgram(await aboutRun(params, running))
       },
-      'granted too',
+      { whose: 'granted too' },
     )
   } finally {
     stopForwarding()

@@ -4,6 +4,7 @@ import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import { within } from '../clock.ts'
 import { connectGrantedVm, connectVm } from '../connect.ts'
+import { openLasting } from '../lasting-session.ts'
 import { findVm, waitVm } from '../vm.ts'
 import { AdvisedError } from './advice.ts'
 import type { Context } from './context.ts'
@@ -19,15 +20,23 @@ const LOCKING_MS = 90_000
 /** Whose VM a session may be with: one's own, or another's too, by a grant. Keys of drives go to one's own only. */
 type Whose = 'own' | 'granted too'
 
+interface SessionUse {
+  /** own unless given */
+  readonly whose?: Whose
+  /** the socket broke while something runs; it connects again meanwhile */
+  onLost?(): void
+  onBack?(): void
+}
+
 /** Runs `use` in a session with the VM of that name or id. */
 export async function withSession<T>(
   context: Context,
   nameOrId: string,
   use: (session: ClientSession, vm: Vm) => Promise<T>,
-  whose: Whose = 'own',
+  how: SessionUse = {},
 ): Promise<T> {
   const vm = await findVm(await context.broker(), nameOrId)
-  return withSessionOf(context, vm, session => use(session, vm), whose)
+  return withSessionOf(context, vm, session => use(session, vm), how)
 }
 
 /** Runs `use` in a session with a VM. */
@@ -35,18 +44,39 @@ export async function withSessionOf<T>(
   context: Context,
   vm: Vm,
   use: (session: ClientSession) => Promise<T>,
-  whose: Whose = 'own',
+  { whose = 'own', onLost, onBack }: SessionUse = {},
 ): Promise<T> {
   await awaitReturn(context, vm)
   const broker = await context.broker()
   const granted = whose === 'granted too' && vm.owner !== broker.user
   if (granted) context.progress.line(`${vm.name} belongs to ${vm.owner}`)
   const connect = granted ? connectGrantedVm : connectVm
-  const connecting = connect(broker, await context.identity(), await context.host(), vm)
-  const { session } = await context.progress.during(`connecting to ${vm.name}`, connecting)
+  const [identity, host] = [await context.identity(), await context.host()]
+  let known: Vm | undefined = vm
+  const connecting = openLasting({
+    host,
+    async connect() {
+      const { session } = await connect(broker, identity, host, known ?? (await broker.vm(vm.id)))
+      known = undefined
+      return session
+    },
+    onLost: error => {
+      onLost?.()
+      context.progress.line(`${vm.name}: ${error.message}; connecting again …`)
+    },
+    onBack() {
+      onBack?.()
+      context.progress.line(`${vm.name}: connected again`)
+    },
+  })
+  const session = await context.progress.during(`connecting to ${vm.name}`, connecting)
+  // however this program ends, what it runs there ends too, if it can still be told
+  const leave = () => session.close()
+  process.once('exit', leave)
   try {
     return await use(session)
   } finally {
+    process.off('exit', leave)
     session.close()
   }
 }

@@ -13,6 +13,8 @@ import { writeTo } from './streams.ts'
 import type { Action } from './subcommand.ts'
 
 const LARGEST_SIDE = 1000
+/** Ctrl-C */
+const INTERRUPT = 0x03
 /** Ctrl-D: what the end of the input means to a shell */
 const END_OF_INPUT = Uint8Array.of(0x04)
 
@@ -22,26 +24,37 @@ const REPEAT_MS = 1_000
 const PATIENCE_MS = 60_000
 /** exit code of a program ended by SIGHUP */
 const HUNG_UP = 129
+/** signals at which this program ends, and with it the shell */
+const HANG_UPS = ['SIGHUP', 'SIGTERM'] as const
 
 export const shell: Action = async (context, given) => {
   if (context.globals.json) throw new MortarError('usage', 'a shell has no JSON form; use: mortar exec --json')
+  const watch: Watch = { heardMs: 0, over: false, hungUp: false, lost: false }
   return withSession(
     context,
     given.operand(0),
     async (session, vm) => {
       const user = given.text('user')
       const more = { 'user-unknown': user ?? DEFAULT_USER }
-      return { exitCode: await about(`a shell in ${vm.name}`, () => run(session, user), more) }
+      return { exitCode: await about(`a shell in ${vm.name}`, () => run(session, user, watch), more) }
     },
-    'granted too',
+    {
+      whose: 'granted too',
+      onLost() {
+        watch.lost = true
+        context.progress.note('The shell goes on in the VM. Ctrl-C gives it up.')
+      },
+      onBack() {
+        watch.lost = false
+      },
+    },
   )
 }
 
-async function run(session: ClientSession, user: string | undefined): Promise<number> {
+async function run(session: ClientSession, user: string | undefined, watch: Watch): Promise<number> {
   const { stdin, stdout, env } = process
   const term = env.TERM && /^[A-Za-z0-9.+-]{1,32}$/.test(env.TERM) ? { term: env.TERM } : {}
   const params = requireValid(command.params, { ...sizeOf(stdout), ...(user === undefined ? {} : { user }), ...term })
-  const watch: Watch = { heardMs: 0, over: false, hungUp: false }
   const terminal = await openTerminal(session, params, bytes => {
     watch.heardMs = Date.now()
     return writeTo(stdout, bytes)
@@ -50,10 +63,13 @@ async function run(session: ClientSession, user: string | undefined): Promise<nu
     const { cols, rows } = sizeOf(stdout)
     terminal.resize(cols, rows)
   }
+  // the window was closed: the shell there is to end, not to wait for somebody to come back
+  const onHangUp = () => giveUp(terminal, watch)
+  for (const signal of HANG_UPS) process.on(signal, onHangUp)
   const leaveRawMode = stdin.isTTY ? enterRawMode(stdin) : () => {}
   stdout.on('resize', onResize)
   try {
-    void passKeys(terminal).then(() => endInput(terminal, watch))
+    void passKeys(terminal, watch).then(() => endInput(terminal, watch))
     return exitCodeOfProgram(await terminal.ended)
   } catch (thrown) {
     if (watch.hungUp) return HUNG_UP
@@ -61,6 +77,7 @@ async function run(session: ClientSession, user: string | undefined): Promise<nu
   } finally {
     watch.over = true
     stdout.off('resize', onResize)
+    for (const signal of HANG_UPS) process.off(signal, onHangUp)
     leaveRawMode()
     stdin.pause()
   }
@@ -72,12 +89,20 @@ function sizeOf(stdout: NodeJS.WriteStream): { cols: number; rows: number } {
 }
 
 /** Sends what is typed; one write at a time, so that a pasted novel waits here. */
-async function passKeys(terminal: Terminal): Promise<void> {
+async function passKeys(terminal: Terminal, watch: Watch): Promise<void> {
   try {
-    for await (const keys of process.stdin) await terminal.write(keys)
+    for await (const keys of process.stdin as AsyncIterable<Buffer>) {
+      if (watch.lost && keys.includes(INTERRUPT)) giveUp(terminal, watch)
+      await terminal.write(keys)
+    }
   } catch {
     // the session is over, which `ended` tells
   }
+}
+
+function giveUp(terminal: Terminal, watch: Watch): void {
+  watch.hungUp = true
+  terminal.close()
 }
 
 interface Watch {
@@ -85,6 +110,8 @@ interface Watch {
   heardMs: number
   over: boolean
   hungUp: boolean
+  /** there is no session at the moment */
+  lost: boolean
 }
 
 /**
@@ -98,7 +125,5 @@ async function endInput(terminal: Terminal, watch: Watch): Promise<void> {
     void terminal.write(END_OF_INPUT).catch(() => undefined)
     await sleep(REPEAT_MS)
   }
-  if (watch.over) return
-  watch.hungUp = true
-  terminal.close()
+  if (!watch.over) giveUp(terminal, watch)
 }

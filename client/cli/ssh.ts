@@ -78,7 +78,7 @@ async function exchangeKeys(context: Context, vm: Vm, user: string | undefined):
     }
     return call.ready
   }
-  const exchanging = withSessionOf(context, vm, exchange, 'granted too')
+  const exchanging = withSessionOf(context, vm, exchange, { whose: 'granted too' })
   const ready = await context.progress.during(`exchanging SSH keys with ${vm.name}`, exchanging)
   // it becomes a word of a configuration file
   if (!/^[a-z_][a-z0-9_-]{0,31}$/.test(ready.user)) throw new MortarError('protocol-violation', 'name of the user')

@@ -1,8 +1,9 @@
 /** The page's encrypted sessions, one for each VM it is connected to; they outlive the view that opened them. */
 import type { Vm } from '../../protocol/control/api.ts'
 import { asMortarError } from '../../protocol/core/errors.ts'
-import { connectVm } from '../connect.ts'
+import { type Connection, connectVm } from '../connect.ts'
 import { browserHost } from '../host.ts'
+import { openLasting } from '../lasting-session.ts'
 import { current, setConnection } from './state.ts'
 
 /** Connects as soon as the VM has enrolled, which proves a new VM to its owner and makes it ready. */
@@ -27,7 +28,24 @@ export async function connect(vm: Vm): Promise<void> {
   if (!login || before === 'open' || before === 'connecting') return
   setConnection(vm.id, { stage: 'connecting' })
   try {
-    const { session, contact } = await connectVm(login.broker, login.identity, browserHost, vm)
+    let known: Vm | undefined = vm
+    let contact: Connection['contact'] = 'known'
+    const session = await openLasting({
+      host: browserHost,
+      async connect() {
+        const connection = await connectVm(
+          login.broker,
+          login.identity,
+          browserHost,
+          known ?? (await login.broker.vm(vm.id)),
+        )
+        if (known) contact = connection.contact
+        known = undefined
+        return connection.session
+      },
+      onLost: () => setLost(vm.id, true),
+      onBack: () => setLost(vm.id, false),
+    })
     if (current().login !== login) return session.close()
     setConnection(vm.id, { stage: 'open', session, contact })
     void session.closed.then(error => {
@@ -37,6 +55,11 @@ export async function connect(vm: Vm): Promise<void> {
   } catch (thrown) {
     if (current().login === login) setConnection(vm.id, { stage: 'ended', error: asMortarError(thrown) })
   }
+}
+
+function setLost(vm: string, lost: boolean): void {
+  const connection = current().connections[vm]
+  if (connection?.stage === 'open') setConnection(vm, { ...connection, lost })
 }
 
 export function disconnect(vm: string): void {

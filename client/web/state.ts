@@ -19,7 +19,13 @@ export interface Login {
 export type Connection =
   | { readonly stage: 'awaited' }
   | { readonly stage: 'connecting' }
-  | { readonly stage: 'open'; readonly session: ClientSession; readonly contact: 'first' | 'known' }
+  /** lost: its socket broke, it connects again */
+  | {
+      readonly stage: 'open'
+      readonly session: ClientSession
+      readonly contact: 'first' | 'known'
+      readonly lost?: boolean
+    }
   | { readonly stage: 'ended'; readonly error: MortarError | undefined }
 
 export interface Notice {

@@ -2,6 +2,9 @@
 import type { z } from 'zod'
 import type { Permission } from '../control/roles.ts'
 
+/** When nobody is there to read and the spool is full: the handler's write waits, or the oldest is dropped. */
+export type WhenFull = 'wait' | 'drop'
+
 type Messages = Readonly<Record<string, z.ZodType>>
 
 export interface Command {
@@ -18,6 +21,10 @@ export interface Command {
   readonly toClient: Messages
   /** true when the client sends exactly one secret in the stream */
   readonly takesSecret: boolean
+  /** whether a call can outlive its session, and what its output does when the spool is full; absent: it cannot. SPEC §8.2 */
+  readonly kept?: WhenFull
+  /** messages to the agent of which only the last matters while they wait for a session */
+  readonly latest?: readonly string[]
 }
 
 /** Keeps the literal types of a command, so that handler and caller are checked against its shapes. */

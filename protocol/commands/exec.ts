@@ -62,4 +62,5 @@ export const exec = defineCommand({
   toAgent: { signal: object({ name: z.enum(SIGNALS) }), eof: object({}) },
   toClient: { exit: exitBody },
   takesSecret: false,
+  kept: 'wait',
 })

@@ -24,4 +24,6 @@ export const terminal = defineCommand({
   toAgent: { resize: object(size) },
   toClient: { exit: exitBody },
   takesSecret: false,
+  kept: 'drop',
+  latest: ['resize'],
 })

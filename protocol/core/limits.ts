@@ -36,6 +36,13 @@ export const LIMITS = {
   sessionWindowBytes: 16_777_216,
   /** overruns of windows at which a session ends; the ones before reset their streams (SPEC §7.3) */
   overruns: 3,
+  /** bytes that an end keeps of a kept call to send them again: the largest window and what waits for it (SPEC §8.2) */
+  spoolBytes: 4_718_592,
+  /** ms that a kept call waits for its client (SPEC §8.2) */
+  keptMs: 3_600_000,
+  /** kept calls of one agent, and of one caller (SPEC §8.2) */
+  keptCalls: 32,
+  keptCallsEach: 16,
   /** ms without a packet from the other end before a ping is sent, and then before the session is given up (SPEC §7) */
   pingMs: 20_000,
   silenceMs: 60_000,

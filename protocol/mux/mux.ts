@@ -147,6 +147,11 @@ export class Mux implements StreamHost {
     return this.#options.transport.drained()
   }
 
+  /** whether the session has ended */
+  get over(): boolean {
+    return this.#ended !== undefined
+  }
+
   get clock(): Clock {
     return this.#options.clock
   }
@@ -240,7 +245,7 @@ export class Mux implements StreamHost {
     if (this.#ended) return
     this.#ended = error
     for (const cancel of this.#cancelTimers) cancel()
-    for (const stream of [...this.#streams.values()]) stream.fail(error)
+    for (const stream of [...this.#streams.values()]) stream.fail(error, 'lost')
     this.#options.transport.close()
   }
 

@@ -5,6 +5,7 @@ import { encodeCbor } from '../core/codec.ts'
 import { type ErrorCode, isErrorCode, MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
 import { wipe } from '../core/secret.ts'
+import type { CallStream } from './call-stream.ts'
 import type { Frame, FrameType } from './frame.ts'
 import { type CountUnread, Inbox, type Item } from './inbox.ts'
 import { decodeCredit, encodeCredit, ReceiveWindow, SendWindow, type WindowPool } from './window.ts'
@@ -27,7 +28,10 @@ export interface StreamHost {
   forget(streamId: number): void
 }
 
-export class Stream {
+/** ended: both directions; reset: by either end; lost: with its session */
+export type StreamEnd = 'ended' | 'reset' | 'lost'
+
+export class Stream implements CallStream {
   readonly id: number
   readonly #host: StreamHost
   readonly #sendWindow = new SendWindow()
@@ -43,6 +47,7 @@ export class Stream {
   #writing: Promise<void> = Promise.resolve()
   /** writes, and what waits behind them, that have not gone */
   #underWay = 0
+  #onOver: ((error: MortarError | null, cause: StreamEnd) => void) | undefined
   /** end() was called; END goes once the writes before it have */
   #ending = false
 
@@ -56,6 +61,16 @@ export class Stream {
   /** Aborted when the stream was reset by either end or its session ended; not by a normal end. */
   get signal(): AbortSignal {
     return this.#abort.signal
+  }
+
+  /** bytes of DATA sent here that the other end's reader is done with */
+  get readBytes(): number {
+    return this.#sendWindow.readBytes
+  }
+
+  /** Calls back once, when the stream is over: with null after both ends, with the error after a reset or the session's end. */
+  watch(onOver: (error: MortarError | null, cause: StreamEnd) => void): void {
+    this.#onOver = onOver
   }
 
   /** Sends data; resolves once the other end's window took it all. Writes are kept in order. Fails with the reset's code. */
@@ -99,8 +114,8 @@ export class Stream {
     this.#sendBody('message', body)
   }
 
-  accept(body: Uint8Array): void {
-    this.#sendBody('accept', body)
+  accept(answer: Readonly<Record<string, unknown>>): void {
+    this.#sendBody('accept', encodeCbor(answer))
   }
 
   #sendBody(type: 'message' | 'accept', body: Uint8Array): void {
@@ -199,13 +214,13 @@ export class Stream {
     this.#forgetIfDone()
   }
 
-  /** The stream is over for both ends: reset, or the session ended. */
-  fail(error: MortarError): void {
+  /** The stream is over for both ends: reset, or, then it is `lost`, the session ended. */
+  fail(error: MortarError, cause: 'reset' | 'lost' = 'reset'): void {
     if (this.#failure || (this.#endedHere && this.#endedThere)) return
     this.#failure = error
     this.#sendWindow.fail(error)
     this.#abort.abort(error)
-    this.#forget()
+    this.#forget(cause)
   }
 
   /** What an item needs when nobody reads it. */
@@ -226,13 +241,14 @@ export class Stream {
   }
 
   #forgetIfDone(): void {
-    if (this.#endedHere && this.#endedThere) this.#forget()
+    if (this.#endedHere && this.#endedThere) this.#forget('ended')
   }
 
-  #forget(): void {
+  #forget(cause: StreamEnd): void {
     this.#receiveWindow.close()
     this.#inbox.close()
     this.#host.forget(this.id)
+    this.#onOver?.(this.#failure ?? null, cause)
   }
 }
 

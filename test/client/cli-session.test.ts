@@ -18,11 +18,12 @@ const MAIN = join(import.meta.dirname, '../../client/cli/main.ts')
 const seed = new Uint8Array(32).fill(42)
 let folder = ''
 let close = () => {}
+let agent: ReturnType<typeof smallAgent>
 let env: Record<string, string> = {}
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'mortar-session-'))
-  const agent = smallAgent(folder, () => signingPublicKey(seed), userInfo().username)
+  agent = smallAgent(folder, () => signingPublicKey(seed), userInfo().username)
   const broker = await smallBroker(agent.script, seed, {
     otherwise: agent.routeVm,
     sockets: agent.sockets,
@@ -122,6 +123,37 @@ describe('exec', () => {
     expect([flood.code, flood.bytes.length]).toEqual([0, 20_000_000])
   })
 
+  test('a socket that breaks costs neither input nor output, and the exit code comes', async () => {
+    const input = randomBytes(6_000_000)
+    const child = spawn(process.execPath, [MAIN, 'exec', 'first', '--', 'sh', '-c', 'cat; exit 9'], { env })
+    child.stdin.on('error', () => {})
+    child.stdin.end(input)
+    let breaks = 0
+    let bytes = 0
+    child.stdout.on('data', chunk => {
+      bytes += chunk.length
+      if (bytes < 1_500_000 * (breaks + 1) || breaks === 3) return
+      breaks++
+      for (const socket of agent.sockets.clients) socket.terminate()
+    })
+    const echoed = await outcomeOf(child)
+    expect([breaks, echoed.code, echoed.bytes.length]).toEqual([3, 9, input.length])
+    expect(echoed.bytes.equals(input)).toBe(true)
+    expect(echoed.stderr).toMatch(/connecting again(.|\n)*connected again/)
+    expect(agent.kept.size).toBe(0)
+  })
+
+  test('a signal that comes while the socket is broken reaches the program', async () => {
+    const script = 'trap "echo caught; exit 3" INT; echo on; while :; do sleep 0.05; done'
+    const child = spawn(process.execPath, [MAIN, 'exec', 'first', '--', 'sh', '-c', script], { env })
+    child.stdout?.once('data', () => {
+      for (const socket of agent.sockets.clients) socket.terminate()
+      setTimeout(() => child.kill('SIGINT'), 50)
+    })
+    const ended = await outcomeOf(child)
+    expect([ended.code, ended.bytes.toString()]).toEqual([3, 'on\ncaught\n'])
+  })
+
   test('three quick Ctrl-C end it even if the program takes none', async () => {
     const script = 'trap "" INT; echo on; while :; do sleep 0.05; done'
     const child = spawn(process.execPath, [MAIN, 'exec', 'first', '--', 'sh', '-c', script], { env })
@@ -132,12 +164,15 @@ describe('exec', () => {
       }
     })
     expect((await outcomeOf(child)).code).toBe(130)
+    // and ends there too: nothing is left to come back to
+    await expect.poll(() => agent.kept.size).toBe(0)
   })
 
   test('a reader that leaves early ends it quietly', async () => {
     const command = `"$0" "$1" exec first -- yes | head -n 1`
     const run = await outcomeOf(spawn('sh', ['-c', command, process.execPath, MAIN], { env }))
     expect([run.code, run.bytes.toString(), run.stderr]).toEqual([0, 'y\n', ''])
+    await expect.poll(() => agent.kept.size).toBe(0)
   })
 
   test.each([
@@ -179,6 +214,29 @@ describeUnless(missingOf({ script: 'bsdutils' }), 'shell', () => {
     await once(child, 'close')
     expect(screen).toContain('ended 3')
     expect(readFileSync(after, 'utf8')).toBe(readFileSync(before, 'utf8'))
+  })
+
+  test('a shell goes on when the socket breaks, and ends when its window is closed', async () => {
+    const inner = '"$NODE" "$MAIN" shell first'
+    const child = spawn('script', ['-qefc', inner, '/dev/null'], {
+      env: { ...env, NODE: process.execPath, MAIN, TERM: 'xterm', SHELL: '/bin/sh' },
+    })
+    let screen = ''
+    child.stdout.on('data', chunk => {
+      screen += chunk
+    })
+    await expect.poll(() => screen, { timeout: 20_000 }).toMatch(/[$#] $/)
+    child.stdin.write('kept=$((6 * 7)); echo set\n')
+    await expect.poll(() => screen, { timeout: 20_000 }).toMatch(/\nset\r\n/)
+    for (const socket of agent.sockets.clients) socket.terminate()
+    child.stdin.write('echo value $kept\n')
+    await expect.poll(() => screen, { timeout: 20_000 }).toMatch(/value 42\r\n/)
+    expect(screen).toContain('connected again')
+    expect(agent.kept.size).toBe(1)
+    // the terminal goes away
+    child.kill('SIGKILL')
+    await once(child, 'close')
+    await expect.poll(() => agent.kept.size).toBe(0)
   })
 
   test('without a terminal, the end of the input ends the shell', async () => {

@@ -16,6 +16,7 @@ import { encodeBase64url } from '../../protocol/core/bytes.ts'
 import { decodeCbor } from '../../protocol/core/codec.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { PacketQueue, type Transport } from '../../protocol/core/transport.ts'
+import { KeptCalls } from '../../protocol/kept/kept-calls.ts'
 import { onlyOwner } from '../../protocol/rights.ts'
 import { type Handlers, serveSession } from '../../protocol/session.ts'
 import { noHandlers } from '../support/session-pair.ts'
@@ -115,6 +116,7 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
   const agentKeys = nobleSuite.generateKeyPair()
   const sshd = sshdIn(join(folder, 'sshd'))
   const launcherKey = new LauncherKey()
+  const kept = new KeptCalls(wallClock)
   let vm: Vm | undefined
   let launchSecret: Uint8Array = new Uint8Array(32)
   let ownerDh: Uint8Array = new Uint8Array(32)
@@ -200,11 +202,12 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
       launchSecret,
       handlers,
       guest: undefined,
+      kept,
       admit: onlyOwner(),
       onReady: () => {
         if (vm) vm = { ...vm, state: 'ready', revision: vm.revision + 1 }
       },
     }).catch(() => undefined)
   })
-  return { script, routeVm, sockets, launcherKey }
+  return { script, routeVm, sockets, launcherKey, kept }
 }

@@ -1,5 +1,6 @@
 /** The VM stays up: through a client that goes, a broker that is killed, an agent that restarts. */
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Vm } from '../../protocol/control/api.ts'
@@ -35,9 +36,11 @@ describeGuest('survival', () => {
     const count = () => machine.inVm(owner(), 'lab', ['sh', '-c', "pgrep -c -f 'sleep 987[6]' || true"])
     await expect.poll(count, { timeout: 30_000, interval: 1_000 }).not.toBe('0\n')
     client.kill('SIGKILL')
-    // what ran for the client ends with it; the VM does not
-    await expect.poll(count, { timeout: 30_000, interval: 1_000 }).toBe('0\n')
+    // what ran for the client waits for it to come back; the VM stays in any case
+    await delay(3_000)
+    expect(await count()).toBe('1\n')
     expect(await bootId()).toBe(boot)
+    await machine.inVm(owner(), 'lab', ['pkill', '-f', 'sleep 987[6]'])
   })
 
   test('VM survives broker restart (kill -9)', async () => {
@@ -53,6 +56,30 @@ describeGuest('survival', () => {
     expect((await machine.must<{ drives: object[] }>(owner(), ['drive', 'list'])).drives).toMatchObject([
       { name: 'data', attachedTo: before.id },
     ])
+  })
+
+  test('a program and all of its output survive the broker, killed while it runs', async () => {
+    const script = 'seq 1 300000; sleep 6; cat; seq 300001 600000; exit 5'
+    const client = spawn(machine.binaries.client, ['exec', 'lab', '--', 'sh', '-c', script], {
+      env: machine.environment(owner()),
+    })
+    const [output, told] = [[] as Buffer[], [] as Buffer[]]
+    client.stdout.on('data', chunk => output.push(chunk))
+    client.stderr.on('data', chunk => told.push(chunk))
+    const ended = once(client, 'close')
+    client.stdin.write('typed before\n')
+    await once(client.stdout, 'data')
+    await machine.stopBroker('SIGKILL')
+    client.stdin.end('typed while nobody was there\n')
+    await delay(3_000)
+    await machine.startBroker()
+    expect((await ended)[0]).toBe(5)
+    const numbers = (from: number, to: number) =>
+      Array.from({ length: to - from + 1 }, (_, i) => `${from + i}\n`).join('')
+    const expected = `${numbers(1, 300_000)}typed before\ntyped while nobody was there\n${numbers(300_001, 600_000)}`
+    expect(Buffer.concat(output).toString() === expected).toBe(true)
+    expect(Buffer.concat(told).toString()).toContain('connected again')
+    expect(await connected()).toBe(true)
   })
 
   test('VM survives agent restart, with its keys and its open drive', async () => {

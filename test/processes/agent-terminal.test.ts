@@ -28,7 +28,7 @@ async function open(size = { cols: 80, rows: 24 }) {
   const ended = (async () => {
     for await (const item of call.received()) {
       if (item.type === 'message') screen.exits.push(item.body)
-      else screen.text += Buffer.from(item.bytes).toString()
+      else if (item.type === 'data') screen.text += Buffer.from(item.bytes).toString()
     }
   })()
   const type = (keys: string) => call.write(encodeText(keys))

@@ -5,6 +5,7 @@ import type { KeyPair, Suite } from '../../protocol/channel/suite.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
+import type { KeptCalls } from '../../protocol/kept/kept-calls.ts'
 import { onlyOwner, type Rights } from '../../protocol/rights.ts'
 import { type Caller, type Contact, type Handlers, openSession, serveSession } from '../../protocol/session.ts'
 import { transportPair } from './transport-pair.ts'
@@ -38,6 +39,8 @@ export interface PairOptions {
   handlers?: Partial<Handlers<undefined>>
   /** the owner and nobody else unless given */
   admit?: (caller: Caller) => Rights
+  /** calls of the agent that outlive this session */
+  kept?: KeptCalls
   /** ends the agent's side */
   signal?: AbortSignal
   /** who calls, if not the owner, and with what */
@@ -75,6 +78,7 @@ export async function sessionPair(options: PairOptions = {}) {
     guest: undefined,
     admit: options.admit ?? onlyOwner(),
     ...(options.signal && { signal: options.signal }),
+    ...(options.kept && { kept: options.kept }),
     onFault: (command, error) => faults.push([command, error.code]),
   }).then(
     () => undefined,

@@ -102,6 +102,9 @@ function ConnectionCard({ vm, connection }: { vm: Vm; connection: Connection | u
     { title: 'Connection', tools: button },
     stage === 'awaited' ? h(Progress, { label: `Waiting for ${vm.name} to enrol` }) : null,
     stage === 'connecting' ? h(Progress, { label: 'Opening the encrypted channel' }) : null,
+    connection?.stage === 'open' && connection.lost
+      ? h(Progress, { label: 'The connection was lost; connecting again. What runs goes on' })
+      : null,
     connection?.stage === 'open'
       ? h(
           'p',

@@ -1,0 +1,155 @@
+/**
+ * A session that outlives its socket: when that breaks while programs or terminals run, it connects again and takes them
+ * up where they were. SPEC §8.2
+ */
+import type { ClientCall } from '../protocol/call.ts'
+import type { Command, Params } from '../protocol/commands/command.ts'
+import { asMortarError, type ErrorCode, MortarError } from '../protocol/core/errors.ts'
+import { LIMITS } from '../protocol/core/limits.ts'
+import { KeptClientCall } from '../protocol/kept/kept-client-call.ts'
+import type { ClientSession } from '../protocol/session.ts'
+import { sleep } from './clock.ts'
+import type { Host } from './host.ts'
+
+/** ms between tries to connect again: the first, and at most */
+const RETRY_MS = { first: 250, most: 5_000 }
+
+/** what may be over in a moment: the network, the broker or its connection to the agent is away, or a record was damaged */
+const PASSING: readonly ErrorCode[] = [
+  'connection-lost',
+  'broker-unreachable',
+  'vm-unreachable',
+  'going-away',
+  'timeout',
+  'rate-limited',
+  'record-invalid',
+]
+
+export interface LastingOptions {
+  readonly host: Host
+  /** Connects anew, with the VM as the broker now shows it. */
+  connect(): Promise<ClientSession>
+  /** the socket broke while something runs; tries go on until one works or an hour is over */
+  onLost?(error: MortarError): void
+  onBack?(): void
+}
+
+type AnyCall = Pick<KeptClientCall<Command>, 'attachTo' | 'fail'>
+
+/** Connects, and from then on connects again when it must. Fails as `connect` does. */
+export async function openLasting(options: LastingOptions): Promise<ClientSession> {
+  return new LastingSession(options, await options.connect())
+}
+
+class LastingSession implements ClientSession {
+  readonly #options: LastingOptions
+  readonly #closing = new AbortController()
+  readonly #calls = new Set<AnyCall>()
+  readonly #closed = Promise.withResolvers<MortarError | undefined>()
+  #current: ClientSession
+  #over = false
+
+  constructor(options: LastingOptions, first: ClientSession) {
+    this.#options = options
+    this.#current = first
+    void this.#watch()
+  }
+
+  get commands(): readonly string[] {
+    return this.#current.commands
+  }
+
+  get bindingHash(): Uint8Array {
+    return this.#current.bindingHash
+  }
+
+  get over(): boolean {
+    return this.#over
+  }
+
+  get closed(): Promise<MortarError | undefined> {
+    return this.#closed.promise
+  }
+
+  /** A command that can be kept is; others end with the session that they began in. */
+  async open<C extends Command>(command: C, params: Params<C>): Promise<ClientCall<C>> {
+    if (!command.kept) return this.#current.open(command, params)
+    const { suite, clock } = this.#options.host
+    const call: KeptClientCall<C> = new KeptClientCall({
+      command,
+      params,
+      id: suite.randomBytes(16),
+      clock,
+      // attached again by #watch()
+      onLost() {},
+      onOver: () => this.#calls.delete(call),
+    })
+    this.#calls.add(call)
+    await this.attach(call)
+    return call.call
+  }
+
+  /** Attaches now; if the session is just breaking, #watch() does it later. Fails with the agent's code. */
+  async attach(call: AnyCall): Promise<void> {
+    const session = this.#current
+    try {
+      await session.attach(call)
+    } catch (thrown) {
+      if (session.over && !this.#over) return
+      this.#calls.delete(call)
+      const error = asMortarError(thrown)
+      call.fail(error)
+      throw error
+    }
+  }
+
+  close(): void {
+    this.#closing.abort()
+    this.#failCalls(new MortarError('going-away'))
+    this.#current.close()
+  }
+
+  async #watch(): Promise<void> {
+    for (;;) {
+      const error = await this.#current.closed
+      const passing = error === undefined || PASSING.includes(error.code)
+      if (this.#closing.signal.aborted || this.#calls.size === 0 || !passing) return this.#finish(error)
+      this.#options.onLost?.(error ?? new MortarError('going-away'))
+      try {
+        this.#current = await this.#reconnect()
+      } catch (thrown) {
+        return this.#finish(asMortarError(thrown))
+      }
+      await Promise.allSettled([...this.#calls].map(call => this.attach(call)))
+      if (!this.#current.over) this.#options.onBack?.()
+    }
+  }
+
+  async #reconnect(): Promise<ClientSession> {
+    const { host, connect } = this.#options
+    const untilMs = host.clock.now() + LIMITS.keptMs
+    for (let pauseMs = RETRY_MS.first; ; pauseMs = Math.min(2 * pauseMs, RETRY_MS.most)) {
+      await sleep(pauseMs, this.#closing.signal)
+      if (this.#closing.signal.aborted) throw new MortarError('going-away')
+      try {
+        const session = await connect()
+        if (!this.#closing.signal.aborted) return session
+        session.close()
+      } catch (thrown) {
+        const error = asMortarError(thrown)
+        if (!PASSING.includes(error.code) || host.clock.now() > untilMs) throw error
+      }
+    }
+  }
+
+  #finish(error: MortarError | undefined): void {
+    this.#over = true
+    this.#failCalls(error ?? new MortarError('going-away'))
+    this.#closed.resolve(this.#closing.signal.aborted ? undefined : error)
+  }
+
+  #failCalls(error: MortarError): void {
+    for (const call of this.#calls) call.fail(error)
+    this.#calls.clear()
+  }
+}

@@ -1,0 +1,111 @@
+/** The kept calls of an agent, across its sessions: who may take which up again, and how long they wait. SPEC §8.2 */
+import type { Command } from '../commands/command.ts'
+import { encodeHex } from '../core/bytes.ts'
+import type { Clock } from '../core/clock.ts'
+import { MortarError } from '../core/errors.ts'
+import { LIMITS } from '../core/limits.ts'
+import type { Rights } from '../rights.ts'
+import { KeptStream } from './kept-stream.ts'
+
+export interface KeptCall {
+  readonly command: Command
+  /** as they came, to be held against the rights of who takes the call up again */
+  readonly params: unknown
+  readonly stream: KeptStream
+  /** the handler is done; what it said may still have to be fetched */
+  done(): void
+}
+
+interface Held extends KeptCall {
+  readonly id: string
+  readonly grantee: string | null
+  isDone: boolean
+  /** stops the time that it waits for its client; undefined while one is there */
+  stopWaiting: (() => void) | undefined
+}
+
+export class KeptCalls {
+  readonly #clock: Clock
+  readonly #held = new Map<string, Held>()
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  get size(): number {
+    return this.#held.size
+  }
+
+  /** Begins to keep a call under the id that its client chose. Fails with bad-request or limit-exceeded. */
+  start(id: Uint8Array, rights: Rights, { command, params }: Pick<KeptCall, 'command' | 'params'>): KeptCall {
+    if (!command.kept) throw new MortarError('bad-request', `${command.name} cannot be kept`)
+    const key = encodeHex(id)
+    if (this.#held.has(key)) throw new MortarError('bad-request', 'id of a kept call used twice')
+    this.#makeRoom(rights.grantee)
+    const held: Held = {
+      id: key,
+      grantee: rights.grantee,
+      command,
+      params,
+      stream: new KeptStream({
+        whenFull: command.kept,
+        onLost: () => this.#wait(held, rights.endsMs),
+        onOver: () => this.#forget(held),
+      }),
+      isDone: false,
+      stopWaiting: undefined,
+      done() {
+        held.isDone = true
+      },
+    }
+    this.#held.set(key, held)
+    return held
+  }
+
+  /** The call of that id, if this caller began it. Fails with call-unknown. */
+  find(id: Uint8Array, rights: Rights): KeptCall {
+    const held = this.#held.get(encodeHex(id))
+    if (!held || held.grantee !== rights.grantee) throw new MortarError('call-unknown')
+    return held
+  }
+
+  /** A client is there again. */
+  taken(call: KeptCall): void {
+    const held = call as Held
+    held.stopWaiting?.()
+    held.stopWaiting = undefined
+  }
+
+  /** Ends the calls of a grantee, or all of them. */
+  end(whose: { readonly grantee: string } | 'all', error: MortarError): void {
+    for (const held of [...this.#held.values()]) {
+      if (whose === 'all' || held.grantee === whose.grantee) this.#giveUp(held, error)
+    }
+  }
+
+  /** Ones that are done and that nobody fetched go first. Fails with limit-exceeded. */
+  #makeRoom(grantee: string | null): void {
+    const others = [...this.#held.values()]
+    const own = others.filter(held => held.grantee === grantee)
+    const [full, most] = own.length >= LIMITS.keptCallsEach ? [own, LIMITS.keptCallsEach] : [others, LIMITS.keptCalls]
+    if (full.length < most) return
+    const old = full.find(held => held.isDone && held.stopWaiting)
+    if (!old) throw new MortarError('limit-exceeded', `${most} kept calls`)
+    this.#giveUp(old, new MortarError('limit-exceeded'))
+  }
+
+  #wait(held: Held, endsMs: number | null): void {
+    const left = endsMs === null ? LIMITS.keptMs : Math.max(0, Math.min(LIMITS.keptMs, endsMs - this.#clock.now()))
+    held.stopWaiting = this.#clock.after(left, () => this.#giveUp(held, new MortarError('timeout', 'nobody came back')))
+  }
+
+  #giveUp(held: Held, error: MortarError): void {
+    held.stream.fail(error)
+    this.#forget(held)
+  }
+
+  #forget(held: Held): void {
+    held.stopWaiting?.()
+    this.#held.delete(held.id)
+  }
+}

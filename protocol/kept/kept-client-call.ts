@@ -1,0 +1,90 @@
+/**
+ * The client's half of a kept call, which is begun in one session and taken up again in others. The client chooses the id,
+ * so that even a call whose ACCEPT was lost is found again or is known not to have begun. SPEC §8.2
+ */
+import { type ClientCall, clientHalf, openAccepted } from '../call.ts'
+import type { Command, Params, Ready } from '../commands/command.ts'
+import type { Clock } from '../core/clock.ts'
+import { decodeCbor, encodeCbor } from '../core/codec.ts'
+import { asMortarError, MortarError } from '../core/errors.ts'
+import { LIMITS } from '../core/limits.ts'
+import { object, uint } from '../core/schema.ts'
+import type { Mux } from '../mux/mux.ts'
+import { KeptStream } from './kept-stream.ts'
+
+export interface KeptClientCallOptions<C extends Command> {
+  readonly command: C
+  readonly params: Params<C>
+  /** 16 random bytes */
+  readonly id: Uint8Array
+  readonly clock: Clock
+  /** its session is gone: attachTo() another */
+  onLost(): void
+  onOver(): void
+}
+
+export class KeptClientCall<C extends Command> {
+  readonly #options: KeptClientCallOptions<C>
+  readonly #stream: KeptStream
+  readonly #call = Promise.withResolvers<ClientCall<C>>()
+  #tried = false
+  #accepted = false
+
+  constructor(options: KeptClientCallOptions<C>) {
+    if (!options.command.kept) throw new MortarError('internal', `${options.command.name} cannot be kept`)
+    this.#options = options
+    // what the user sends waits when it cannot go
+    this.#stream = new KeptStream({ whenFull: 'wait', onLost: options.onLost, onOver: options.onOver })
+    this.#call.promise.catch(() => undefined)
+  }
+
+  /** Resolves once the agent has accepted. Fails with the agent's code. */
+  get call(): Promise<ClientCall<C>> {
+    return this.#call.promise
+  }
+
+  /** Begins the call, or takes it up again. Fails with the agent's code, connection-lost, call-unknown. */
+  async attachTo(mux: Mux): Promise<void> {
+    if (!this.#tried) return this.#begin(mux)
+    try {
+      await this.#open(mux, { attach: this.#options.id, received: this.#stream.received })
+    } catch (thrown) {
+      if (this.#accepted || asMortarError(thrown).code !== 'call-unknown') throw thrown
+      await this.#begin(mux)
+    }
+  }
+
+  /** Gives the call up: its reader and its writers fail with the error. */
+  fail(error: MortarError): void {
+    this.#call.reject(error)
+    this.#stream.fail(error)
+  }
+
+  #begin(mux: Mux): Promise<void> {
+    this.#tried = true
+    const { command, params, id } = this.#options
+    return this.#open(mux, { command: command.name, params, keep: id })
+  }
+
+  async #open(mux: Mux, opening: Readonly<Record<string, unknown>>): Promise<void> {
+    const { command, clock } = this.#options
+    const { stream, items, answer } = await openAccepted(mux, encodeCbor(opening), clock)
+    try {
+      const schema = object({ ready: command.ready, from: uint(), received: uint() })
+      const { ready, ...positions } = decodeCbor(schema, answer, LIMITS.messageBytes, 'protocol-violation')
+      this.#stream.attachAccepted({ stream, items }, positions)
+      this.#accept(ready as Ready<C>)
+    } catch (thrown) {
+      stream.reset(asMortarError(thrown).code)
+      throw thrown
+    }
+  }
+
+  #accept(ready: Ready<C>): void {
+    if (this.#accepted) return
+    this.#accepted = true
+    const sendSecret = () => Promise.reject(new MortarError('internal', 'secrets are not kept'))
+    const half = { items: this.#stream.items(), ready, sendSecret }
+    this.#call.resolve(clientHalf(this.#options.command, this.#stream, half))
+  }
+}
