@@ -33,14 +33,14 @@ describeGuest('survival', () => {
     const client = spawn(machine.binaries.client, ['exec', 'lab', '--', 'sleep', '9876'], {
       env: machine.environment(owner()),
     })
-    const count = () => machine.inVm(owner(), 'lab', ['sh', '-c', "pgrep -c -f 'sleep 987[6]' || true"])
+    const count = () => machine.inVm(owner(), 'lab', ['sh', '-c', "pgrep -c -f '^[^ ]*sleep 9876$' || true"])
     await expect.poll(count, { timeout: 30_000, interval: 1_000 }).not.toBe('0\n')
     client.kill('SIGKILL')
     // what ran for the client waits for it to come back; the VM stays in any case
     await delay(3_000)
     expect(await count()).toBe('1\n')
     expect(await bootId()).toBe(boot)
-    await machine.inVm(owner(), 'lab', ['pkill', '-f', 'sleep 987[6]'])
+    await machine.inVm(owner(), 'lab', ['pkill', '-f', '^[^ ]*sleep 9876$'])
   })
 
   test('VM survives broker restart (kill -9)', async () => {
