@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { launchCommitment } from '../../protocol/channel/derive.ts'
+import type { KeyPair } from '../../protocol/channel/suite.ts'
 import { AGENT_PATH, JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../../protocol/control/api.ts'
 import { openEnrolment, readControl, type ToBroker, toBrokerSchema } from '../../protocol/control/enrolment.ts'
 import { PERMISSIONS } from '../../protocol/control/roles.ts'
@@ -42,7 +43,7 @@ export function newLaunch() {
     // long past: an agent that reboots must not mind
     expires: 1_000_000,
   }
-  return { ticket, signed: signTicket(ticket, ownerSeed), ownerKeys, launchSecret }
+  return { ticket, signed: signTicket(ticket, ownerSeed), ownerKeys, ownerSeed, launchSecret }
 }
 export type Launch = ReturnType<typeof newLaunch>
 
@@ -149,17 +150,23 @@ export class StandInBroker {
     return { session, socket }
   }
 
-  /** A session of the owner's client, at first contact unless the agent's key is given. */
-  async session(agentDh?: Uint8Array): Promise<ClientSession> {
+  /** Breaks the last session's socket. */
+  cut = () => {}
+
+  /** A session of the owner's client, at first contact unless the agent's key is given; or of a grantee. */
+  async session(agentDh?: Uint8Array, grantee?: { keys: KeyPair; grant: Uint8Array }): Promise<ClientSession> {
     const enrolment = await this.enrolments.next(() => true)
     const { ticket, ownerKeys, launchSecret } = this.launch
     const { session, socket } = this.offer('channel')
+    const joined = await socket
+    this.cut = () => joined.terminate()
     return openSession({
-      transport: transportOf(await socket),
+      transport: transportOf(joined),
       suite,
       clock: wallClock,
       facts: { broker: ticket.broker, vm: ticket.vm, launch: ticket.launch, session },
-      ownerKeys,
+      ownerKeys: grantee?.keys ?? ownerKeys,
+      ...(grantee && { grant: grantee.grant }),
       agentDh: agentDh ?? enrolment.agentDh,
       contact: agentDh ? { kind: 'known' } : { kind: 'first', launchSecret },
     })

@@ -1,0 +1,128 @@
+/** Kept calls at a real agent: its programs wait for their client, and for nobody whose grant is gone. SPEC §8.2 */
+import { readFileSync } from 'node:fs'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { exec } from '../../protocol/commands/exec.ts'
+import { grantRevoke } from '../../protocol/commands/grants.ts'
+import { signGrant } from '../../protocol/control/grant.ts'
+import { PERMISSIONS } from '../../protocol/control/roles.ts'
+import { decodeText, encodeText } from '../../protocol/core/bytes.ts'
+import { signingPublicKey } from '../../protocol/core/signing.ts'
+import { KeptClientCall } from '../../protocol/kept/kept-client-call.ts'
+import { nativeSuite as suite } from '../../protocol/native/suite.ts'
+import { wallClock } from '../support/session-pair.ts'
+import { AgentProcess, StandInBroker } from './agent-support.ts'
+
+let broker: StandInBroker
+let agent: AgentProcess
+let agentDh: Uint8Array
+
+beforeAll(async () => {
+  broker = await StandInBroker.start()
+  agent = new AgentProcess(broker).start()
+  agentDh = (await broker.enrolments.next(() => true)).agentDh
+})
+afterAll(async () => {
+  await agent?.remove()
+  broker?.close()
+})
+
+const soon = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
+
+/** Whether a process is there and not merely waiting to be reaped. */
+function isRunning(pid: number): boolean {
+  try {
+    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return false
+  }
+}
+
+const keptExec = (script: string) =>
+  new KeptClientCall({
+    command: exec,
+    params: { argv: ['sh', '-c', script] },
+    id: suite.randomBytes(16),
+    clock: wallClock,
+    onLost() {},
+    onOver() {},
+  })
+
+test('what a program writes while nobody is there is read by who comes back, and so is what was typed', async () => {
+  const kept = keptExec('echo one; sleep 0.3; echo two; read line; echo "$line"; exit 4')
+  await (await broker.session()).attach(kept)
+  const call = await kept.call
+  broker.cut()
+  await soon(20)
+  await call.write(encodeText('typed\n'))
+  await soon(600)
+  await (await broker.session(agentDh)).attach(kept)
+  let out = ''
+  const exits: unknown[] = []
+  for await (const item of call.received()) {
+    if (item.type === 'message') exits.push(item.body)
+    else out += decodeText(item.bytes)
+  }
+  expect([out, exits]).toEqual(['one\ntwo\ntyped\n', [{ code: 4, signal: null }]])
+})
+
+test('a reset ends the program, a lost socket does not', async () => {
+  const kept = keptExec('trap "" HUP; echo $$; sleep 100')
+  await (await broker.session(agentDh)).attach(kept)
+  const call = await kept.call
+  const { value } = await call.received().next()
+  const pid = value?.type === 'data' ? Number(decodeText(value.bytes)) : 0
+  broker.cut()
+  await soon(300)
+  expect(isRunning(pid)).toBe(true)
+  await (await broker.session(agentDh)).attach(kept)
+  call.reset('going-away')
+  await expect.poll(() => isRunning(pid)).toBe(false)
+})
+
+test('a grantee whose grant is taken back while away loses the program, and cannot come for it', async () => {
+  const keys = suite.generateKeyPair()
+  const grantee = signingPublicKey(new Uint8Array(32).fill(77))
+  const { ticket, ownerSeed } = broker.launch
+  const sign = (serial: number) =>
+    signGrant(
+      {
+        version: 1,
+        vm: ticket.vm,
+        grantee,
+        granteeDh: keys.publicKey,
+        role: 'user',
+        permissions: PERMISSIONS.filter(permission => permission === 'exec'),
+        drives: [],
+        targets: [],
+        expires: Math.floor(Date.now() / 1000) + 600,
+        serial,
+      },
+      ownerSeed,
+    )
+  const kept = keptExec('exec sleep 100')
+  await (await broker.session(agentDh, { keys, grant: sign(1) })).attach(kept)
+  broker.cut()
+  await soon(100)
+  // the owner cannot take what is another's
+  const owner = await broker.session(agentDh)
+  await expect(owner.attach(kept)).rejects.toMatchObject({ code: 'call-unknown' })
+  const from = agent.log.all.length
+  await owner.open(grantRevoke, { grantee, serial: 1 })
+  // its handler ends, and says why
+  expect(await agent.log.next(line => line.event === 'command.failed' && line.command === 'exec', from)).toMatchObject({
+    code: 'grant-revoked',
+  })
+  const again = await broker.session(agentDh, { keys, grant: sign(2) })
+  await expect(again.attach(kept)).rejects.toMatchObject({ code: 'call-unknown' })
+})
+
+test('an agent that ends takes its programs with it', async () => {
+  const kept = keptExec('echo $$; exec sleep 100')
+  await (await broker.session(agentDh)).attach(kept)
+  const { value } = await (await kept.call).received().next()
+  const pid = value?.type === 'data' ? Number(decodeText(value.bytes)) : 0
+  broker.cut()
+  await soon(100)
+  await agent.stop('SIGTERM')
+  await expect.poll(() => isRunning(pid)).toBe(false)
+})
