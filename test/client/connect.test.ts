@@ -74,6 +74,7 @@ async function scene({ vm: more = {}, agent = {}, launchSecret, script = {}, ope
       clock: wallClock,
       facts: { broker: broker.key, vm: vm.id, launch: vm.launch, session },
       agentKeys,
+      agentSign,
       ownerDh: identity.keys.publicKey,
       launchSecret: launchSecret ?? identity.launchSecret(vm.id, vm.launch),
       handlers: noHandlers,

@@ -11,7 +11,7 @@ export interface ChannelVector {
   readonly contact: 'first' | 'known'
   readonly facts: { readonly broker: string; readonly vm: string; readonly launch: string; readonly session: string }
   readonly initiator: { readonly s: string; readonly e: string }
-  readonly responder: { readonly s: string; readonly e: string }
+  readonly responder: { readonly s: string; readonly e: string; readonly sign: string }
   readonly kem: { readonly publicKey: string; readonly ciphertext: string; readonly secret: string }
   readonly launchSecret: string
   readonly expected: {
@@ -71,7 +71,10 @@ export async function runChannelVector(vector: ChannelVector, suite: Suite): Pro
       transport: noting(clientEnd, sent.client),
       suite: fixed(suite, initiator.e, kem),
       ownerKeys: suite.importKeyPair(decodeHex(initiator.s)),
-      agentDh: suite.importKeyPair(decodeHex(responder.s)).publicKey,
+      agent: {
+        dh: suite.importKeyPair(decodeHex(responder.s)).publicKey,
+        sign: decodeHex(responder.sign),
+      },
       contact: contact === 'first' ? { kind: 'first', launchSecret } : { kind: 'known' },
     }),
     SecureChannel.accept({
@@ -79,6 +82,7 @@ export async function runChannelVector(vector: ChannelVector, suite: Suite): Pro
       transport: noting(agentEnd, sent.agent),
       suite: fixed(suite, responder.e, kem),
       agentKeys: suite.importKeyPair(decodeHex(responder.s)),
+      agentSign: decodeHex(responder.sign),
       ownerDh: suite.importKeyPair(decodeHex(initiator.s)).publicKey,
       launchSecret,
     }),

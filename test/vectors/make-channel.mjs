@@ -95,7 +95,7 @@ function run(input) {
   mixHash(publicOf(responder.e))
   mixKey(publicOf(responder.e))
   mixKey(dh(responder.e, publicOf(initiator.e)))
-  messages.push(cat(publicOf(responder.e), encrypt(cbor({ kem: kem.ciphertext }))))
+  messages.push(cat(publicOf(responder.e), encrypt(cbor({ kem: kem.ciphertext, sign: responder.sign }))))
   // -> s, se, psk
   const sealedStatic = encrypt(publicOf(initiator.s))
   mixKey(dh(initiator.s, publicOf(responder.e)))
@@ -133,7 +133,7 @@ const vectors = ['first', 'known'].map(contact => {
       session: '33333333-3333-4333-8333-333333333333',
     },
     initiator: { s: fixed('client static'), e: fixed(`client ephemeral ${contact}`) },
-    responder: { s: fixed('agent static'), e: fixed(`agent ephemeral ${contact}`) },
+    responder: { s: fixed('agent static'), e: fixed(`agent ephemeral ${contact}`), sign: fixed('agent sign') },
     kem: {
       publicKey: pair.publicKey.export({ format: 'der', type: 'spki' }).subarray(-1184),
       ciphertext,
