@@ -1,3 +1,4 @@
+/** A small broker that shows one VM, whose data socket leads to a real agent's end of the channel; a test says what is a lie. */
 import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
 import { wallClock } from '../../client/clock.ts'
 import { connectVm } from '../../client/connect.ts'

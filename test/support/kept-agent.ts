@@ -1,3 +1,4 @@
+/** An agent whose kept calls outlive its sessions, and sockets that break where a test says. */
 import type { Call, ClientCall } from '../../protocol/call.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import type { terminal } from '../../protocol/commands/terminal.ts'
