@@ -1,4 +1,4 @@
-/** Grants at the agent, over real sessions: who gets in, what ends a session, and what outlives a restart. SPEC §2.7, §8.1 */
+/** Grants at the agent, over real sessions: who gets in, what ends a session, and what outlives a restart. SPEC §2.7, §8.1, §9.6 */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** Connecting: the agent is believed for the launch secret or the owner's certificate, and for nothing the broker says. */
+/** Connecting: the agent is believed for the launch secret or the owner's certificate, and for nothing the broker says. SPEC §2.4, §5.2 */
 import { afterEach, describe, expect, test } from 'vitest'
 import { Identity } from '../../client/identity.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'

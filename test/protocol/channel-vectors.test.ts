@@ -1,4 +1,4 @@
-/** The channel against a second implementation of its handshake, written from the specification (test/vectors/make-channel.mjs). SPEC §5 */
+/** The channel against a second implementation of its handshake, written from the specification (test/vectors/make-channel.mjs). SPEC §5, §5.3 */
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { BACKENDS } from '../support/backends.ts'

@@ -1,3 +1,4 @@
+/** Sessions between two ends in memory: who gets in, what a call may do, and how a session ends. SPEC §5.1, §6.1, §8 */
 import { expect, test } from 'vitest'
 import { driveFormat } from '../../protocol/commands/drives.ts'
 import { exec, STDERR } from '../../protocol/commands/exec.ts'

@@ -37,7 +37,7 @@ test.each([
   const silent = leaves.filter(section => section !== '1' && !cited.has(section))
   expectNone(
     'sections that are not',
-    silent.map(section => `${SPEC}:${lineAt(text, text.indexOf(`§${section} `))} §${section}`),
+    silent.map(section => `${SPEC}:${lineAt(text, text.search(new RegExp(`^#+ §${section} `, 'm')))} §${section}`),
   )
 })
 
