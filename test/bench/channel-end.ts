@@ -1,12 +1,14 @@
 /**
- * A program of the bench: one end of a channel through the relay, as agent or client do it. The agent's end streams bytes
- * as an exec does its output; the client's counts them and prints how long they took.
+ * A program of the bench: one end of a channel through the relay, as agent and `mortar exec` do it. The agent's end streams
+ * bytes as an exec does its output, in a kept call; the client's counts them and prints how long they took.
  */
 import { openJoined } from '../../agent/websocket.ts'
 import { openSocket } from '../../client/node/websocket.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import { JOIN_PATH } from '../../protocol/control/sockets.ts'
+import { KeptCalls } from '../../protocol/kept/kept-calls.ts'
+import { KeptClientCall } from '../../protocol/kept/kept-client-call.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
 import { onlyOwner } from '../../protocol/rights.ts'
 import { openSession, serveSession } from '../../protocol/session.ts'
@@ -30,12 +32,14 @@ if (role === 'agent') {
     launchSecret: new Uint8Array(32),
     admit: onlyOwner(),
     guest: undefined,
+    kept: new KeptCalls(wallClock),
     handlers: {
       ...noHandlers,
       async exec(call) {
         call.accept({})
         const chunk = new Uint8Array(CHUNK_BYTES).map((_, i) => i * 7)
         for (let left = Number(call.params.argv[0]); left > 0; left -= CHUNK_BYTES) {
+          // the call keeps what it is given, and these bytes are the same each time
           await call.write(left < CHUNK_BYTES ? chunk.subarray(0, left) : chunk)
         }
         call.post('exit', { code: 0, signal: null })
@@ -59,9 +63,17 @@ if (role === 'agent') {
   await session.closed
 
   async function run(bytes: number, look: boolean): Promise<void> {
-    const call = await session.open(exec, { argv: [String(bytes)] })
+    const kept = new KeptClientCall({
+      command: exec,
+      params: { argv: [String(bytes)] },
+      id: suite.randomBytes(16),
+      clock: wallClock,
+      onLost() {},
+      onOver() {},
+    })
+    await session.attach(kept)
     let got = 0
-    for await (const item of call.received()) {
+    for await (const item of (await kept.call).received()) {
       if (item.type !== 'data') continue
       if (look && !item.bytes.every((byte, i) => byte === (((got + i) % CHUNK_BYTES) * 7) % 256)) {
         throw new Error('other bytes came than were sent')
