@@ -6,7 +6,7 @@
  *   node test/vectors/make-noise.mjs --all       every pattern × psk set × cipher × hash, 3 MB
  */
 import * as crypto from 'node:crypto'
-import { cat, dh, dhPublic, hex, seal } from './second.mjs'
+import { cat, dh, dhPublic, plain, seal } from './second.mjs'
 
 // sections 7.4, 7.5 and 18.1: name, what is known beforehand, messages; `→` is the initiator's, `←` the responder's
 const PATTERNS = `
@@ -191,13 +191,6 @@ function inCacophonysWords({ name, prologue, pattern, handshake, keys, pskKeys, 
     resp_psks: pskKeys.length > 0 ? pskKeys : undefined,
     handshake_hash: hash,
     messages,
-  }
-  // not by a replacer: what has a toJSON(), as bytes do, comes to it too late
-  const plain = item => {
-    if (item instanceof Uint8Array) return hex(item)
-    if (Array.isArray(item)) return item.map(plain)
-    if (item === null || typeof item !== 'object') return item
-    return Object.fromEntries(Object.entries(item).map(([key, inner]) => [key, plain(inner)]))
   }
   return plain(members)
 }

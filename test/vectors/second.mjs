@@ -84,13 +84,11 @@ export function uint(value, size) {
   return bytes.subarray(8 - size)
 }
 
-/** As JSON, bytes as {"hex": …}: what the tests read. */
-export function toJson(value, indent = 1) {
-  const plain = item => {
-    if (item instanceof Uint8Array) return { hex: hex(item) }
-    if (Array.isArray(item)) return item.map(plain)
-    if (item === null || typeof item !== 'object') return item
-    return Object.fromEntries(Object.entries(item).map(([name, inner]) => [name, plain(inner)]))
-  }
-  return JSON.stringify(plain(value), null, indent)
+/** A value for JSON, its bytes made by `ofBytes`: in hex unless given. */
+export function plain(value, ofBytes = hex) {
+  // not by a replacer: what has a toJSON(), as bytes do, comes to it too late
+  if (value instanceof Uint8Array) return ofBytes(value)
+  if (Array.isArray(value)) return value.map(item => plain(item, ofBytes))
+  if (value === null || typeof value !== 'object') return value
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, plain(item, ofBytes)]))
 }
