@@ -37,9 +37,9 @@ export const dh = (secret, remote) =>
 
 /** Ed25519: public key of a seed */
 export const signPublic = seed => publicHalf(privateKey(ED25519, seed))
+export const signBytes = (message, seed) => crypto.sign(null, message, privateKey(ED25519, seed))
 /** SPEC §2: label, a zero byte, message */
-export const sign = (label, message, seed) =>
-  crypto.sign(null, cat(Buffer.from(label), [0], message), privateKey(ED25519, seed))
+export const sign = (label, message, seed) => signBytes(cat(Buffer.from(label), [0], message), seed)
 
 /** AEAD with Noise's nonce: 32 zero bits and the counter, little-endian for ChaChaPoly, big-endian for AESGCM. */
 export function seal(key, counter, associated, plaintext, cipherName = 'ChaChaPoly') {
