@@ -45,11 +45,16 @@ function same(what: string, seen: unknown, expected: unknown): void {
   if (seen !== expected) throw new Error(`${what}: ${seen}`)
 }
 
-/** The suite with the vector's ephemeral keys and KEM instead of chance. */
-export function fixedSuite(suite: Suite, ephemeral: string, kem: ChannelVector['kem']): Suite {
+/** The suite with the vector's KEM and ephemeral keys, in turn, instead of chance. */
+export function fixedSuite(suite: Suite, ephemerals: readonly string[], kem: ChannelVector['kem']): Suite {
+  const left = [...ephemerals]
   return {
     ...suite,
-    generateKeyPair: () => suite.importKeyPair(decodeHex(ephemeral)),
+    generateKeyPair() {
+      const next = left.shift()
+      if (next === undefined) throw new Error('a key pair more than the vector has')
+      return suite.importKeyPair(decodeHex(next))
+    },
     generateKemKeys: () => ({
       publicKey: decodeHex(kem.publicKey),
       decapsulate(ciphertext) {
@@ -118,7 +123,7 @@ export function openVector(vector: ChannelVector, suite: Suite, transport: Trans
     clock: wallClock,
     facts: { ...vector.facts, broker: decodeHex(vector.facts.broker) },
     transport,
-    suite: fixedSuite(suite, initiator.e, vector.kem),
+    suite: fixedSuite(suite, [initiator.e], vector.kem),
     ownerKeys: suite.importKeyPair(decodeHex(initiator.s)),
     agentDh: suite.importKeyPair(decodeHex(responder.s)).publicKey,
     contact: contact === 'first' ? { kind: 'first', launchSecret: decodeHex(vector.launchSecret) } : { kind: 'known' },
@@ -136,7 +141,7 @@ export function acceptVector(
     clock: wallClock,
     facts: { ...vector.facts, broker: decodeHex(vector.facts.broker) },
     transport,
-    suite: fixedSuite(suite, vector.responder.e, vector.kem),
+    suite: fixedSuite(suite, [vector.responder.e], vector.kem),
     agentKeys: suite.importKeyPair(decodeHex(vector.responder.s)),
     ownerDh: decodeHex(vector.ownerDh),
     launchSecret: decodeHex(vector.launchSecret),

@@ -6,7 +6,8 @@
  */
 // a published list and no code of ours: the words of BIP-39
 import { wordlist } from '@scure/bip39/wordlists/english.js'
-import { cat, cbor, dh, dhPublic, fixed, hex, hkdf, plain, rekey, seal, sha256, uint } from './second.mjs'
+import { cat, cbor, dhPublic, fixed, hex, hkdf, plain, rekey, seal, uint } from './second.mjs'
+import { frame as frameBytes, innerSeal } from './second-mux.mjs'
 
 const NONE = Buffer.alloc(0)
 const vm = '11111111-1111-4111-8111-111111111111'
@@ -38,26 +39,12 @@ function movedOn(label) {
 
 /** SPEC §7.1 */
 function frames() {
-  const types = {
-    ready: 1,
-    ping: 2,
-    pong: 3,
-    goAway: 4,
-    open: 16,
-    accept: 17,
-    data: 18,
-    message: 19,
-    secret: 20,
-    window: 21,
-    end: 22,
-    reset: 23,
-  }
   const frame = (type, streamId, body, flags = 0) => ({
     type,
     streamId,
     flags,
     body,
-    bytes: cat([types[type], flags], uint(body.length, 2), uint(streamId, 4), body),
+    bytes: frameBytes(type, streamId, body, flags),
   })
   return [
     frame('ready', 0, cbor({ version: 1, commands: ['info', 'exec'] })),
@@ -91,13 +78,11 @@ const credits = [
 ].map(([read, window]) => ({ read, window, body: cat(uint(read, 4), uint(window, 4)) }))
 
 /** SPEC §7.4 */
-function innerSeal(secret) {
-  const [ephemeral, offer, transcriptHash] = [fixed('client one-time'), fixed('agent one-time'), fixed('transcript')]
+function sealed(secret) {
   const opening = cbor({ command: 'drive-lock', params: { drive, serial: '33333333333343338333' } })
-  const salt = cat(transcriptHash, dhPublic(ephemeral), dhPublic(offer), Buffer.from(vm), sha256(opening))
-  const key = hkdf(dh(ephemeral, dhPublic(offer)), salt, 'mortar secret v1', 32)
-  const sealed = cat(dhPublic(ephemeral), seal(key, 0, NONE, secret))
-  return { vm, transcriptHash, opening, ephemeral, offer, secret, sealed }
+  const [ephemeral, offer, transcriptHash] = [fixed('client one-time'), fixed('agent one-time'), fixed('transcript')]
+  const input = { vm, transcriptHash, opening, ephemeral, offer, secret }
+  return { ...input, sealed: innerSeal(input) }
 }
 
 /** SPEC §7.1: records that a receiver refuses */
@@ -123,7 +108,7 @@ const result = {
   movedOn: ['one'].map(movedOn),
   frames: frames(),
   credits,
-  innerSeals: [fixed('drive key'), Buffer.alloc(64, 9), NONE, Buffer.alloc(976, 1)].map(innerSeal),
+  innerSeals: [fixed('drive key'), Buffer.alloc(64, 9), NONE, Buffer.alloc(976, 1)].map(sealed),
   refusedRecords: Object.fromEntries(Object.entries(refusedRecords).map(([what, bytes]) => [what, Buffer.from(bytes)])),
 }
 console.log(JSON.stringify(plain(result, bytes => ({ hex: hex(bytes) })), null, 1))
