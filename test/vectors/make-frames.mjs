@@ -111,4 +111,10 @@ const result = {
   innerSeals: [fixed('drive key'), Buffer.alloc(64, 9), NONE, Buffer.alloc(976, 1)].map(sealed),
   refusedRecords: Object.fromEntries(Object.entries(refusedRecords).map(([what, bytes]) => [what, Buffer.from(bytes)])),
 }
-console.log(JSON.stringify(plain(result, bytes => ({ hex: hex(bytes) })), null, 1))
+console.log(
+  JSON.stringify(
+    plain(result, bytes => ({ hex: hex(bytes) })),
+    null,
+    1,
+  ),
+)

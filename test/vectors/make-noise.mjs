@@ -130,7 +130,8 @@ class Symmetric {
 
 function vector(pattern, psks, cipher, hashName) {
   const name = `Noise_${pattern.name}${psks.map(place => `psk${place}`).join('+')}_25519_${cipher}_${hashName}`
-  const bytes = (label, length = 32) => crypto.createHash('sha512').update(`${name} ${label}`).digest().subarray(0, length)
+  const bytes = (label, length = 32) =>
+    crypto.createHash('sha512').update(`${name} ${label}`).digest().subarray(0, length)
   const keys = {
     init: { s: bytes('initiator static'), e: bytes('initiator ephemeral') },
     resp: { s: bytes('responder static'), e: bytes('responder ephemeral') },

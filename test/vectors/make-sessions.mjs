@@ -26,7 +26,11 @@ const keys = kems()
 function session(input, run) {
   const { client, agent, messages, transcriptHash } = handshake(input)
   const ends = { client, agent }
-  const packets = messages.map((packet, i) => ({ from: i === 1 ? 'agent' : 'client', what: `message ${i + 1}`, packet }))
+  const packets = messages.map((packet, i) => ({
+    from: i === 1 ? 'agent' : 'client',
+    what: `message ${i + 1}`,
+    packet,
+  }))
   const say = (from, what, ...frames) => packets.push({ from, what, packet: ends[from].seal(cat(...frames)) })
   say.secret = (what, only) => packets.push({ from: 'client', what, packet: client.seal(only, { secret: true }) })
   run(say, transcriptHash)

@@ -4,7 +4,22 @@
  *
  *   node test/vectors/make-statements.mjs > test/vectors/statements.json
  */
-import { base64url, cat, cbor, dh, dhPublic, fixed, hex, hkdf, hmac, plain, seal, sign, signBytes, signPublic } from './second.mjs'
+import {
+  base64url,
+  cat,
+  cbor,
+  dh,
+  dhPublic,
+  fixed,
+  hex,
+  hkdf,
+  hmac,
+  plain,
+  seal,
+  sign,
+  signBytes,
+  signPublic,
+} from './second.mjs'
 import { agentKeys, envelope, launchSecretOf, launchSeedOf, userKeys } from './second-channel.mjs'
 
 const NONE = Buffer.alloc(0)
@@ -181,7 +196,8 @@ function refusedTickets() {
   const { expires, ...timeless } = statement
   const body = cbor(statement)
   const other = fixed('somebody else')
-  const signedBy = (seed, key, signature) => cbor({ body, key: signPublic(key), signature: signature ?? sign(label, body, seed) })
+  const signedBy = (seed, key, signature) =>
+    cbor({ body, key: signPublic(key), signature: signature ?? sign(label, body, seed) })
   const members = { body, key: signPublic(ownerSign), signature: sign(label, body, ownerSign) }
   const reversed = ['signature', 'key', 'body'].map(name => cat(cbor(name), cbor(members[name])))
   return {
@@ -227,4 +243,10 @@ const result = {
   enrolments: [enrolment({}), enrolment({ generation: 300, addresses: [], protocols: [1, 2, 65_535] })],
   refusedTickets: refusedTickets(),
 }
-console.log(JSON.stringify(plain(result, bytes => ({ hex: hex(bytes) })), null, 1))
+console.log(
+  JSON.stringify(
+    plain(result, bytes => ({ hex: hex(bytes) })),
+    null,
+    1,
+  ),
+)

@@ -44,7 +44,9 @@ function noiseHkdf(chainingKey, material, outputs) {
 /** ML-KEM-768 encapsulates by chance: some keys, ciphertexts and secrets to take instead. */
 export function kems() {
   const read = JSON.parse(readFileSync(new URL('kem.json', import.meta.url), 'utf8'))
-  return read.map(kem => Object.fromEntries(Object.entries(kem).map(([name, text]) => [name, Buffer.from(text, 'hex')])))
+  return read.map(kem =>
+    Object.fromEntries(Object.entries(kem).map(([name, text]) => [name, Buffer.from(text, 'hex')])),
+  )
 }
 
 /** One direction's records: SPEC §6, §6.2 */
