@@ -80,6 +80,7 @@ export class Sessions {
         clock,
         facts: { broker: ticket.broker, vm: ticket.vm, launch: ticket.launch, session },
         agentKeys: keys.dh,
+        agentSign: keys.signPublicKey,
         ownerDh: ticket.ownerDh,
         launchSecret,
         handlers,

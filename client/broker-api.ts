@@ -62,7 +62,7 @@ export interface BrokerApiOptions {
 /** The thing asked for and no other: names are the broker's to keep, ids are not. Fails with protocol-violation. */
 function requireId<T extends { readonly id: string }>(id: string, thing: T): T {
   if (thing.id === id) return thing
-  throw new MortarError('protocol-violation', `the broker was asked for ${id} and answered with ${thing.id}`)
+  throw new MortarError('vm-mismatch', `asked for ${id}, it answered with ${thing.id}`)
 }
 
 /** An address whose traffic does not leave this machine, of which a tunnel may make several. */

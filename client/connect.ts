@@ -22,11 +22,12 @@ export interface Connection {
 
 /**
  * Connects to a VM of one's own that is enrolled or ready. Fails with vm-state before that, denied for another's VM,
+ * owner-mismatch when the broker or the VM says that one's own VM is another's,
  * certificate-invalid or agent-key-mismatch when the broker or the network lies, vm-unreachable, handshake, timeout,
  * connection-lost.
  */
 export async function connectVm(broker: BrokerApi, identity: Identity, host: Host, vm: Vm): Promise<Connection> {
-  if (vm.owner !== encodeBase64url(identity.signKey)) throw new MortarError('denied', `${vm.name} has another owner`)
+  if (vm.owner !== encodeBase64url(identity.signKey)) throw strangerError(identity, vm)
   requireEnrolled(vm)
   const certificate = currentCertificate(identity.signKey, vm)
   if (certificate) return { session: await open(broker, identity, host, vm, certificate), contact: 'known' }
@@ -64,6 +65,18 @@ export async function connectGrantedVm(broker: BrokerApi, identity: Identity, ho
   return { session: await open(broker, identity, host, vm, certificate, { grant: signed }), contact: 'known' }
 }
 
+/** A VM that one's own certificate speaks of is one's own, whatever the broker says. */
+function strangerError(identity: Identity, vm: Vm): MortarError {
+  const detail = `${vm.name} has another owner`
+  try {
+    const certificate = openCertificate(decodeBase64url(vm.certificate ?? ''), identity.signKey)
+    if (certificate.vm === vm.id) return new MortarError('owner-mismatch', `${detail}, says the broker`)
+  } catch {
+    // another's certificate, or none
+  }
+  return new MortarError('denied', detail)
+}
+
 /** Fails with vm-state. */
 function requireEnrolled(vm: Vm): asserts vm is Vm & { agent: NonNullable<Vm['agent']> } {
   if (!vm.agent || (vm.state !== 'enrolled' && vm.state !== 'ready')) {
@@ -98,7 +111,7 @@ async function open(
   identity: Identity,
   host: Host,
   vm: Vm,
-  agent: { agentDh: Uint8Array },
+  { agentDh, agentSign }: Pick<AgentCertificate, 'agentDh' | 'agentSign'>,
   { first = false, grant }: { first?: boolean; grant?: Uint8Array } = {},
 ): Promise<ClientSession> {
   const key = await broker.key()
@@ -112,7 +125,7 @@ async function open(
       clock: host.clock,
       facts: { broker: key, vm: vm.id, launch: vm.launch, session },
       ownerKeys: identity.keys,
-      agentDh: agent.agentDh,
+      agent: { dh: agentDh, sign: agentSign },
       contact: launchSecret ? { kind: 'first', launchSecret } : { kind: 'known' },
       ...(grant && { grant }),
     })

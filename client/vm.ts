@@ -77,7 +77,8 @@ export async function launchVm(
     const asked = { id: vm, launch, owner: broker.user, name, brick: brick.name, brickSha256: brick.sha256 } as const
     for (const [member, value] of Object.entries(asked)) {
       if (launched[member as keyof typeof asked] !== value) {
-        throw new MortarError('protocol-violation', `the broker launched ${name} with another ${member}`)
+        const code = LAUNCHED_OTHERWISE[member as keyof typeof asked]
+        throw new MortarError(code, `the broker launched ${name} with another ${member}`)
       }
     }
     return launched
@@ -85,6 +86,16 @@ export async function launchVm(
     wipe(secret)
   }
 }
+
+/** What a broker that launched something else than the ticket says is told as. */
+const LAUNCHED_OTHERWISE = {
+  id: 'vm-mismatch',
+  launch: 'ticket-invalid',
+  owner: 'owner-mismatch',
+  name: 'protocol-violation',
+  brick: 'protocol-violation',
+  brickSha256: 'brick-digest',
+} as const
 
 export interface WaitOptions {
   /** enrolled and ready need the agent connected; enrolled is also reached by ready; stopped also by destroyed */

@@ -1,23 +1,14 @@
 /** The platform's WebSocket, in browsers and in Node, as the Transport of one end of a joined pair. SPEC §4 */
-import { JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../protocol/control/api.ts'
-import { isErrorCode, MortarError } from '../protocol/core/errors.ts'
+import { closeFailure, JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../protocol/control/sockets.ts'
+import { MortarError } from '../protocol/core/errors.ts'
 import { LIMITS } from '../protocol/core/limits.ts'
 import { PacketQueue, type Transport } from '../protocol/core/transport.ts'
 
 /** bytes that may wait in the socket before a sender should hold on */
-export const HIGH_WATER_BYTES = 1_048_576
+const HIGH_WATER_BYTES = 1_048_576
 /** a browser tells nothing when its buffer empties, so it is looked at again after this */
 const DRAIN_LOOK_MS = 4
 const CONNECT_MS = 15_000
-/** the close code that carries one of our error codes as its reason */
-const CLOSE_WITH_CODE = 4000
-
-/** What a socket's close means: null for an orderly end, the error otherwise. */
-export function closeFailure(code: number, reason: string): MortarError | null {
-  if (code === 1000) return null
-  if (code === CLOSE_WITH_CODE && isErrorCode(reason)) return new MortarError(reason)
-  return new MortarError('connection-lost', `the broker closed the connection (${code})`)
-}
 
 /** Opens a joined socket by its token. Fails with broker-unreachable or timeout. */
 export function openWebSocket(url: string, token: string): Promise<Transport> {

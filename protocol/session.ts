@@ -3,7 +3,13 @@
  * openSession is the client's entry, serveSession the agent's. SPEC §8
  */
 import { type Call, type ClientCall, clientCall, handlerCall, openingSchema } from './call.ts'
-import { type Caller, type Contact, SecureChannel, type SessionFacts } from './channel/secure-channel.ts'
+import {
+  type AgentKeys,
+  type Caller,
+  type Contact,
+  SecureChannel,
+  type SessionFacts,
+} from './channel/secure-channel.ts'
 import type { KeyPair, Suite } from './channel/suite.ts'
 import type { Command, Params } from './commands/command.ts'
 import { COMMANDS, type CommandName } from './commands/index.ts'
@@ -20,7 +26,7 @@ import type { Stream } from './mux/stream.ts'
 import { authorise, type Rights } from './rights.ts'
 import type { SealContext } from './secret-offer.ts'
 
-export type { Caller, Contact, SessionFacts }
+export type { AgentKeys, Caller, Contact, SessionFacts }
 
 interface SessionOptions {
   readonly transport: Transport
@@ -50,10 +56,11 @@ export interface ClientSession {
 
 /**
  * Opens a session; resolves once the agent's READY has opened, which proves the agent. `grant`: signed, from anybody but
- * the owner, at known contact. Fails with handshake, agent-key-mismatch, timeout, connection-lost.
+ * the owner, at known contact. Fails with handshake, agent-key-mismatch, owner-mismatch, grant-invalid, timeout,
+ * connection-lost.
  */
 export async function openSession(
-  options: SessionOptions & { ownerKeys: KeyPair; agentDh: Uint8Array; contact: Contact; grant?: Uint8Array },
+  options: SessionOptions & { ownerKeys: KeyPair; agent: AgentKeys; contact: Contact; grant?: Uint8Array },
 ): Promise<ClientSession> {
   const channel = await SecureChannel.open(options)
   const { suite, clock, facts } = options
@@ -87,10 +94,21 @@ export async function openSession(
     mux.goAway()
     // the agent (or who poses as it) could not make a record under the keys that only the right one has
     const error = asMortarError(thrown)
-    throw error.code === 'record-invalid' ? new MortarError('agent-key-mismatch', '', { cause: error }) : error
+    if (error.code === 'record-invalid') throw new MortarError('agent-key-mismatch', '', { cause: error })
+    throw error.code === 'connection-lost' && channel.hungUp ? refusalOf(options) : error
   } finally {
     cancel()
   }
+}
+
+/**
+ * What it means that the VM hung up after the client's last word of the handshake, which it does without saying why. With
+ * a known agent message 2 has proven its key, so it is the caller whom it did not take.
+ */
+function refusalOf({ contact, grant }: { contact: Contact; grant?: Uint8Array }): MortarError {
+  if (contact.kind === 'first') return new MortarError('agent-key-mismatch', 'it did not take the launch secret')
+  if (!grant) return new MortarError('owner-mismatch', 'the VM has another owner')
+  return new MortarError('grant-invalid', 'the VM did not take it; it may be revoked or replaced')
 }
 
 /** One handler for each command. A MortarError it throws becomes the reset's code, anything else `internal`; the stream ends when it returns. */
@@ -100,6 +118,8 @@ export type Handlers<Guest> = {
 
 export interface ServeOptions<Guest> extends SessionOptions {
   readonly agentKeys: KeyPair
+  /** the agent's Ed25519 key, 32 bytes */
+  readonly agentSign: Uint8Array
   readonly ownerDh: Uint8Array
   readonly launchSecret: Uint8Array
   readonly handlers: Handlers<Guest>

@@ -124,6 +124,8 @@ export class FrameReader {
     const length =
       short < 126 ? short : short === 126 ? this.#header.readUInt16BE(2) : Number(this.#header.readBigUInt64BE(2))
     if ((first & RESERVED) !== 0) throw new MortarError('protocol-violation', 'reserved bits')
+    // RFC 6455 section 5.2: the shortest form that can say the length
+    if (length < (short === 127 ? 65_536 : short)) throw new MortarError('protocol-violation', 'length')
     // a client must mask (RFC 6455 section 5.1)
     if (!this.#masked) throw new MortarError('protocol-violation', 'unmasked frame')
     if (this.#isControl()) {

@@ -132,7 +132,7 @@ const RUN: readonly Subcommand[] = [
   {
     name: 'exec',
     operands: '<vm> <argv...>',
-    says: 'run a program in a VM, without a shell; its exit code becomes this one (125 to 127: it did not run). With --json it prints at the end {code, signal, encoding, stdout, stderr}, up to 4 MiB of output; encoding is base64 when it is not UTF-8',
+    says: 'run a program in a VM, without a shell; its exit code becomes this one (125 to 127: it did not run). With --json it prints at the end {code, signal, encoding, stdout, stderr}, up to 4 MiB of output; encoding is base64 when it is not UTF-8. When the connection breaks, the program goes on and mortar connects again, for up to an hour',
     optionHint: 'write -- before a program that has options: mortar exec VM -- ls -la',
     options: [
       user,
@@ -150,7 +150,7 @@ const RUN: readonly Subcommand[] = [
   {
     name: 'shell',
     operands: '<vm>',
-    says: 'open a login shell in a VM; the end of the input ends it',
+    says: 'open a login shell in a VM; the end of the input ends it. When the connection breaks, the shell goes on and mortar connects again; Ctrl-C gives it up meanwhile',
     options: [user],
     examples: ['mortar shell first', 'mortar shell first --user root'],
     load: async () => (await import('./shell.ts')).shell,

@@ -7,7 +7,7 @@ import type { z } from 'zod'
 import { concat, encodeText, equalBytes, release, writeUint } from '../core/bytes.ts'
 import type { Clock } from '../core/clock.ts'
 import { decodeCbor, encodeCbor } from '../core/codec.ts'
-import { MortarError } from '../core/errors.ts'
+import { type ErrorCode, MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
 import { bytes, bytesUpTo, object, z as zod } from '../core/schema.ts'
 import { wipe } from '../core/secret.ts'
@@ -36,6 +36,12 @@ interface ChannelOptions {
   readonly facts: SessionFacts
 }
 
+/** The public keys of one boot of an agent: X25519 and Ed25519, 32 bytes each. */
+export interface AgentKeys {
+  readonly dh: Uint8Array
+  readonly sign: Uint8Array
+}
+
 /** first: the launch secret proves both ends; known: the owner's certificate named the agent's key. SPEC §5.2 */
 export type Contact = { readonly kind: 'first'; readonly launchSecret: Uint8Array } | { readonly kind: 'known' }
 
@@ -49,6 +55,10 @@ const helloSchema = object({
 const answerSchema = object({
   /** ML-KEM-768 ciphertext */
   kem: bytes(1088),
+  /** the agent's Ed25519 key, which the certificate will name beside its X25519 key */
+  sign: bytes(32),
+  /** room for what hardware says of the VM; no kind is defined yet, so nobody looks at it */
+  evidence: bytesUpTo(LIMITS.evidenceBytes).optional(),
 })
 const lastSchema = object({
   /** signed grant, from anybody but the owner */
@@ -86,6 +96,7 @@ export class SecureChannel implements Transport {
   /** transcript hash of the handshake, 32 bytes */
   readonly bindingHash: Uint8Array
   #failure: MortarError | undefined
+  #hungUp = false
 
   private constructor(under: Transport, keys: ReturnType<Handshake['split']>) {
     this.#under = under
@@ -96,7 +107,7 @@ export class SecureChannel implements Transport {
 
   /** The client's half. Fails with handshake, timeout or connection-lost. The agent has proven itself only once its first record opens. */
   static open(
-    options: ChannelOptions & { ownerKeys: KeyPair; agentDh: Uint8Array; contact: Contact; grant?: Uint8Array },
+    options: ChannelOptions & { ownerKeys: KeyPair; agent: AgentKeys; contact: Contact; grant?: Uint8Array },
   ): Promise<SecureChannel> {
     const { transport, suite, contact } = options
     const prologue = prologueOf(options.facts)
@@ -107,14 +118,21 @@ export class SecureChannel implements Transport {
       initiator: true,
       prologue,
       staticKeys: options.ownerKeys,
-      remoteStatic: options.agentDh,
+      remoteStatic: options.agent.dh,
     })
     return withDeadline(options, handshake, async () => {
       // -> e, es
       const hello = { version: PROTOCOL_VERSION, contact: contact.kind, kem: kem.publicKey }
       transport.send(await handshake.write(encodeCbor(hello)))
       // <- e, ee
-      const answer = readPayload(answerSchema, await handshake.read(await receivePacket(transport)))
+      const packet = await receivePacket(transport).catch(thrown => {
+        throw thrown.code === 'handshake'
+          ? new MortarError('agent-key-mismatch', 'it hung up on the first message')
+          : thrown
+      })
+      const answer = readPayload(answerSchema, await handshake.read(packet))
+      if (!equalBytes(answer.sign, options.agent.sign))
+        throw new MortarError('agent-key-mismatch', 'another Ed25519 key')
       const secret = kem.decapsulate(answer.kem)
       handshake.addPsk(channelPsk(suite, prologue, secret, contact.kind === 'first' ? contact.launchSecret : null))
       wipe(secret)
@@ -131,6 +149,8 @@ export class SecureChannel implements Transport {
   static accept(
     options: ChannelOptions & {
       agentKeys: KeyPair
+      /** the agent's Ed25519 key, 32 bytes */
+      agentSign: Uint8Array
       ownerDh: Uint8Array
       launchSecret: Uint8Array
       admit?: (caller: Caller) => void
@@ -150,7 +170,7 @@ export class SecureChannel implements Transport {
       const { ciphertext, secret } = suite.encapsulate(kem)
       handshake.addPsk(channelPsk(suite, prologue, secret, contact === 'first' ? options.launchSecret : null))
       wipe(secret)
-      transport.send(await handshake.write(encodeCbor({ kem: ciphertext })))
+      transport.send(await handshake.write(encodeCbor({ kem: ciphertext, sign: options.agentSign })))
       const { grant } = readPayload(lastSchema, await handshake.read(await receivePacket(transport)))
       const caller = callerOf(handshake.remoteStatic ?? new Uint8Array(), options.ownerDh, contact, grant)
       if (options.admit) options.admit(caller)
@@ -159,20 +179,28 @@ export class SecureChannel implements Transport {
     })
   }
 
+  /** true once the other end closed in order, without a word */
+  get hungUp(): boolean {
+    return this.#hungUp
+  }
+
   /** Seals one record. `plaintext`: at most LIMITS.recordPlaintextBytes. */
   send(plaintext: Uint8Array): void {
     if (this.#failure) throw this.#failure
     if (plaintext.length > LIMITS.recordPlaintextBytes) throw new MortarError('limit-exceeded', 'record')
+    if (this.#sending.counter >= LIMITS.sessionRecords)
+      throw new MortarError('connection-lost', 'the session is used up')
     this.#under.send(this.#sending.seal(plaintext))
     if (this.#sending.counter % LIMITS.recordsPerKey === 0) this.#sending.rekey()
   }
 
   /** The next record's plaintext, which is the caller's; null once the other side closed. Fails with record-invalid. */
   async receive(): Promise<Uint8Array | null> {
-    const packet = await this.#under.receive()
+    const packet = await this.#receivePacket()
     if (this.#failure) throw this.#failure
     if (!packet) return null
     try {
+      if (this.#receiving.counter >= LIMITS.sessionRecords) throw new MortarError('limit-exceeded', 'records')
       const plaintext = this.#receiving.open(packet)
       release(packet)
       if (this.#receiving.counter % LIMITS.recordsPerKey === 0) this.#receiving.rekey()
@@ -181,6 +209,18 @@ export class SecureChannel implements Transport {
       this.#failure = new MortarError('record-invalid', '', { cause })
       this.close()
       throw this.#failure
+    }
+  }
+
+  /** What a relay says about the end of a session counts as no more than that it ended. SPEC §4 */
+  async #receivePacket(): Promise<Uint8Array | null> {
+    try {
+      const packet = await this.#under.receive()
+      this.#hungUp = packet === null
+      return packet
+    } catch (cause) {
+      const { code } = cause as MortarError
+      throw code === 'going-away' ? cause : new MortarError('connection-lost', '', { cause })
     }
   }
 
@@ -212,9 +252,13 @@ function callerOf(dh: Uint8Array, ownerDh: Uint8Array, contact: Contact['kind'],
   return { kind: 'grantee', dh, grant }
 }
 
+/** What a failed handshake is told as by its own code; all else is `handshake`. */
+const TOLD: readonly ErrorCode[] = ['connection-lost', 'agent-key-mismatch']
+
 async function receivePacket(transport: Transport): Promise<Uint8Array> {
   const packet = await transport.receive()
-  if (!packet) throw new MortarError('connection-lost')
+  // an end that refuses closes in order and says nothing; a socket that is cut fails in receive()
+  if (!packet) throw new MortarError('handshake', 'the other end hung up')
   if (packet.length > LIMITS.handshakeBytes) throw new MortarError('handshake')
   return packet
 }
@@ -236,7 +280,7 @@ async function withDeadline<T>(options: ChannelOptions, handshake: Handshake, ru
     handshake.wipe()
     options.transport.close()
     if (late) throw new MortarError('timeout', 'handshake', { cause })
-    if (cause instanceof MortarError && cause.code === 'connection-lost') throw cause
+    if (cause instanceof MortarError && TOLD.includes(cause.code)) throw cause
     throw new MortarError('handshake', '', { cause })
   } finally {
     cancel()

@@ -135,6 +135,7 @@ export const ERRORS = {
     'The VM did not prove its key',
     'The broker or the network may be lying: do not use this VM',
   ),
+  'vm-mismatch': row(502, 'The broker answered for another VM or drive', 'Do not use it: ask whoever runs the broker'),
   'owner-mismatch': row(
     502,
     'The broker named another owner than the launch ticket',

@@ -6,10 +6,14 @@ export const LIMITS = {
   recordPlaintextBytes: 65_519,
   /** bytes of each handshake message (SPEC §5) */
   handshakeBytes: 4_096,
+  /** bytes of evidence in the second message (SPEC §5) */
+  evidenceBytes: 2_048,
   /** ms from the first to the last handshake packet (SPEC §5) */
   handshakeMs: 30_000,
   /** records under one key before the sender's and receiver's keys move on (SPEC §6.2) */
   recordsPerKey: 65_536,
+  /** records in each direction of a session, so 2^40 bytes (SPEC §6.1) */
+  sessionRecords: 16_777_216,
   /** ms that a session may live before both ends must shake hands again (SPEC §6.1) */
   sessionMs: 24 * 3_600_000,
 

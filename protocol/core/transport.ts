@@ -16,6 +16,7 @@ type Waiter = { resolve: (packet: Uint8Array | null) => void; reject: (cause: un
 /** The receiving half that every transport needs: packets pushed in, packets taken out. */
 export class PacketQueue {
   #packets: Uint8Array[] = []
+  #bytes = 0
   #waiters: Waiter[] = []
   #ended = false
   #failure: unknown
@@ -24,11 +25,17 @@ export class PacketQueue {
     return this.#packets.length
   }
 
+  /** of the packets in it */
+  get bytes(): number {
+    return this.#bytes
+  }
+
   push(packet: Uint8Array): void {
     if (this.#ended) return
     const waiter = this.#waiters.shift()
-    if (waiter) waiter.resolve(packet)
-    else this.#packets.push(packet)
+    if (waiter) return waiter.resolve(packet)
+    this.#packets.push(packet)
+    this.#bytes += packet.length
   }
 
   /** Ends the queue; packets already in it can still be taken. With a failure, takers past them get it. */
@@ -44,7 +51,10 @@ export class PacketQueue {
 
   take(): Promise<Uint8Array | null> {
     const packet = this.#packets.shift()
-    if (packet) return Promise.resolve(packet)
+    if (packet) {
+      this.#bytes -= packet.length
+      return Promise.resolve(packet)
+    }
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
     if (this.#ended) return Promise.resolve(null)
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }))

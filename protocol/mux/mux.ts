@@ -45,6 +45,8 @@ export class Mux implements StreamHost {
   #queuedBytes = 0
   #flushing = false
   #ponging = false
+  /** the client's, until READY came */
+  #awaitsReady: boolean
   #nextId = 1
   #lastPeerId = -1
   #lastHeardMs: number
@@ -56,6 +58,7 @@ export class Mux implements StreamHost {
   constructor(options: MuxOptions) {
     this.#options = options
     this.#lastHeardMs = options.clock.now()
+    this.#awaitsReady = options.onReady !== undefined
   }
 
   /** Takes records until the session ends: returns after an orderly go-away, fails with what ended it otherwise. */
@@ -75,8 +78,9 @@ export class Mux implements StreamHost {
         if (this.#options.onOpen) await this.#options.transport.drained()
       }
     } catch (thrown) {
-      if (this.#ended?.code === 'going-away') return
-      const error = asMortarError(thrown)
+      // what ended it here is the reason, and not that its transport is closed since
+      const error = this.#ended ?? asMortarError(thrown)
+      if (error.code === 'going-away') return
       this.#end(error)
       throw error
     }
@@ -188,12 +192,14 @@ export class Mux implements StreamHost {
   }
 
   #receive(frame: Frame, framesInRecord: number): void {
+    if (this.#awaitsReady !== (frame.type === 'ready'))
+      throw new MortarError('protocol-violation', 'READY comes first, once')
     if (frame.streamId !== 0) return this.#receiveForStream(frame, framesInRecord)
     if (frame.type === 'ping') this.#pong()
     else if (frame.type === 'goAway') throw resetError(frame.body)
     else if (frame.type === 'ready') {
-      if (!this.#options.onReady) throw new MortarError('protocol-violation', 'READY')
-      this.#options.onReady(frame.body)
+      this.#awaitsReady = false
+      this.#options.onReady?.(frame.body)
     }
   }
 

@@ -1,4 +1,4 @@
-/** Grants at the agent, over real sessions: who gets in, what ends a session, and what outlives a restart. SPEC §2.7, §8.1 */
+/** Grants at the agent, over real sessions: who gets in, what ends a session, and what outlives a restart. SPEC §2.7, §8.1, §9.6 */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -109,7 +109,7 @@ async function mustConnect(...args: Parameters<typeof connect>) {
   return pair
 }
 
-/** Refused without a reason that the caller could tell from another. */
+/** Refused without a reason: the caller knows no more than what it showed that was not taken. */
 async function expectRefused(grants: Grants, grant: Uint8Array | undefined, code?: string, more?: PairOptions) {
   const { session, error, refused } = (await connect(grants, grant, more)) as {
     session: undefined
@@ -117,7 +117,8 @@ async function expectRefused(grants: Grants, grant: Uint8Array | undefined, code
     refused: string[]
   }
   expect(session).toBeUndefined()
-  expect(error.code).toBe('connection-lost')
+  const shown = more?.clientContact ? 'agent-key-mismatch' : grant ? 'grant-invalid' : 'owner-mismatch'
+  expect(error.code).toBe(shown)
   expect(refused).toEqual(code === undefined ? [] : [code])
 }
 

@@ -10,7 +10,7 @@ import { JOIN_PATH } from '../../protocol/control/sockets.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
 import { onlyOwner } from '../../protocol/rights.ts'
 import { openSession, serveSession } from '../../protocol/session.ts'
-import { facts, noHandlers, wallClock } from '../support/session-pair.ts'
+import { agentSign, facts, noHandlers, wallClock } from '../support/session-pair.ts'
 
 const CHUNK_BYTES = 65_536
 const [role, url = '', token = '', suiteName, size = '0'] = process.argv.slice(2)
@@ -25,6 +25,7 @@ if (role === 'agent') {
     ...common,
     transport: await openJoined(url, token),
     agentKeys,
+    agentSign,
     ownerDh: ownerKeys.publicKey,
     launchSecret: new Uint8Array(32),
     admit: onlyOwner(),
@@ -46,7 +47,7 @@ if (role === 'agent') {
     ...common,
     transport: await openSocket(new URL(JOIN_PATH, url).href, token),
     ownerKeys,
-    agentDh: agentKeys.publicKey,
+    agent: { dh: agentKeys.publicKey, sign: agentSign },
     contact: { kind: 'first', launchSecret: new Uint8Array(32) },
   })
   // a small run first: code is compiled, and every byte is looked at once

@@ -86,6 +86,8 @@ describe('frames', () => {
     ['a fragmented ping', Buffer.from([0x09, 0x80, 0, 0, 0, 0])],
     ['a ping of 126 bytes', Buffer.from([0x89, 0xfe, 0, 126, 0, 0, 0, 0])],
     ['an unknown control frame', Buffer.from([0x8b, 0x80, 0, 0, 0, 0])],
+    ['a length in a longer form than it needs', Buffer.from([0x82, 0xfe, 0, 125, 0, 0, 0, 0])],
+    ['a length of 65,535 in the longest form', Buffer.from([0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0])],
     ['a length of 2^63', Buffer.from([0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])],
   ])('refuses %s', (_what, bytes) => {
     expect(() => relay([bytes])).toThrow()

@@ -103,8 +103,8 @@ describe('a thing asked for by its id', () => {
   const other = { ...vm, id: '44444444-4444-4444-8444-444444444444' }
   test('is not another VM of the same owner', async () => {
     const { api } = await start({ [`GET /v1/vms/${vm.id}`]: () => ({ json: { vm: other } }) })
-    await expect(findVm(api, vm.id)).rejects.toMatchObject({ code: 'protocol-violation' })
-    await expect(api.vmChange(vm.id, 1, 100)).rejects.toMatchObject({ code: 'protocol-violation' })
+    await expect(findVm(api, vm.id)).rejects.toMatchObject({ code: 'vm-mismatch' })
+    await expect(api.vmChange(vm.id, 1, 100)).rejects.toMatchObject({ code: 'vm-mismatch' })
   })
 
   test("a name is the user's own before another's, and never one of several", async () => {

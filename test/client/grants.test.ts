@@ -105,6 +105,7 @@ async function scene(more: Partial<Vm> = {}, script: Script = {}, who = grantee)
       clock: wallClock,
       facts: { broker: broker.key, vm: vm.id, launch: vm.launch, session },
       agentKeys,
+      agentSign,
       ownerDh: owner.keys.publicKey,
       launchSecret: owner.launchSecret(vm.id, vm.launch),
       handlers: {

@@ -198,6 +198,7 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
       clock: wallClock,
       facts: { broker: brokerKey(), vm: vm.id, launch: vm.launch, session },
       agentKeys,
+      agentSign: new Uint8Array(32),
       ownerDh,
       launchSecret,
       handlers,

@@ -1,4 +1,4 @@
-/** Both WebSockets of the client, the platform's and ws, against a real server that plays the broker's end. */
+/** Both WebSockets of the client, the platform's and our own on Node, against a real server that plays the broker's end. */
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -30,7 +30,7 @@ afterEach(() => {
   server.close()
 })
 
-const kinds = { "the platform's": openWebSocket, ws: openSocket }
+const kinds = { "the platform's": openWebSocket, 'our own': openSocket }
 describe.each(Object.entries(kinds))('%s WebSocket', (_, open) => {
   test('offers the token as subprotocol, carries packets both ways, ends in order', async () => {
     const transport = await open(url, 'abc')
@@ -105,7 +105,7 @@ describe.each(Object.entries(kinds))('%s WebSocket', (_, open) => {
 })
 
 // the platform's WebSocket cannot stop reading; there the windows of the streams bound what may come
-test('a reader that takes nothing from ws holds up the other end', async () => {
+test('a reader that takes nothing from our own holds up the other end', async () => {
   const transport = await openSocket(url, 'abc')
   const far = await peer
   for (let i = 0; i < 600; i++) far.send(new Uint8Array(65_535))

@@ -119,17 +119,29 @@ describeGuest('in the browser', () =>
       await expect.poll(async () => (await sleeping()).code, { timeout: 30_000, interval: 1_000 }).toBe(1)
     })
 
-    test('a lost session is told, leaves the last screen readable, and is opened again', async () => {
+    test('a terminal goes on when the broker was killed and is back', async () => {
       const terminal = card('Terminal')
       await terminal.getByRole('button', { name: 'Open a terminal' }).click()
       const rows = terminal.locator('.xterm-rows')
       await expect.poll(() => rows.innerText(), { timeout: 30_000 }).toMatch(/[$#]/)
-      await page.keyboard.type('echo "last $((40 + 2)) words"\n')
+      await page.keyboard.type('kept=$((40 + 2)); echo "last $kept words"\n')
       await expect.poll(() => rows.innerText(), { timeout: 15_000 }).toContain('last 42 words')
       await machine.stopBroker('SIGKILL')
-      await card('Connection').locator('.problem[data-code="connection-lost"]').waitFor()
-      await terminal.locator('.problem[data-code="connection-lost"]').waitFor()
+      const lost = card('Connection').getByText('The connection was lost; connecting again')
+      await lost.waitFor()
       expect(await rows.innerText()).toContain('last 42 words')
+      await terminal.locator('.screen').click()
+      await page.keyboard.type('echo "still $kept"\n')
+      await machine.startBroker()
+      await lost.waitFor({ state: 'detached', timeout: 60_000 })
+      await expect.poll(() => rows.innerText(), { timeout: 15_000 }).toContain('still 42')
+      await page.keyboard.type('exit 7\n')
+      await terminal.getByText('The shell ended: exit code 7.').waitFor()
+    })
+
+    test('a lost session in which nothing runs is told, and is opened again', async () => {
+      await machine.stopBroker('SIGKILL')
+      await card('Connection').locator('.problem[data-code="connection-lost"]').waitFor()
       await machine.startBroker()
       await page.getByText('What is shown may be old').waitFor({ state: 'detached' })
       // the agent dials again within its back-off; until then the page says that it is not connected

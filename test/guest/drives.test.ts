@@ -1,4 +1,4 @@
-/** Drives in a real VM: LUKS2 with a key that only the owner can derive, and what the host sees of it. */
+/** Drives in a real VM: LUKS2 with a key that only the owner can derive, and what the host sees of it. SPEC §9.4 */
 import { readdirSync } from 'node:fs'
 import { copyFile, open, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,3 +1,4 @@
+/** Facts and programs at a real agent: streams, signals, ends, and what is refused. SPEC §9.1, §9.2 */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Params } from '../../protocol/commands/command.ts'
 import { exec, STDERR } from '../../protocol/commands/exec.ts'

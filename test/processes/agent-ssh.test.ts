@@ -1,3 +1,4 @@
+/** SSH through a real agent: keys in, host key out, and sshd on joined pairs. SPEC §9.5 */
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'

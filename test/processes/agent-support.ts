@@ -167,7 +167,7 @@ export class StandInBroker {
       facts: { broker: ticket.broker, vm: ticket.vm, launch: ticket.launch, session },
       ownerKeys: grantee?.keys ?? ownerKeys,
       ...(grantee && { grant: grantee.grant }),
-      agentDh: agentDh ?? enrolment.agentDh,
+      agent: { dh: agentDh ?? enrolment.agentDh, sign: enrolment.agentSign },
       contact: agentDh ? { kind: 'known' } : { kind: 'first', launchSecret },
     })
   }

@@ -1,3 +1,4 @@
+/** Terminals at a real agent: keys, sizes, floods and hang-ups. SPEC §9.3 */
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { terminal } from '../../protocol/commands/terminal.ts'

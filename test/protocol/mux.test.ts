@@ -1,4 +1,4 @@
-/** The multiplexer against a peer that writes its own frames: what it may cost, and what ends the session. */
+/** The multiplexer against a peer that writes its own frames: what it may cost, and what ends the session. SPEC §7.1, §7.3 */
 import { expect, test } from 'vitest'
 import { encodeText } from '../../protocol/core/bytes.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'

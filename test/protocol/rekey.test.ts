@@ -7,7 +7,7 @@ import { driveUnlock } from '../../protocol/commands/drives.ts'
 import { encodeHex } from '../../protocol/core/bytes.ts'
 import { newSecret, wipe } from '../../protocol/core/secret.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
-import { facts, sessionPair, wallClock } from '../support/session-pair.ts'
+import { agentSign, facts, sessionPair, wallClock } from '../support/session-pair.ts'
 import { transportPair } from '../support/transport-pair.ts'
 
 const NONE = new Uint8Array(0)
@@ -40,7 +40,7 @@ test('each direction moves its key on after its 65,536th record, and not before'
       transport: clientEnd,
       suite: client.suite,
       ownerKeys,
-      agentDh: agentKeys.publicKey,
+      agent: { dh: agentKeys.publicKey, sign: agentSign },
       contact: { kind: 'first', launchSecret },
     }),
     SecureChannel.accept({
@@ -48,6 +48,7 @@ test('each direction moves its key on after its 65,536th record, and not before'
       transport: agentEnd,
       suite: agent.suite,
       agentKeys,
+      agentSign,
       ownerDh: ownerKeys.publicKey,
       launchSecret,
     }),

@@ -18,7 +18,7 @@ import { KeptClientCall } from '../../protocol/kept/kept-client-call.ts'
 import { grantRights, ownerRights } from '../../protocol/rights.ts'
 import { type Caller, type Handlers, openSession, serveSession } from '../../protocol/session.ts'
 import { BACKENDS } from '../support/backends.ts'
-import { fixedSuite } from '../support/channel-vector.ts'
+import { agentSignOf, fixedSuite } from '../support/channel-vector.ts'
 import { noHandlers, wallClock } from '../support/session-pair.ts'
 import { replay, type SessionVector } from '../support/session-vector.ts'
 import { isPrinted, readVectors } from '../support/vector-file.ts'
@@ -69,7 +69,7 @@ async function clientOf(vector: SessionVector, suite: Suite) {
   const session = await openSession({
     ...options,
     ownerKeys: pairOf(suite, initiator.s),
-    agentDh: pairOf(suite, responder.s).publicKey,
+    agent: { dh: pairOf(suite, responder.s).publicKey, sign: agentSignOf(vector, suite) },
     contact: contact === 'first' ? { kind: 'first', launchSecret: decodeHex(launchSecret) } : { kind: 'known' },
     ...(grant !== undefined && { grant: decodeHex(grant) }),
   })
@@ -106,6 +106,7 @@ function agentOf(suite: Suite) {
     await serveSession({
       ...options,
       agentKeys: pairOf(suite, vector.responder.s),
+      agentSign: agentSignOf(vector, suite),
       ownerDh: decodeHex(vector.ownerDh),
       launchSecret: decodeHex(vector.launchSecret),
       handlers,

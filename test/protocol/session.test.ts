@@ -1,3 +1,4 @@
+/** Sessions between two ends in memory: who gets in, what a call may do, and how a session ends. SPEC §5.1, §6.1, §8 */
 import { expect, test } from 'vitest'
 import { driveFormat } from '../../protocol/commands/drives.ts'
 import { exec, STDERR } from '../../protocol/commands/exec.ts'
@@ -49,11 +50,15 @@ test('data, lanes, messages and the end arrive in order', async () => {
 test('both kinds of contact open a session, and a launch secret that differs opens none', async () => {
   const known = await sessionPair({ clientContact: { kind: 'known' } })
   expect(known.session.commands).toContain('exec')
-  await expect(sessionPair({ agentSecret: new Uint8Array(32) })).rejects.toMatchObject({ code: 'connection-lost' })
+  await expect(sessionPair({ agentSecret: new Uint8Array(32) })).rejects.toMatchObject({ code: 'agent-key-mismatch' })
 })
 
 test('nobody but the owner gets in', async () => {
-  await expect(sessionPair({ ownerIs: new Uint8Array(32).fill(5) })).rejects.toMatchObject({ code: 'connection-lost' })
+  await expect(sessionPair({ ownerIs: new Uint8Array(32).fill(5) })).rejects.toMatchObject({
+    code: 'agent-key-mismatch',
+  })
+  const known = { clientContact: { kind: 'known' }, ownerIs: new Uint8Array(32).fill(5) } as const
+  await expect(sessionPair(known)).rejects.toMatchObject({ code: 'owner-mismatch' })
 })
 
 test('a session id, VM or broker that differs breaks the handshake', async () => {

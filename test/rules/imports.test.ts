@@ -45,8 +45,12 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   client: ['protocol'],
   images: ['protocol'],
 }
-/** the one folder of protocol/ that may use Node's cryptography, and who may import it: the programs that run on Node */
-const NATIVE = { folder: 'protocol/native', packages: ['node:crypto'], importers: ['agent', 'client/node'] }
+/** the one folder of protocol/ that may use Node's cryptography and sockets, and who may import it: the programs that run on Node */
+const NATIVE = {
+  folder: 'protocol/native',
+  packages: ['node:crypto', 'node:http', 'node:https', 'node:net'],
+  importers: ['agent', 'client/node'],
+}
 /** the only folders of the client that may use Node */
 const CLIENT_ON_NODE = ['client/node', 'client/cli']
 /** folders that may be given type-only imports of a package beside its wrapper, and why */
@@ -124,7 +128,7 @@ test('protocol/ imports itself and its few packages, nothing of a host', () => {
   expectNone(`protocol/ may import ${PROTOCOL_PACKAGES.join(', ')}`, problems.map(at))
 })
 
-test('only what runs on Node imports the native suite', () => {
+test('only what runs on Node imports what needs Node', () => {
   const problems = imports.filter(
     item =>
       inFolder(targetOf(item), NATIVE.folder) &&

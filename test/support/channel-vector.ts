@@ -1,8 +1,9 @@
 /** Runs a whole handshake and its first records with the keys of a vector, and compares every byte on the way. SPEC §5 */
+import { hkdf } from '../../protocol/channel/derive.ts'
 import { type Caller, SecureChannel } from '../../protocol/channel/secure-channel.ts'
 import type { Suite } from '../../protocol/channel/suite.ts'
 import { decodeHex, encodeHex, encodeText } from '../../protocol/core/bytes.ts'
-import { sha256 } from '../../protocol/core/signing.ts'
+import { sha256, signingPublicKey } from '../../protocol/core/signing.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
 import { wallClock } from './session-pair.ts'
 import { transportPair } from './transport-pair.ts'
@@ -117,6 +118,11 @@ const plaintextOf = ({ text, byte = 0, length = 0 }: RecordVector) =>
 /** What a test changes of what an end knows. */
 export type Change = Partial<Pick<ChannelVector, 'ownerDh' | 'facts' | 'launchSecret'>>
 
+/** The Ed25519 key of the agent in the vector's boot. */
+export function agentSignOf({ responder }: Pick<ChannelVector, 'responder'>, suite: Suite): Uint8Array {
+  return signingPublicKey(hkdf(suite, decodeHex(responder.seed), new Uint8Array(0), 'mortar agent sign v1', 32))
+}
+
 export function openVector(vector: ChannelVector, suite: Suite, transport: Transport): Promise<SecureChannel> {
   const { contact, initiator, responder } = vector
   return SecureChannel.open({
@@ -125,7 +131,7 @@ export function openVector(vector: ChannelVector, suite: Suite, transport: Trans
     transport,
     suite: fixedSuite(suite, [initiator.e], vector.kem),
     ownerKeys: suite.importKeyPair(decodeHex(initiator.s)),
-    agentDh: suite.importKeyPair(decodeHex(responder.s)).publicKey,
+    agent: { dh: suite.importKeyPair(decodeHex(responder.s)).publicKey, sign: agentSignOf(vector, suite) },
     contact: contact === 'first' ? { kind: 'first', launchSecret: decodeHex(vector.launchSecret) } : { kind: 'known' },
     ...(vector.grant !== undefined && { grant: decodeHex(vector.grant) }),
   })
@@ -143,6 +149,7 @@ export function acceptVector(
     transport,
     suite: fixedSuite(suite, [vector.responder.e], vector.kem),
     agentKeys: suite.importKeyPair(decodeHex(vector.responder.s)),
+    agentSign: agentSignOf(vector, suite),
     ownerDh: decodeHex(vector.ownerDh),
     launchSecret: decodeHex(vector.launchSecret),
     admit,

@@ -35,6 +35,9 @@ export const facts = {
   session: '33333333-3333-4333-8333-333333333333',
 }
 
+/** the agent's Ed25519 key */
+export const agentSign = new Uint8Array(32).fill(8)
+
 export interface PairOptions {
   handlers?: Partial<Handlers<undefined>>
   /** the owner and nobody else unless given */
@@ -48,6 +51,8 @@ export interface PairOptions {
   grant?: Uint8Array
   suites?: { client: Suite; agent: Suite }
   clientContact?: Contact
+  /** what the client takes for the agent's Ed25519 key */
+  clientSign?: Uint8Array
   agentSecret?: Uint8Array
   ownerIs?: Uint8Array
   clientFacts?: typeof facts
@@ -72,6 +77,7 @@ export async function sessionPair(options: PairOptions = {}) {
     clock,
     facts,
     agentKeys,
+    agentSign,
     ownerDh: options.ownerIs ?? ownerKeys.publicKey,
     launchSecret: options.agentSecret ?? launchSecret,
     handlers: { ...noHandlers, ...options.handlers },
@@ -91,7 +97,7 @@ export async function sessionPair(options: PairOptions = {}) {
     facts: options.clientFacts ?? facts,
     ownerKeys: options.clientKeys ?? ownerKeys,
     ...(options.grant && { grant: options.grant }),
-    agentDh: agentKeys.publicKey,
+    agent: { dh: agentKeys.publicKey, sign: options.clientSign ?? agentSign },
     contact: options.clientContact ?? { kind: 'first', launchSecret },
   })
   return { session, served, faults, clientEnd, agentEnd }

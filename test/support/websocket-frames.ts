@@ -15,25 +15,39 @@ interface FrameOptions {
 }
 
 /** A frame as a client sends it. */
-export function maskedFrame(payload: Buffer, { opcode, fin, mask }: FrameOptions): Buffer {
+export function maskedFrame(payload: Buffer, { mask, ...options }: FrameOptions): Buffer {
   const key = Buffer.alloc(4)
   key.writeUInt32BE(mask)
-  const frame = peer.Sender.frame(payload, {
-    opcode,
-    fin,
-    rsv1: false,
+  return frameOf(payload, {
+    ...options,
     mask: true,
-    readOnly: false,
     maskBuffer: key,
     generateMask: (target: Buffer) => key.copy(target),
   })
-  return Buffer.concat(frame)
+}
+
+/** A frame as a server sends it. */
+export function serverFrame(payload: Buffer, options: Omit<FrameOptions, 'mask'>): Buffer {
+  return frameOf(payload, { ...options, mask: false })
+}
+
+function frameOf(payload: Buffer, options: object): Buffer {
+  return Buffer.concat(peer.Sender.frame(payload, { rsv1: false, readOnly: false, ...options }))
 }
 
 /** The binary messages in bytes as a server sends them. Rejects what ws rejects. */
 export function receiveAll(bytes: Buffer): Promise<Buffer[]> {
+  return messagesIn(bytes, false)
+}
+
+/** The binary messages in bytes as a client sends them. Rejects what ws rejects. */
+export function clientMessages(bytes: Buffer): Promise<Buffer[]> {
+  return messagesIn(bytes, true)
+}
+
+function messagesIn(bytes: Buffer, isServer: boolean): Promise<Buffer[]> {
   const receiver = new peer.Receiver({
-    isServer: false,
+    isServer,
     binaryType: 'nodebuffer',
     maxPayload: 0,
     allowSynchronousEvents: true,

@@ -25,7 +25,7 @@ export function envelope(label, statement, seed) {
 
 /** SPEC §5: the payloads of the three messages */
 const hello = ({ contact, kem }) => ({ version: 1, contact, kem: kem.publicKey })
-const answer = ({ kem }) => ({ kem: kem.ciphertext })
+const answer = ({ kem, responder }) => ({ kem: kem.ciphertext, sign: signPublic(agentKeys(responder.seed).sign) })
 const last = ({ grant }) => (grant ? { grant } : {})
 
 /** SPEC §5.1 */

@@ -1,0 +1,135 @@
+import { expect, test } from 'vitest'
+import { openAccepted } from '../../protocol/call.ts'
+import { exec } from '../../protocol/commands/exec.ts'
+import { encodeCbor } from '../../protocol/core/codec.ts'
+import { MortarError } from '../../protocol/core/errors.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
+import { KeptClientCall } from '../../protocol/kept/kept-client-call.ts'
+import { KeptStream } from '../../protocol/kept/kept-stream.ts'
+import type { Mux } from '../../protocol/mux/mux.ts'
+import type { Rights } from '../../protocol/rights.ts'
+import type { ClientSession } from '../../protocol/session.ts'
+import { Agent, type Exec, echo, keptCall, newId, params, soon } from '../support/kept-agent.ts'
+import { wallClock } from '../support/session-pair.ts'
+
+test('a call is its caller’s alone, and needs the rights it began with', async () => {
+  const agent = new Agent({ exec: echo })
+  const attach = async (kept: KeptClientCall<Exec>, rights: Partial<Rights>) =>
+    (await agent.session(rights)).attach(kept)
+  const mine = keptCall(exec)
+  await attach(mine, { grantee: 'somebody' })
+  agent.cut()
+  await soon()
+  for (const grantee of [null, 'another'])
+    await expect(attach(mine, { grantee })).rejects.toMatchObject({ code: 'call-unknown' })
+  await expect(attach(mine, { grantee: 'somebody', permissions: ['terminal'] })).rejects.toMatchObject({
+    code: 'denied',
+  })
+  await attach(mine, { grantee: 'somebody' })
+  agent.kept.end({ grantee: 'another' }, new MortarError('grant-revoked'))
+  expect(agent.kept.size).toBe(1)
+  agent.kept.end({ grantee: 'somebody' }, new MortarError('grant-revoked'))
+  await expect((await mine.call).received().next()).rejects.toMatchObject({ code: 'grant-revoked' })
+})
+
+test('nobody comes: the call is given up after its time, or with the grant', async () => {
+  for (const endsMs of [null, 1_000_000 + 5_000]) {
+    const timers: { ms: number; callback: () => void }[] = []
+    const clock = {
+      now: () => 1_000_000,
+      after(ms: number, callback: () => void) {
+        const timer = { ms, callback }
+        timers.push(timer)
+        return () => void timers.splice(timers.indexOf(timer), 1)
+      },
+    }
+    let reason = ''
+    const agent = new Agent(
+      {
+        async exec(call) {
+          call.signal.addEventListener('abort', () => {
+            reason = (call.signal.reason as MortarError).code
+          })
+          call.accept({})
+          for await (const _item of call.received());
+        },
+      },
+      clock,
+    )
+    const kept = keptCall(exec)
+    await (await agent.session({ endsMs })).attach(kept)
+    expect(timers).toEqual([])
+    agent.cut()
+    await soon()
+    expect(timers.map(({ ms }) => ms)).toEqual([endsMs === null ? LIMITS.keptMs : 5_000])
+    timers[0]?.callback()
+    expect([reason, agent.kept.size]).toEqual(['timeout', 0])
+    await expect((await agent.session()).attach(kept)).rejects.toMatchObject({ code: 'call-unknown' })
+  }
+})
+
+test('no more calls are kept than the limits say; one that is done and that nobody came for makes room', async () => {
+  const agent = new Agent({
+    async exec(call) {
+      call.accept({})
+      if (call.params.argv[0] === 'quick') return call.post('exit', { code: 0, signal: null })
+      for await (const _item of call.received());
+    },
+  })
+  const begin = async (argv: string, grantee: string) => {
+    const id = newId()
+    const command = { command: exec, params: { argv: [argv] }, id, clock: wallClock, onLost() {}, onOver() {} }
+    const kept = new KeptClientCall<Exec>(command)
+    await session(grantee).then(s => s.attach(kept))
+  }
+  const sessions = new Map<string, ClientSession>()
+  const session = async (grantee: string) => {
+    const open = sessions.get(grantee) ?? (await agent.session({ grantee }))
+    sessions.set(grantee, open)
+    return open
+  }
+  await begin('quick', 'first')
+  agent.cut()
+  await soon()
+  sessions.clear()
+  for (let i = 1; i < LIMITS.keptCallsEach; i++) await begin('slow', 'first')
+  expect(agent.kept.size).toBe(LIMITS.keptCallsEach)
+  // the one that is done goes
+  await begin('slow', 'first')
+  await expect(begin('slow', 'first')).rejects.toMatchObject({ code: 'limit-exceeded' })
+  for (let i = 0; i < LIMITS.keptCallsEach; i++) await begin('slow', 'second')
+  await expect(begin('slow', 'third')).rejects.toMatchObject({ code: 'limit-exceeded' })
+  expect(agent.kept.size).toBe(LIMITS.keptCalls)
+})
+
+test('an id that is in use, and a command that cannot be kept, are refused', async () => {
+  const agent = new Agent({ exec: echo })
+  const id = newId()
+  const begin = (command: Exec) =>
+    new KeptClientCall<Exec>({ command, params, id, clock: wallClock, onLost() {}, onOver() {} })
+  const session = await agent.session()
+  await session.attach(begin(exec))
+  await expect(session.attach(begin(exec))).rejects.toMatchObject({ code: 'bad-request' })
+  const notKept = { ...exec, name: 'info' } as unknown as Exec
+  const other = await agent.session({ permissions: ['info'] })
+  await expect(other.attach(begin(notKept))).rejects.toMatchObject({ code: 'bad-request' })
+})
+
+test('positions that never were are refused at either end', async () => {
+  const agent = new Agent({ exec: echo })
+  const session = await agent.session()
+  const id = newId()
+  const attach = (received: number) => ({
+    attachTo: async (mux: Mux) => void (await openAccepted(mux, encodeCbor({ attach: id, received }), wallClock)),
+  })
+  await session.attach(
+    new KeptClientCall<Exec>({ command: exec, params, id, clock: wallClock, onLost() {}, onOver() {} }),
+  )
+  await expect(session.attach(attach(1))).rejects.toMatchObject({ code: 'bad-request' })
+  await session.attach(attach(0))
+  // an agent that says it has more than was sent, or begins before what was read
+  const stream = new KeptStream({ whenFull: 'wait', onLost() {}, onOver() {} })
+  const carrier = {} as never
+  expect(() => stream.attachAccepted(carrier, { from: 0, received: 1 })).toThrow('position')
+  expect(() => stream.attachAccepted(carrier, { from: -1, received: 0 })).toThrow('position')
+})
