@@ -36,6 +36,8 @@ function labelled(label: string, message: Uint8Array): Uint8Array {
   return concat(encodeText(label), new Uint8Array(1), message)
 }
 
+/** the body and what is around it */
+const ENVELOPE_BYTES = LIMITS.signedBytes + 256
 const envelopeSchema = object({ body: bytesUpTo(LIMITS.signedBytes), key: bytes(32), signature: bytes(64) })
 
 /** A statement in its signed envelope: CBOR of body (CBOR itself), key and signature. SPEC §2.1 */
@@ -54,7 +56,9 @@ export function openStatement<S extends z.ZodType>(
   envelope: Uint8Array,
   code: ErrorCode,
 ): { statement: z.output<S>; key: Uint8Array } {
-  const { body, key, signature } = decodeCbor(envelopeSchema, envelope, LIMITS.signedBytes + 256, code)
+  if (envelope.length > ENVELOPE_BYTES)
+    throw new MortarError(code, `${envelope.length} bytes, at most ${ENVELOPE_BYTES}`)
+  const { body, key, signature } = decodeCbor(envelopeSchema, envelope, ENVELOPE_BYTES, code)
   if (!verify(label, body, signature, key)) throw new MortarError(code, 'the signature does not verify')
   return { statement: decodeCbor(schema, body, LIMITS.signedBytes, code), key }
 }

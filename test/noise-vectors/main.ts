@@ -1,4 +1,4 @@
-/** `npm run noise-vectors`: runs a file of published Noise vectors through the engine. */
+/** `npm run noise-vectors`: runs a file of Noise vectors through the engine. */
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { BACKENDS } from '../support/backends.ts'
@@ -14,8 +14,18 @@ counts as failed.
 
 Examples:
   npm run noise-vectors -- test/vectors/noise.json
+  npm run noise-vectors -- test/vectors/noise-patterns.json --quiet
   npm run noise-vectors -- cacophony.json --backend native --quiet
-Exit: 0 all passed, 1 some failed, 2 usage.`
+Exit: 0 all passed, 1 some failed, 2 usage, or a file that holds no vectors or a malformed one: then none is run.`
+
+function vectorsIn(path: string): unknown[] {
+  const json = readFileSync(path, 'utf8')
+  try {
+    return vectorsOf(json)
+  } catch (cause) {
+    throw new Error(`${path}: ${(cause as Error).message}`, { cause })
+  }
+}
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -37,7 +47,7 @@ async function main(): Promise<number> {
   }
   const backend = BACKENDS[values.backend as keyof typeof BACKENDS]
   let [passed, failed] = [0, 0]
-  for (const vector of vectorsOf(readFileSync(path, 'utf8'))) {
+  for (const vector of vectorsIn(path)) {
     try {
       await runVector(vector, backend)
       passed++

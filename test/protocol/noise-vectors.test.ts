@@ -1,5 +1,11 @@
-/** The published vectors, and every pattern, cipher and hash against the other back end. SPEC §5 */
-import { readFileSync } from 'node:fs'
+/**
+ * The engine of Noise against the published vectors, against those of a second implementation (test/vectors/make-noise.mjs),
+ * and each back end against the other. SPEC §5
+ */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { Handshake } from '../../protocol/channel/handshake.ts'
 import { findPattern, PATTERN_NAMES, parseProtocolName } from '../../protocol/channel/patterns.ts'
@@ -8,7 +14,12 @@ import { encodeHex } from '../../protocol/core/bytes.ts'
 import { BACKENDS } from '../support/backends.ts'
 import { nameOf, runVector, vectorsOf } from '../support/noise-vector.ts'
 
-const vectors = vectorsOf(readFileSync(new URL('../vectors/noise.json', import.meta.url), 'utf8'))
+const pathOf = (name: string) => new URL(`../${name}`, import.meta.url).pathname
+const fileOf = (name: string) => readFileSync(pathOf(`vectors/${name}`), 'utf8')
+const vectors = vectorsOf(fileOf('noise.json'))
+const patternVectors = vectorsOf(fileOf('noise-patterns.json'))
+const patternOf = (vector: unknown) => parseProtocolName(nameOf(vector)).pattern
+const byPattern = Map.groupBy(patternVectors, vector => patternOf(vector).replace(/psk.*/, ''))
 
 test('there are six published vectors', () => expect(vectors).toHaveLength(6))
 
@@ -16,6 +27,13 @@ describe.each(Object.entries(BACKENDS))('%s', (_, backend) => {
   test.each(vectors.map(vector => [nameOf(vector), vector] as const))(
     '%s matches the published vector',
     (_name, vector) => runVector(vector, backend),
+  )
+
+  test.each([...byPattern])(
+    '%s, with and without psks, gives the bytes of the second implementation',
+    async (_name, all) => {
+      for (const vector of all) await runVector(vector, backend)
+    },
   )
 
   test.each(vectors.map(vector => [nameOf(vector), vector] as const))(
@@ -30,6 +48,87 @@ describe.each(Object.entries(BACKENDS))('%s', (_, backend) => {
       }
     },
   )
+})
+
+test('the second implementation prints the file of its vectors', () => {
+  const printed = execFileSync(process.execPath, [pathOf('vectors/make-noise.mjs')], {
+    encoding: 'utf8',
+    maxBuffer: 2 ** 24,
+  })
+  expect(printed === fileOf('noise-patterns.json')).toBe(true)
+})
+
+test('its vectors have each pattern with each cipher and hash, and each place of a psk with each cipher', () => {
+  const names = new Set(patternVectors.map(nameOf))
+  const missing = PATTERN_NAMES.flatMap(name => {
+    const places = Array.from({ length: findPattern(name).messages.length + 1 }, (_, place) => place)
+    const plain = CIPHERS.flatMap(cipher => Object.keys(HASHES).map(hash => `Noise_${name}_25519_${cipher}_${hash}`))
+    const withPsk = places.flatMap(place => CIPHERS.map(cipher => `Noise_${name}psk${place}_25519_${cipher}_`))
+    return [...plain, ...withPsk].filter(start => ![...names].some(whole => whole.startsWith(start)))
+  })
+  expect(missing).toEqual([])
+})
+
+const XX = vectors.find(vector => patternOf(vector) === 'XX') as Record<string, unknown>
+const withPsk = patternVectors.find(vector => patternOf(vector) === 'XXpsk3') as { init_psks: string[] }
+const key = '11'.repeat(32)
+
+test.each([
+  [
+    'a psk more than the pattern takes',
+    { ...withPsk, init_psks: [...withPsk.init_psks, key] },
+    'psks of the initiator: 2',
+  ],
+  ['a psk at one end only', { ...withPsk, resp_psks: [] }, 'psks of the responder: 0'],
+  ['a psk for a pattern without', { ...XX, init_psks: [key], resp_psks: [key] }, 'psks of the initiator: 1'],
+  ['a psk for a pattern without, in the older word', { ...XX, resp_psk: key }, 'psks of the responder: 1'],
+])('a vector with %s fails', async (_, vector, says) => {
+  await expect(runVector(vector, BACKENDS.native)).rejects.toThrow(says)
+})
+
+describe('npm run noise-vectors', () => {
+  const run = (text: string) => {
+    const folder = mkdtempSync(join(tmpdir(), 'mortar-vectors-'))
+    const path = join(folder, 'some.json')
+    try {
+      writeFileSync(path, text)
+      const { status, stdout, stderr } = spawnSync(process.execPath, [pathOf('noise-vectors/main.ts'), path], {
+        encoding: 'utf8',
+      })
+      return { status, stdout, stderr: stderr.replace(path, 'FILE') }
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  }
+  const file = (...items: unknown[]) => JSON.stringify({ vectors: items })
+
+  test('runs a file, and counts what fails', () => {
+    expect(run(file(XX))).toMatchObject({
+      status: 0,
+      stderr: '',
+      stdout: expect.stringContaining('1 passed, 0 failed'),
+    })
+    const { status, stdout } = run(file(XX, { ...XX, init_psks: [key] }))
+    expect([status, stdout]).toEqual([1, expect.stringContaining('1 passed, 1 failed')])
+    expect(stdout).toContain('psks of the initiator: 1, the pattern takes 0')
+  })
+
+  test.each([
+    ['no JSON', '{"vectors": [\n', 'FILE: not JSON: '],
+    ['no list of vectors', '{}', 'FILE: not a file of vectors: vectors: '],
+    ['a vector that is none', file(XX, 7), 'FILE: vector 2, a vector without a name: '],
+    ['a vector without messages', file({ ...XX, messages: [] }), `FILE: vector 1, ${nameOf(XX)}: messages: `],
+    [
+      'a key that is not hex',
+      file(XX, XX, { ...XX, init_static: 'xy' }),
+      `FILE: vector 3, ${nameOf(XX)}: init_static: `,
+    ],
+  ])('says in one line what is wrong with %s', (_, text, says) => {
+    const { status, stdout, stderr } = run(text)
+    expect([status, stdout]).toEqual([2, ''])
+    expect(stderr.startsWith(`noise-vectors: ${says}`), stderr).toBe(true)
+    expect(stderr.trimEnd().split('\n')).toHaveLength(1)
+  })
 })
 
 test.each([

@@ -10,7 +10,10 @@ export interface Backend {
   algorithmsOf(cipher: CipherName, hash: HashName): Algorithms
 }
 
-const hex = z.string().transform(decodeHex)
+const hex = z
+  .string()
+  .regex(/^([0-9a-f]{2})*$/i, 'not bytes in hex')
+  .transform(decodeHex)
 const sideShape = (side: 'init' | 'resp') => ({
   [`${side}_prologue`]: hex.optional(),
   [`${side}_psks`]: z.array(hex).optional(),
@@ -29,28 +32,52 @@ const vectorSchema = z.looseObject({
 })
 const fileSchema = z.looseObject({ vectors: z.array(z.unknown()) })
 
-/** The vectors of a file, unread: each is checked when it is run. Throws for a file that is none. */
+/** The vectors of a file, as they are in it. Throws with one line that says which vector is malformed, and how. */
 export function vectorsOf(json: string): unknown[] {
-  return fileSchema.parse(JSON.parse(json)).vectors
+  const { vectors } = read(fileSchema, parseJson(json), 'not a file of vectors')
+  for (const [index, vector] of vectors.entries()) read(vectorSchema, vector, `vector ${index + 1}, ${nameOf(vector)}`)
+  return vectors
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    throw new Error(`not JSON: ${(cause as Error).message.replaceAll(/\s+/g, ' ')}`, { cause })
+  }
+}
+
+function read<S extends z.ZodType>(schema: S, value: unknown, what: string): z.output<S> {
+  const checked = schema.safeParse(value)
+  if (checked.success) return checked.data
+  const issue = checked.error.issues[0]
+  throw new Error([what, issue?.path.join('.'), issue?.message].filter(Boolean).join(': '))
 }
 
 /** What a vector calls itself. */
 export function nameOf(vector: unknown): string {
   const { protocol_name, name } = (vector ?? {}) as Record<string, unknown>
-  return String(protocol_name ?? name ?? 'a vector without a name')
+  const own = protocol_name ?? name
+  return typeof own === 'string' ? own : 'a vector without a name'
 }
 
 /** Runs a vector; throws with the first thing that differs, or because it names what we do not run. */
 export async function runVector(input: unknown, backend: Backend): Promise<void> {
-  const vector = vectorSchema.parse(input) as z.output<typeof vectorSchema> & Record<string, unknown>
-  const protocolName = nameOf(vector)
+  const protocolName = nameOf(input)
+  const vector = read(vectorSchema, input, protocolName) as z.output<typeof vectorSchema> & Record<string, unknown>
   const { pattern, cipher, hash } = parseProtocolName(protocolName)
-  const { oneWay } = findPattern(pattern)
+  const { oneWay, pskCount } = findPattern(pattern)
   const algorithms = backend.algorithmsOf(cipher, hash)
   const end = (initiator: boolean) => {
     const member = <T>(name: string) => vector[`${initiator ? 'init' : 'resp'}_${name}`] as T | undefined
     const keys = (secret: Uint8Array | undefined) => secret && backend.suite.importKeyPair(secret)
     const psk = member<Uint8Array>('psk')
+    const psks = [...(member<Uint8Array[]>('psks') ?? []), ...(psk ? [psk] : [])]
+    if (psks.length !== pskCount) {
+      throw new Error(
+        `psks of the ${initiator ? 'initiator' : 'responder'}: ${psks.length}, the pattern takes ${pskCount}`,
+      )
+    }
     return new Handshake({
       suite: backend.suite,
       protocolName,
@@ -61,7 +88,7 @@ export async function runVector(input: unknown, backend: Backend): Promise<void>
       ephemeralKeys: keys(member('ephemeral')),
       remoteStatic: member('remote_static'),
       // the handshake wipes its psks; both ends of a vector may share one array
-      psks: (member<Uint8Array[]>('psks') ?? (psk ? [psk] : [])).map(key => key.slice()),
+      psks: psks.map(key => key.slice()),
     })
   }
   const [initiator, responder] = [end(true), end(false)]
