@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { decodeBase64url, decodeHex, encodeBase64url, encodeHex } from '../../protocol/core/bytes.ts'
 import { decodeCbor, encodeCbor } from '../../protocol/core/codec.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
 import { z } from '../../protocol/core/schema.ts'
 import { decodeFrames, encodeFrame, FRAMES, type Frame, type FrameType, frameBytes } from '../../protocol/mux/frame.ts'
 import { fuzz, sound } from '../hostile/fuzz.ts'
@@ -111,7 +112,7 @@ test('frames that were encoded decode to themselves, and to nothing when one byt
 
 const value = fc.letrec(tie => ({
   any: fc.oneof(
-    { depthSize: 'small' },
+    { depthSize: 'small', maxDepth: LIMITS.nesting - 1 },
     fc.constant(null),
     fc.boolean(),
     fc.maxSafeInteger(),
