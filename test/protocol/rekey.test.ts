@@ -7,6 +7,7 @@ import { driveUnlock } from '../../protocol/commands/drives.ts'
 import { encodeHex } from '../../protocol/core/bytes.ts'
 import { newSecret, wipe } from '../../protocol/core/secret.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
+import { onlyOwner } from '../../protocol/rights.ts'
 import { facts, sessionPair, wallClock } from '../support/session-pair.ts'
 import { transportPair } from '../support/transport-pair.ts'
 
@@ -50,6 +51,7 @@ test('each direction moves its key on after its 65,536th record, and not before'
       agentKeys,
       ownerDh: ownerKeys.publicKey,
       launchSecret,
+      admit: onlyOwner(),
     }),
   ])
   const before = client.keys.slice()

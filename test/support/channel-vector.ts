@@ -4,6 +4,7 @@ import { SecureChannel } from '../../protocol/channel/secure-channel.ts'
 import type { Suite } from '../../protocol/channel/suite.ts'
 import { decodeHex, encodeHex, encodeText } from '../../protocol/core/bytes.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
+import { onlyOwner } from '../../protocol/rights.ts'
 import { wallClock } from './session-pair.ts'
 import { transportPair } from './transport-pair.ts'
 
@@ -81,6 +82,7 @@ export async function runChannelVector(vector: ChannelVector, suite: Suite): Pro
       agentKeys: suite.importKeyPair(decodeHex(responder.s)),
       ownerDh: suite.importKeyPair(decodeHex(initiator.s)).publicKey,
       launchSecret,
+      admit: onlyOwner(),
     }),
   ])
   for (const i of [0, 1]) {
