@@ -7,7 +7,7 @@ import { runFlips } from './flips.ts'
 import { fuzz, sound } from './fuzz.ts'
 import { runModel } from './model-steps.ts'
 import { PARSERS } from './parsers.ts'
-import { runRecords } from './records.ts'
+import { runChannelRecords, runRecords } from './records.ts'
 import { holds, runAttack, type Tally } from './tally.ts'
 
 const HELP = `Usage: npm run hostile [-- OPTIONS]
@@ -64,6 +64,13 @@ if ('flip a bit of handshake message'.includes(only)) {
   for (const tally of await runFlips({ seed, suite: nobleSuite, stride: nightly ? 3 : 41 })) {
     tell({ ...tally, attack: `${tally.attack} (noble)` })
   }
+}
+if ('mutate records of a channel'.includes(only)) {
+  tell(await runChannelRecords(nativeSuite, records / 100, seed))
+  tell({
+    ...(await runChannelRecords(nobleSuite, records / 1_000, seed)),
+    attack: 'mutate records of a channel (noble)',
+  })
 }
 if ('mutate transport records'.includes(only)) {
   tell({ ...runRecords(nativeSuite, records, seed), attack: 'mutate transport records' })
