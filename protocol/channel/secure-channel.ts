@@ -143,7 +143,7 @@ export class SecureChannel implements Transport {
   }
 
   /**
-   * The agent's half: lets in the holder of `ownerDh`, and of others those whom `admit` does not refuse by throwing. Fails
+   * The agent's half: lets in whom `admit` does not refuse by throwing: the holder of `ownerDh`, or who shows a grant. Fails
    * with handshake, whose cause says why, timeout or connection-lost.
    */
   static accept(
@@ -153,7 +153,7 @@ export class SecureChannel implements Transport {
       agentSign: Uint8Array
       ownerDh: Uint8Array
       launchSecret: Uint8Array
-      admit?: (caller: Caller) => void
+      admit: (caller: Caller) => void
     },
   ): Promise<SecureChannel> {
     const { transport, suite } = options
@@ -173,8 +173,7 @@ export class SecureChannel implements Transport {
       transport.send(await handshake.write(encodeCbor({ kem: ciphertext, sign: options.agentSign })))
       const { grant } = readPayload(lastSchema, await handshake.read(await receivePacket(transport)))
       const caller = callerOf(handshake.remoteStatic ?? new Uint8Array(), options.ownerDh, contact, grant)
-      if (options.admit) options.admit(caller)
-      else if (caller.kind !== 'owner') throw new MortarError('handshake')
+      options.admit(caller)
       return new SecureChannel(transport, handshake.split())
     })
   }

@@ -5,7 +5,7 @@
 import type { z } from 'zod'
 import { equalBytes } from '../core/bytes.ts'
 import { MortarError } from '../core/errors.ts'
-import { bytes, object, uint, uuid, z as zod } from '../core/schema.ts'
+import { bytes, generation, object, uuid, z as zod } from '../core/schema.ts'
 import { openStatement, sealStatement } from '../core/signing.ts'
 
 const LABEL = 'mortar agent certificate v1'
@@ -14,7 +14,7 @@ const certificateSchema = object({
   version: zod.literal(1),
   vm: uuid,
   launch: uuid,
-  generation: uint(2 ** 31),
+  generation,
   /** the agent's X25519 key, the responder's static key in the channel */
   agentDh: bytes(32),
   /** the agent's Ed25519 key */

@@ -7,7 +7,7 @@ import { concat } from '../core/bytes.ts'
 import { decodeCbor, encodeCbor } from '../core/codec.ts'
 import { MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
-import { base64urlOf, bytes, object, text, uint, uuid, z as zod } from '../core/schema.ts'
+import { base64urlOf, bytes, generation, object, text, uint, uuid, z as zod } from '../core/schema.ts'
 import { sign, verify } from '../core/signing.ts'
 
 const LABEL = 'mortar enrolment v1'
@@ -18,7 +18,7 @@ const enrolmentSchema = object({
   vm: uuid,
   launch: uuid,
   /** boots of this overlay, from 1 */
-  generation: uint(2 ** 31),
+  generation,
   /** kernel's id of this boot */
   boot: uuid,
   agentDh: bytes(32),
@@ -73,7 +73,7 @@ export const toAgentSchema = zod.discriminatedUnion('type', [
     type: zod.literal('enrolled'),
     owner: base64urlOf(32),
     ownerDh: base64urlOf(32),
-    generation: uint(2 ** 31),
+    generation,
   }),
   object({ type: zod.literal('refused'), code: text(64) }),
   /** open a data socket with this token; kind channel: encrypted session, kind ssh: bytes for sshd */
@@ -96,11 +96,22 @@ export const toBrokerSchema = zod.discriminatedUnion('type', [
 ])
 export type ToBroker = z.output<typeof toBrokerSchema>
 
-/** Reads a control message. Fails with protocol-violation. */
+const STRINGS = /"(?:[^"\\]|\\.)*"/g
+
+/** JSON.parse takes the last of members that have one name. Outside of strings, each member of valid JSON has one colon. */
+function requireDistinct(json: string, message: object): void {
+  const members = json.replace(STRINGS, '').split(':').length - 1
+  if (members !== Object.keys(message).length) throw new Error('a member is repeated')
+}
+
+/** Reads a control message: a flat object, no member twice. Fails with protocol-violation. */
 export function readControl<S extends z.ZodType>(schema: S, json: string): z.output<S> {
   if (json.length > LIMITS.controlBytes) throw new MortarError('protocol-violation', 'control message too long')
   try {
-    return schema.parse(JSON.parse(json))
+    const message: unknown = JSON.parse(json)
+    const checked = schema.parse(message)
+    requireDistinct(json, message as object)
+    return checked
   } catch (cause) {
     throw new MortarError('protocol-violation', 'control message not understood', { cause })
   }

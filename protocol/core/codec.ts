@@ -6,6 +6,7 @@ import { decode, encode, encodeInto } from 'cborg'
 import type { z } from 'zod'
 import { equalBytes } from './bytes.ts'
 import { type ErrorCode, MortarError } from './errors.ts'
+import { LIMITS } from './limits.ts'
 import { newSecret, wipe } from './secret.ts'
 
 const DECODING = {
@@ -36,6 +37,7 @@ export function decodeCbor<S extends z.ZodType>(
   if (bytes.length > limitBytes) throw new MortarError('limit-exceeded', `${bytes.length} bytes, at most ${limitBytes}`)
   let value: unknown
   try {
+    requireForm(bytes)
     value = decode(bytes, DECODING)
     requireCanonical(value, bytes)
   } catch (cause) {
@@ -44,6 +46,32 @@ export function decodeCbor<S extends z.ZodType>(
   const checked = schema.safeParse(value)
   if (!checked.success) throw new MortarError(code, checked.error.issues[0]?.message ?? '', { cause: checked.error })
   return checked.data
+}
+
+const [BYTES, TEXT, ARRAY, MAP, SIMPLE] = [2, 3, 4, 5, 7]
+/** additional information of a head: the argument follows in 1, 2, 4 or 8 bytes; from ONE_BYTE + 4 there is none */
+const ONE_BYTE = 24
+
+/**
+ * Goes over the heads alone, before anything is built: containers nest at most LIMITS.nesting deep, and there is no float.
+ * What else may be wrong with the bytes is the decoder's to find. Throws for what it finds.
+ */
+function requireForm(bytes: Uint8Array): void {
+  /** items still to come in each container that is open */
+  const open: number[] = []
+  for (let offset = 0; offset < bytes.length; ) {
+    while (open.at(-1) === 0) open.pop()
+    if (open.length > 0) open.push((open.pop() as number) - 1)
+    const head = bytes[offset++] as number
+    const [major, info] = [head >> 5, head & 31]
+    if (major === SIMPLE && info > ONE_BYTE) throw new Error('a float')
+    const width = info < ONE_BYTE ? 0 : 2 ** (info - ONE_BYTE)
+    let argument = width === 0 ? info : 0
+    for (const end = offset + width; offset < end; offset++) argument = argument * 256 + (bytes[offset] ?? 0)
+    if (major === BYTES || major === TEXT) offset += argument
+    if (major === ARRAY || major === MAP) open.push(major === MAP ? 2 * argument : argument)
+    if (open.length > LIMITS.nesting) throw new Error(`more than ${LIMITS.nesting} deep`)
+  }
 }
 
 /** The value may hold a secret, so what it is encoded into is wiped. Throws when `bytes` are not its encoding. */

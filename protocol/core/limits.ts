@@ -57,6 +57,8 @@ export const LIMITS = {
 
   /** seconds a launch ticket may be valid (SPEC §2) */
   ticketSeconds: 900,
+  /** arrays and maps within each other in CBOR (SPEC §2) */
+  nesting: 8,
   /** bytes of signed objects: ticket, certificate, manifest (SPEC §2) */
   signedBytes: 4_096,
   /** bytes of a signed grant, which travels in a handshake message; drives and targets that it may name (SPEC §2.7) */

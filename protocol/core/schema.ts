@@ -39,3 +39,5 @@ export const text = (length: number) =>
     .max(length)
     .refine(value => !/\p{Cc}/u.test(value), 'must not hold control characters')
 export const uint = (largest = Number.MAX_SAFE_INTEGER) => z.int().min(0).max(largest)
+/** Which boot of a VM. SPEC §2.4, §3.2 */
+export const generation = uint(2 ** 31 - 1)

@@ -237,6 +237,23 @@ describe('serials', () => {
     expect(() => agent()).toThrow(expect.objectContaining({ code: 'internal' }))
   })
 
+  test('are kept of a thousand grantees; one more is not let in, and those who are known still are', async () => {
+    const knownBefore = (count: number) => {
+      const least: Record<string, number> = {}
+      for (let i = 0; i < count; i++) least[encodeBase64url(new Uint8Array(32).fill(i & 255).fill(i >> 8, 0, 2))] = 1
+      expect(Object.keys(least)).toHaveLength(count)
+      writeFileSync(join(folder, 'grants.json'), JSON.stringify({ version: 1, least }))
+    }
+    knownBefore(999)
+    const grants = agent()
+    await mustConnect(grants, sign())
+    const another = sign({ grantee: third.signKey, granteeDh: third.keys.publicKey })
+    await expectRefused(grants, another, 'limit-exceeded', { clientKeys: third.keys })
+    await mustConnect(grants, sign({ serial: 11 }))
+    knownBefore(1_000)
+    await expectRefused(agent(), sign(), 'limit-exceeded')
+  })
+
   test('that cannot be kept let nobody in, until they can be', async () => {
     const grants = agent()
     rmSync(folder, { recursive: true })

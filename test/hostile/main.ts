@@ -7,7 +7,7 @@ import { runFlips } from './flips.ts'
 import { fuzz, sound } from './fuzz.ts'
 import { runModel } from './model-steps.ts'
 import { PARSERS } from './parsers.ts'
-import { runRecords } from './records.ts'
+import { runChannelRecords, runRecords } from './records.ts'
 import { holds, runAttack, type Tally } from './tally.ts'
 
 const HELP = `Usage: npm run hostile [-- OPTIONS]
@@ -16,8 +16,8 @@ Stands between a real client session and a real agent session as a hostile relay
 feeds bent input to every parser. Ends with 0 only if every attack was noticed, no byte of plaintext was delivered after
 it, no parser crashed, took more than 50 ms or kept more than 32 MiB, and random sessions did what their model says.
 
-  --nightly     1,000 plays of each attack, 1,000,000 records, 1,000,000 inputs and
-                10,000 random sessions instead of 100, 100,000, 60,000 and 1,000
+  --nightly     1,000 plays of each attack, 1,000,000 records, 10,000 random sessions and 1,325,000 inputs, 1,000,000
+                of them frames, messages, tickets, certificates and control JSON, instead of 100, 100,000, 1,000 and 60,000
   --seed TEXT   make the same plays again (printed at the start)
   --only TEXT   only attacks and parsers whose name contains it
   --json        one line of JSON instead of the table
@@ -43,10 +43,8 @@ if (values.help) {
 
 const { nightly, json, only } = values
 const seed = values.seed ?? Buffer.from(nativeSuite.randomBytes(4)).toString('hex')
-const [plays, records, inputs, sessions] = nightly
-  ? [1_000, 1_000_000, 1_000_000, 10_000]
-  : [100, 100_000, 60_000, 1_000]
-const widths = [46, 11, 11, 24] as const
+const [plays, records, sessions] = nightly ? [1_000, 1_000_000, 10_000] : [100, 100_000, 1_000]
+const widths = [46, 11, 11, 24, 20] as const
 const line = (cells: readonly string[]) =>
   cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[i] ?? 0))).join('')
 const tallies: Tally[] = []
@@ -67,6 +65,13 @@ if ('flip a bit of handshake message'.includes(only)) {
     tell({ ...tally, attack: `${tally.attack} (noble)` })
   }
 }
+if ('mutate records of a channel'.includes(only)) {
+  tell(await runChannelRecords(nativeSuite, records / 100, seed))
+  tell({
+    ...(await runChannelRecords(nobleSuite, records / 1_000, seed)),
+    attack: 'mutate records of a channel (noble)',
+  })
+}
 if ('mutate transport records'.includes(only)) {
   tell({ ...runRecords(nativeSuite, records, seed), attack: 'mutate transport records' })
   tell({ ...runRecords(nobleSuite, records / 10, seed), attack: 'mutate transport records (noble)' })
@@ -74,10 +79,10 @@ if ('mutate transport records'.includes(only)) {
 for (const row of ATTACKS) if (row.name.includes(only)) tell(await runAttack(row, plays, seed))
 
 const parsers = PARSERS.filter(parser => `fuzz ${parser.name}`.includes(only))
-if (!json && parsers.length > 0) console.log(`\n${line(['parser', 'inputs', 'findings', 'slowest, growth'])}`)
+if (!json && parsers.length > 0) console.log(`\n${line(['parser', 'inputs', 'read', 'findings', 'slowest, growth'])}`)
 const fuzzed = parsers.map(parser => {
-  const result = fuzz(parser, Math.ceil((inputs * parser.share) / 1_000), seed)
-  const numbers = [result.tried, result.findings.length].map(number => number.toLocaleString('en-GB'))
+  const result = fuzz(parser, parser.inputs[nightly ? 'nightly' : 'short'], seed)
+  const numbers = [result.tried, result.accepted, result.findings.length].map(number => number.toLocaleString('en-GB'))
   const cost = `${result.slowestMs.toFixed(1)} ms, ${(result.growthBytes / 2 ** 20).toFixed(1)} MiB`
   if (!json) console.log(line([result.parser, ...numbers, cost]) + (sound(result) ? '' : '  FAILED'))
   if (!json)

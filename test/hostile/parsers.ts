@@ -1,5 +1,4 @@
 /** Everything that reads bytes of the other side, as a table: what it may fail with, and true inputs to start from. */
-import { randomBytes } from 'node:crypto'
 import { FrameReader } from '../../broker/relay/frames.ts'
 import { openingSchema } from '../../protocol/call.ts'
 import type { Command } from '../../protocol/commands/command.ts'
@@ -22,14 +21,17 @@ import { decodeCbor, encodeCbor } from '../../protocol/core/codec.ts'
 import type { ErrorCode } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { z } from '../../protocol/core/schema.ts'
-import { sealStatement, signingPublicKey } from '../../protocol/core/signing.ts'
-import { decodeFrames, encodeFrame, FRAMES, type FrameType, frameBytes } from '../../protocol/mux/frame.ts'
+import { decodeFrames, FRAMES, type FrameType } from '../../protocol/mux/frame.ts'
+import { resetError } from '../../protocol/mux/stream.ts'
+import { decodeCredit, encodeCredit, SendWindow } from '../../protocol/mux/window.ts'
+import { frame, record, reset } from '../support/frames.ts'
 import type { Random } from './random.ts'
+import { certificate, grant, id, key, owner, perhapsSigned, seed, ticket } from './statements.ts'
 
 export interface Parser {
   readonly name: string
-  /** inputs of a thousand */
-  readonly share: number
+  /** inputs in each form of the run */
+  readonly inputs: { readonly short: number; readonly nightly: number }
   readonly corpus: readonly Uint8Array[]
   readonly codes: readonly ErrorCode[]
   /** a RangeError is part of its contract */
@@ -37,40 +39,11 @@ export interface Parser {
   parse(input: Uint8Array, random: Random): void
 }
 
-const id = '11111111-1111-4111-8111-111111111111'
 const serial = '0123456789abcdef0123'
-const key = new Uint8Array(32).fill(3)
 const nonce = new Uint8Array(32).fill(4)
-const seed = new Uint8Array(randomBytes(32))
-const owner = signingPublicKey(seed)
 const toText = (input: Uint8Array) => Buffer.from(input).toString('utf8')
 const json = (value: unknown) => encodeText(JSON.stringify(value))
 
-const ticket = {
-  version: 1 as const,
-  vm: id,
-  launch: id,
-  owner,
-  ownerDh: key,
-  brick: key,
-  broker: key,
-  commitment: key,
-  nonce: new Uint8Array(16),
-  expires: 1_800_000_000,
-}
-const certificate = { version: 1 as const, vm: id, launch: id, generation: 1, agentDh: key, agentSign: key }
-const grant = {
-  version: 1 as const,
-  vm: id,
-  grantee: key,
-  granteeDh: key,
-  role: 'user' as const,
-  permissions: ['exec' as const],
-  drives: [id],
-  targets: [],
-  expires: 1_800_000_000,
-  serial: 1,
-}
 const enrolment = {
   version: 1 as const,
   vm: id,
@@ -99,7 +72,10 @@ const manifest = {
 const messages = [
   ...Object.keys(COMMANDS).map(command => ({ command, params: {} })),
   { command: 'exec', params: { argv: ['cat', '-n'], env: { A: 'b' }, cwd: '/', user: 'root' } },
-  { command: 'terminal', params: { columns: 80, rows: 24 } },
+  { command: 'terminal', params: { cols: 80, rows: 24 } },
+  { command: 'exec', params: { argv: ['cat'] }, keep: new Uint8Array(16).fill(5) },
+  { attach: new Uint8Array(16).fill(5), received: 70_000 },
+  { ready: {}, from: 70_000, received: 12 },
   { command: 'drive-format', params: { drive: id, serial, label: 'x', erase: false } },
   { code: 0, signal: null },
   ['exit', { code: null, signal: 'SIGTERM' }],
@@ -117,13 +93,23 @@ const schemas: readonly z.ZodType[] = [
   ...allCommands.flatMap(row => [row.params, row.ready, ...Object.values(row.toAgent), ...Object.values(row.toClient)]),
 ]
 
-const frames = Object.entries(FRAMES).map(([type, row]) => {
-  const streamId = row.scope === 'session' ? 0 : 1
-  const frame = { type: type as FrameType, streamId, flags: 0, body: new Uint8Array(Math.min(row.most, row.least + 5)) }
-  const record = new Uint8Array(frameBytes(frame))
-  encodeFrame(record, 0, frame)
-  return record
-})
+const frames = [
+  ...Object.entries(FRAMES).map(([type, row]) => {
+    const streamId = row.scope === 'session' ? 0 : 1
+    return frame(type as FrameType, streamId, new Uint8Array(Math.min(row.most, row.least + 5)))
+  }),
+  frame('window', 1, encodeCredit({ read: 0, window: 2 * LIMITS.windowBytes })),
+  frame('window', 1, encodeCredit({ read: LIMITS.windowBytes, window: LIMITS.mostWindowBytes })),
+  reset(1, 'going-away'),
+].map(item => record(item))
+
+/** What a multiplexer reads of a record: its frames, and of some the body. */
+function readRecord(input: Uint8Array): void {
+  for (const { type, body } of decodeFrames(input)) {
+    if (type === 'window') new SendWindow().release(decodeCredit(body))
+    else if (type === 'reset' || type === 'goAway') resetError(body)
+  }
+}
 
 /** Frames as a client sends them to the relay: first bytes, length, zero mask, payload. */
 const socketFrames = [0, 5, 125].flatMap(length =>
@@ -152,33 +138,30 @@ const controlMessages = [
 ].map(json)
 const NESTED_JSON = ['[', '{"a":', '[{"type":'].map(text => encodeText(text.repeat(1_300)))
 
-const JUNK = [null, '', -1, 0, [], {}, true, new Uint8Array(33), 'x'.repeat(3_000), Number.MAX_SAFE_INTEGER]
-
-/** One input in fifty is a statement with a member bent, rightly signed as only an owner could: then its body is read. */
-function perhapsSigned(label: string, statement: object, input: Uint8Array, random: Random): Uint8Array {
-  if (random.below(50) > 0) return input
-  const member = random.pick([...Object.keys(statement), 'stranger'])
-  return sealStatement(label, { ...statement, [member]: random.pick(JUNK) }, seed)
-}
-
 export const PARSERS: readonly Parser[] = [
   {
     name: 'frames',
-    share: 245,
+    inputs: { short: 14_000, nightly: 300_000 },
     corpus: frames,
     codes: ['protocol-violation'],
-    parse: input => void decodeFrames(input),
+    parse: readRecord,
   },
   {
     name: 'CBOR messages',
-    share: 240,
+    inputs: { short: 14_000, nightly: 300_000 },
     corpus: [...messages, ...NESTED],
     codes: ['protocol-violation', 'limit-exceeded'],
-    parse: (input, random) => void decodeCbor(random.pick(schemas), input, LIMITS.messageBytes, 'protocol-violation'),
+    parse: (input, random) =>
+      void decodeCbor(
+        random.below(4) > 0 ? random.pick(schemas) : openingSchema,
+        input,
+        LIMITS.messageBytes,
+        'protocol-violation',
+      ),
   },
   {
     name: 'control JSON',
-    share: 160,
+    inputs: { short: 9_600, nightly: 200_000 },
     corpus: [...controlMessages, ...NESTED_JSON],
     codes: ['protocol-violation'],
     parse(input, random) {
@@ -189,7 +172,7 @@ export const PARSERS: readonly Parser[] = [
   },
   {
     name: 'WebSocket frames',
-    share: 160,
+    inputs: { short: 9_600, nightly: 160_000 },
     corpus: [...socketFrames, ...longSocketFrames],
     codes: ['protocol-violation', 'limit-exceeded'],
     parse(input, random) {
@@ -200,14 +183,14 @@ export const PARSERS: readonly Parser[] = [
   },
   {
     name: 'ticket',
-    share: 15,
+    inputs: { short: 1_500, nightly: 100_000 },
     corpus: [signTicket(ticket, seed), ...NESTED],
     codes: ['ticket-invalid', 'limit-exceeded'],
     parse: (input, random) => void openTicket(perhapsSigned('mortar launch ticket v1', ticket, input, random)),
   },
   {
     name: 'certificate',
-    share: 15,
+    inputs: { short: 1_500, nightly: 100_000 },
     corpus: [signCertificate(certificate, seed), ...NESTED],
     codes: ['certificate-invalid', 'limit-exceeded'],
     parse: (input, random) =>
@@ -215,21 +198,21 @@ export const PARSERS: readonly Parser[] = [
   },
   {
     name: 'grant',
-    share: 15,
+    inputs: { short: 900, nightly: 15_000 },
     corpus: [signGrant(grant, seed), ...NESTED],
     codes: ['grant-invalid', 'limit-exceeded'],
     parse: (input, random) => void openGrant(perhapsSigned('mortar grant v1', grant, input, random), owner),
   },
   {
     name: 'enrolment',
-    share: 15,
+    inputs: { short: 900, nightly: 15_000 },
     corpus: [signedEnrolment.body],
     codes: ['enrolment-invalid', 'limit-exceeded'],
     parse: input => void openEnrolment({ ...signedEnrolment, body: input }, nonce, () => owner),
   },
   {
     name: 'launch request',
-    share: 40,
+    inputs: { short: 2_400, nightly: 40_000 },
     corpus: [
       encodeCbor({
         options: { name: 'a', brick: 'b', memoryMiB: 512, vcpus: 1 },
@@ -242,21 +225,21 @@ export const PARSERS: readonly Parser[] = [
   },
   {
     name: 'manifest',
-    share: 15,
+    inputs: { short: 900, nightly: 15_000 },
     corpus: [json(signManifest(manifest, seed)), ...NESTED_JSON],
     codes: ['brick-signature'],
     parse: input => void openManifest(toText(input)),
   },
   {
     name: 'identity text',
-    share: 40,
+    inputs: { short: 2_400, nightly: 40_000 },
     corpus: [encodeText(formatIdentity({ sign: key, dh: key }))],
     codes: ['bad-request'],
     parse: input => void parseIdentity(toText(input)),
   },
   {
     name: 'base64url and hex',
-    share: 40,
+    inputs: { short: 2_300, nightly: 40_000 },
     corpus: ['', 'AA', 'q6urq6s', 'deadbeef', 'a-_Z'].map(encodeText),
     codes: [],
     rangeError: true,

@@ -1,6 +1,11 @@
-/** Mutated transport records in bulk, at the cipher that opens them: none may open, and the next true one must. SPEC §6.1 */
+/**
+ * Mutated transport records in bulk. At the cipher that opens them: none may open, and the next true one must. At a channel:
+ * none may open, nor may anything behind it, and the transport is closed. SPEC §6.1
+ */
 import { CipherState } from '../../protocol/channel/cipher-state.ts'
+import type { SecureChannel } from '../../protocol/channel/secure-channel.ts'
 import type { Suite } from '../../protocol/channel/suite.ts'
+import { channelPair } from '../support/bare-end.ts'
 import { flipBit } from './bytes.ts'
 import { brokenSuite, Random } from './random.ts'
 import { count, newTally, type Tally } from './tally.ts'
@@ -63,6 +68,53 @@ export function runRecords(suite: Suite, times: number, seed: string, broken = f
     }
   }
   return tally
+}
+
+/** Tries `times` mutations of records, each at a channel of its own, between records that are true. */
+export async function runChannelRecords(suite: Suite, times: number, seed: string, broken = false): Promise<Tally> {
+  const tally = newTally('mutate records of a channel')
+  const random = new Random(`${seed}/channels`)
+  const used = broken ? brokenSuite(suite) : suite
+  while (tally.tried < times) {
+    const name = `${seed}/channels/${tally.tried}`
+    const { clientEnd, agentEnd, clientChannel, agentChannel } = await channelPair({ suite: used })
+    const toClient = random.below(2) === 0
+    const [reader, writer] = toClient ? [clientChannel, agentChannel] : [agentChannel, clientChannel]
+    const [near, end] = toClient ? [clientEnd, agentEnd] : [agentEnd, clientEnd]
+    let closed = false
+    const close = near.close
+    near.close = () => {
+      closed = true
+      close()
+    }
+    const before = random.below(3)
+    const packets: Uint8Array[] = []
+    const deliver = end.send
+    end.send = packet => void packets.push(packet.slice())
+    for (let i = before + 2; i > 0; i--) writer.send(random.bytes(random.pick(SIZES)))
+    const [record, other] = packets.slice(before) as [Uint8Array, Uint8Array]
+    const mutated = random.pick(MUTATIONS)(record, random, other)
+    if (Buffer.from(mutated).equals(record)) continue
+    for (const packet of [...packets.slice(0, before), mutated, record, other]) deliver(packet)
+    for (let i = 0; i < before; i++) if (!(await reader.receive())) throw new Error('a true record did not open')
+    const [refusals, bytes] = await refusalsOf(reader)
+    count(tally, refusals === 3 && closed, bytes, name)
+    writer.close()
+  }
+  return tally
+}
+
+/** How many of the three packets that are there the channel refuses, and bytes of plaintext that it lets through. */
+async function refusalsOf(channel: SecureChannel): Promise<[number, number]> {
+  let [refusals, bytes] = [0, 0]
+  for (let i = 0; i < 3; i++) {
+    try {
+      bytes += (await channel.receive())?.length ?? 0
+    } catch {
+      refusals++
+    }
+  }
+  return [refusals, bytes]
 }
 
 function tryOpen(cipher: CipherState, record: Uint8Array): Uint8Array | null {

@@ -4,10 +4,10 @@
  */
 import type { Suite } from '../../protocol/channel/suite.ts'
 import { exec } from '../../protocol/commands/exec.ts'
-import type { Clock } from '../../protocol/core/clock.ts'
 import { PacketQueue, type Transport } from '../../protocol/core/transport.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
 import { type facts, type PairOptions, sessionPair } from '../support/session-pair.ts'
+import { StillClock } from '../support/still-clock.ts'
 import { brokenSuite, type Random, seededSuite } from './random.ts'
 
 export type End = 'client' | 'agent'
@@ -18,29 +18,6 @@ const STEP_MS = 5_000
 /** turns of the event loop in which nothing moves before the clock does */
 const QUIET_TURNS = 6
 const LONGEST_PLAY_MS = 120_000
-
-/** A clock that stands still until it is moved. */
-export class StageClock implements Clock {
-  #now = 1_000_000
-  #timers = new Set<{ at: number; callback: () => void }>()
-
-  now(): number {
-    return this.#now
-  }
-
-  after(ms: number, callback: () => void): () => void {
-    const timer = { at: this.#now + ms, callback }
-    this.#timers.add(timer)
-    return () => this.#timers.delete(timer)
-  }
-
-  advance(ms: number): void {
-    this.#now += ms
-    for (const timer of [...this.#timers].sort((a, b) => a.at - b.at)) {
-      if (timer.at <= this.#now && this.#timers.delete(timer)) timer.callback()
-    }
-  }
-}
 
 /** The relay's two ends; what they send waits here until the attack carries it. */
 export class Relay {
@@ -118,7 +95,7 @@ export const honest: Attack = { carry: (from, _index, packet) => [[otherEnd(from
 /** Plays the conversation from handshake to close under an attack. */
 export async function play(options: StageOptions, attack: Attack): Promise<Play> {
   const relay = new Relay()
-  const clock = new StageClock()
+  const clock = new StillClock()
   const heard: Record<End, number> = { client: 0, agent: 0 }
   const talk = converse(options, relay, clock, heard)
   const transcript: { from: End; packet: Uint8Array }[] = []
@@ -172,7 +149,7 @@ async function nextSender(relay: Relay, done: () => boolean): Promise<End | null
 }
 
 /** Both ends and what they say: the client sends chunks, the agent echoes them, both count. */
-function converse(options: StageOptions, relay: Relay, clock: StageClock, heard: Record<End, number>) {
+function converse(options: StageOptions, relay: Relay, clock: StillClock, heard: Record<End, number>) {
   const { random } = options
   let [done, opened, complete] = [false, false, false]
   const base = options.suite ?? nativeSuite

@@ -83,18 +83,3 @@ test.each([{ ...params, env: { A: 'a\0b' } }, { ...params, cwd: '/a\0b' }, { arg
     await expect(session.open(exec, hostile)).rejects.toMatchObject({ code: 'bad-request' })
   },
 )
-
-test('an agent that neither accepts nor refuses is waited for a minute', async () => {
-  let fire = () => {}
-  const clock = {
-    now: () => 0,
-    after(ms: number, callback: () => void) {
-      if (ms === LIMITS.acceptMs) fire = callback
-      return () => undefined
-    },
-  }
-  const { session } = await sessionPair({ clock, handlers: { exec: () => new Promise(() => {}) } })
-  const opening = session.open(exec, params)
-  setTimeout(() => fire(), 50)
-  await expect(opening).rejects.toMatchObject({ code: 'timeout' })
-})

@@ -5,7 +5,7 @@ import { nativeSuite } from '../../protocol/native/suite.ts'
 import { ATTACKS } from '../hostile/attacks.ts'
 import { runFlips } from '../hostile/flips.ts'
 import { Random } from '../hostile/random.ts'
-import { runRecords } from '../hostile/records.ts'
+import { runChannelRecords, runRecords } from '../hostile/records.ts'
 import { honest, play } from '../hostile/stage.ts'
 import { holds, noticed, runAttack } from '../hostile/tally.ts'
 
@@ -42,6 +42,12 @@ test('of 100,000 mutated transport records none opens', () => {
   expect(runRecords(nobleSuite, 5_000, SEED)).toMatchObject({ tried: 5_000, detected: 5_000, bytesAfter: 0 })
 }, 60_000)
 
+test('of 600 mutated records at a channel none opens, nor anything behind it', async () => {
+  const all = { tried: 500, detected: 500, bytesAfter: 0 }
+  expect(await runChannelRecords(nativeSuite, 500, SEED)).toMatchObject(all)
+  expect(await runChannelRecords(nobleSuite, 100, SEED)).toMatchObject({ tried: 100, detected: 100, bytesAfter: 0 })
+}, 60_000)
+
 describe('all plays are noticed and deliver no byte after the fault', () => {
   test.each(ATTACKS.map(row => [row.name, row] as const))(
     '%s',
@@ -72,5 +78,9 @@ describe('on a channel that does not encrypt the harness reports what got throug
 
   test('mutated records', () => {
     expect(runRecords(nativeSuite, 500, SEED, true)).not.toSatisfy(holds)
+  })
+
+  test('mutated records at a channel', async () => {
+    expect(await runChannelRecords(nativeSuite, 50, SEED, true)).not.toSatisfy(holds)
   })
 })

@@ -3,26 +3,13 @@ import { expect, test } from 'vitest'
 import { encodeText } from '../../protocol/core/bytes.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
-import { decodeFrames, encodeFrame, type Frame, type FrameType } from '../../protocol/mux/frame.ts'
+import { decodeFrames } from '../../protocol/mux/frame.ts'
 import { Mux } from '../../protocol/mux/mux.ts'
 import type { Stream } from '../../protocol/mux/stream.ts'
 import { decodeCredit, encodeCredit } from '../../protocol/mux/window.ts'
+import { frame, record } from '../support/frames.ts'
 import { wallClock } from '../support/session-pair.ts'
 import { transportPair } from '../support/transport-pair.ts'
-
-const NONE = new Uint8Array(0)
-const frame = (type: FrameType, streamId: number, body: Uint8Array = NONE, flags = 0): Frame => ({
-  type,
-  streamId,
-  flags,
-  body,
-})
-
-function record(...frames: Frame[]): Uint8Array {
-  const bytes = new Uint8Array(frames.reduce((sum, { body }) => sum + LIMITS.frameHeaderBytes + body.length, 0))
-  frames.reduce((offset, item) => encodeFrame(bytes, offset, item), 0)
-  return bytes
-}
 
 /** An agent's multiplexer; what it sends piles up at `peer` unless it is taken. */
 function agentMux(drained: () => Promise<void> = () => Promise.resolve()) {

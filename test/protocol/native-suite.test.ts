@@ -71,6 +71,26 @@ test('a point of low order is refused, and a wiped key cannot be used', async ()
   expect(() => aead.seal(0, new Uint8Array(0), random(1))).toThrow()
 })
 
+test('ML-KEM takes keys and ciphertexts of its one length, and both suites understand each other', () => {
+  for (const [receiving, sending] of [
+    [nativeSuite, nobleSuite],
+    [nobleSuite, nativeSuite],
+    [nativeSuite, nativeSuite],
+  ] as const) {
+    const keys = receiving.generateKemKeys()
+    const { ciphertext, secret } = sending.encapsulate(keys.publicKey)
+    expect([keys.publicKey.length, ciphertext.length, secret.length]).toEqual([1_184, 1_088, 32])
+    expect(encodeHex(keys.decapsulate(ciphertext))).toBe(encodeHex(secret))
+    const handshake = expect.objectContaining({ code: 'handshake' })
+    for (const key of [keys.publicKey.subarray(1), Uint8Array.from([...keys.publicKey, 0]), new Uint8Array(0)]) {
+      expect(() => sending.encapsulate(key), `a key of ${key.length} bytes`).toThrow(handshake)
+    }
+    for (const wrong of [ciphertext.subarray(1), Uint8Array.from([...ciphertext, 0]), new Uint8Array(0)]) {
+      expect(() => keys.decapsulate(wrong), `a ciphertext of ${wrong.length} bytes`).toThrow(handshake)
+    }
+  }
+})
+
 test.each([
   ['native agent', nobleSuite, nativeSuite],
   ['native client', nativeSuite, nobleSuite],

@@ -5,8 +5,10 @@ import { SecureChannel } from '../../protocol/channel/secure-channel.ts'
 import { REKEY_COUNTER, type Suite } from '../../protocol/channel/suite.ts'
 import { driveUnlock } from '../../protocol/commands/drives.ts'
 import { encodeHex } from '../../protocol/core/bytes.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
 import { newSecret, wipe } from '../../protocol/core/secret.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
+import { onlyOwner } from '../../protocol/rights.ts'
 import { agentSign, facts, sessionPair, wallClock } from '../support/session-pair.ts'
 import { transportPair } from '../support/transport-pair.ts'
 
@@ -51,6 +53,7 @@ test('each direction moves its key on after its 65,536th record, and not before'
       agentSign,
       ownerDh: ownerKeys.publicKey,
       launchSecret,
+      admit: onlyOwner(),
     }),
   ])
   const before = client.keys.slice()
@@ -60,7 +63,7 @@ test('each direction moves its key on after its 65,536th record, and not before'
       expect((await to.receive())?.[0]).toBe(i & 0xff)
     }
   }
-  await pass(65_535)
+  await pass(LIMITS.recordsPerKey - 1)
   expect(client.keys).toEqual(before)
   await pass(1)
   const next = client.keys.slice(before.length)

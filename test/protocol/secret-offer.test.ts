@@ -52,7 +52,11 @@ describe.each([
     }
   })
 
-  test('an offer of a minute ago is refused', async () => {
+  test('an offer is taken for a minute and no longer', async () => {
+    const inTime = offerSecret(contextOf(opening_), opening)
+    const sealedInTime = await sealToOffer(contextOf(sealing), opening, inTime.publicKey, secret())
+    now += LIMITS.offerMs
+    expect([...(await inTime.open(sealedInTime))]).toEqual([...secret()])
     const offer = offerSecret(contextOf(opening_), opening)
     const sealed = await sealToOffer(contextOf(sealing), opening, offer.publicKey, secret())
     now += LIMITS.offerMs + 1

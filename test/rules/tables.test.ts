@@ -102,6 +102,24 @@ test('each limit is named in SPEC and enforced somewhere', () => {
   expectNone('limits', problems)
 })
 
+/** A number as the specification writes it: 65,535, or milliseconds in a larger unit. */
+const written = (name: string, value: number): string[] => {
+  if (!name.endsWith('Ms')) return [value.toLocaleString('en-GB')]
+  return [`${(value / 1_000).toLocaleString('en-GB')} s`, `${value / 3_600_000} h`]
+}
+
+test('each limit is in SPEC with its number, close before its name', () => {
+  const specification = read('protocol/SPEC.md')
+  const problems = Object.entries(LIMITS).filter(([name, value]) => {
+    const before = specification.split(`\`${name}\``)[0]?.slice(-160) ?? ''
+    return !written(name, value).some(number => new RegExp(`(?<![\\d,])${number}(?![\\d,]*\\d)`).test(before))
+  })
+  expectNone(
+    'limits whose number protocol/SPEC.md does not give',
+    problems.map(([name, value]) => `${name}: ${written(name, value).join(' or ')}`),
+  )
+})
+
 test('each route and each command has its row in SPEC', () => {
   const specification = read('protocol/SPEC.md')
   const routes = Object.values(ROUTES).filter(({ method, path, access }) => {

@@ -231,7 +231,7 @@ const result = {
   })),
   ownerSeed: ownerSign,
   tickets: [ticket({}), ticket({ expires: 0 }), ticket({ expires: 2 ** 53 - 1 })],
-  certificates: [1, 24, 2 ** 31].map(certificate),
+  certificates: [1, 24, 2 ** 31 - 1].map(certificate),
   grants: [
     grant({}),
     grant({ role: 'manager', permissions: ['power', 'exec'], drives: null, targets: [], serial: 0 }),
