@@ -1,6 +1,6 @@
 /** drives: format, unlock, lock and list the LUKS2 volumes of the owner. The key comes as the stream's one secret. SPEC §9.4 */
-import { driveSerial } from '../../protocol/control/drive-serial.ts'
 import { wipe } from '../../protocol/core/secret.ts'
+import { visibleDrives } from '../../protocol/rights.ts'
 import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
 import { findUser } from '../guest/users.ts'
@@ -43,6 +43,5 @@ export const driveLock: Handlers<Guest>['drive-lock'] = async (call, guest) => {
 
 export const driveList: Handlers<Guest>['drive-list'] = async (call, guest) => {
   const drives = await guest.drives.list()
-  const allowed = call.rights.drives?.map(driveSerial)
-  call.accept({ drives: allowed ? drives.filter(({ serial }) => allowed.includes(serial)) : drives })
+  call.accept({ drives: visibleDrives(call.rights, drives) })
 }
