@@ -12,7 +12,7 @@ export const driveFormat: Handlers<Guest>['drive-format'] = async (call, guest) 
   call.accept({})
   const key = await call.secret()
   try {
-    const headerDigest = await guest.drives.format(device, { id: drive, label, erase, key })
+    const headerDigest = await guest.drives.format(device, { id: drive, label, erase, key, signal: call.signal })
     guest.log('drive.formatted', { drive })
     call.post('done', { headerDigest })
   } finally {
@@ -27,7 +27,8 @@ export const driveUnlock: Handlers<Guest>['drive-unlock'] = async (call, guest) 
   call.accept({})
   const key = await call.secret()
   try {
-    const mounted = await guest.drives.unlock(device, { headerDigest, mountName, readOnly, user, key })
+    const { signal } = call
+    const mounted = await guest.drives.unlock(device, { headerDigest, mountName, readOnly, user, key, signal })
     guest.log('drive.unlocked', { drive })
     call.post('done', mounted)
   } finally {
@@ -36,7 +37,7 @@ export const driveUnlock: Handlers<Guest>['drive-unlock'] = async (call, guest) 
 }
 
 export const driveLock: Handlers<Guest>['drive-lock'] = async (call, guest) => {
-  await guest.drives.lock(call.params.serial)
+  await guest.drives.lock(call.params.serial, call.signal)
   guest.log('drive.locked', { drive: call.params.drive })
   call.accept({})
 }
