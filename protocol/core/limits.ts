@@ -23,6 +23,9 @@ export const LIMITS = {
   messageBytes: 16_384,
   /** bytes of a secret (SPEC §7.4) */
   secretBytes: 1_024,
+  /** secrets that did not serve: for one drive in a minute, whoever sent them, and in one session (SPEC §9.4) */
+  secretsPerMinute: 5,
+  secretsPerSession: 20,
   /** ms from OPEN to ACCEPT (SPEC §8) */
   acceptMs: 60_000,
   /** ms that an offered key for a secret may be used (SPEC §7.4) */
