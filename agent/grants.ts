@@ -85,10 +85,11 @@ export class Grants {
     return this.#enter({ grantee, serial: grant.serial, end }, grantRights(grant, features, defaultUser))
   }
 
-  /** Refuses the grantee's grants up to `serial` from now on and ends the sessions they opened. */
+  /** Refuses the grantee's grants up to `serial` from now on and ends the sessions they opened. Returns once the disk has it. */
   revoke(grantee: Uint8Array, serial: number): void {
     const name = encodeBase64url(grantee)
     if (serial + 1 > (this.#least.get(name) ?? 0)) this.#raise(name, serial + 1)
+    else if (!this.#kept) this.#keep()
   }
 
   #check({ dh, grant: signed }: Extract<Caller, { kind: 'grantee' }>): Grant {

@@ -7,7 +7,7 @@ import { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
 import { readBootData } from './boot-data.ts'
 import { bootKeys, kernelKeyring } from './boot-keys.ts'
-import { deadlineClock } from './clock.ts'
+import { clock, deadlineClock } from './clock.ts'
 import { CONFIG_PATH, readConfig } from './config.ts'
 import { keepConnected } from './connect.ts'
 import { startFrugally } from './frugal.ts'
@@ -16,6 +16,7 @@ import { Grants } from './grants.ts'
 import { directRunner } from './guest/direct-runner.ts'
 import { Drives } from './guest/drives.ts'
 import type { Guest } from './guest/guest.ts'
+import { SecretAttempts } from './guest/secret-attempts.ts'
 import { SshAccess } from './guest/ssh-access.ts'
 import { systemdRunner } from './guest/systemd-runner.ts'
 import { HANDLERS } from './handlers/index.ts'
@@ -79,6 +80,7 @@ async function serve(configPath: string | undefined): Promise<void> {
     generation: generation.generation,
     runner,
     drives: new Drives(runner, runtime),
+    secretAttempts: new SecretAttempts(clock),
     ssh,
     grants,
     log,

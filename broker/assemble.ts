@@ -127,9 +127,9 @@ export function assemble({ config, driver, clock, log }: BrokerParts, place: Pla
     lifecycle,
     grants: new Grants(stores.grants, clock),
     dataDir,
-    openPair(vmId, kind) {
+    openPair(user, vmId, kind) {
       if (!agents.connected(vmId)) throw new MortarError('vm-unreachable', book.get(vmId)?.name ?? vmId)
-      const { session, clientToken, agentToken } = relay.open(vmId)
+      const { session, clientToken, agentToken } = relay.open(vmId, user)
       agents.offer(vmId, { session, token: agentToken, kind })
       return { session, token: clientToken }
     },

@@ -9,7 +9,6 @@ import { createListener, listen } from './http/listener.ts'
 import { RateLimit } from './http/rate-limit.ts'
 import { dialPair } from './http/websocket.ts'
 import { createJumpHost, type JumpHost } from './ssh/jump-host.ts'
-import type { VmRecord } from './store/vm-store.ts'
 
 export { type BrokerParts, VERSION }
 
@@ -58,7 +57,10 @@ export async function startBroker(parts: BrokerParts): Promise<Broker> {
         keyPath: dataDir.sshHostKey,
         log,
         usersOf: key => services.sshKeys.ownersOf(key),
-        connect: (users, vm) => dialPair(origin, services.openPair(vmForSsh(services, users, vm).id, 'ssh').token),
+        connect(users, vm) {
+          const { user, id } = vmForSsh(services, users, vm)
+          return dialPair(origin, services.openPair(user, id, 'ssh').token)
+        },
       })
       place.ssh = { port: await listen(jumpHost.server, config.sshListen), hostKey: jumpHost.hostKey }
     }
@@ -102,15 +104,15 @@ function closing(server: Server): () => Promise<void> {
     })
 }
 
-/** The VM that the holders of an SSH key mean. Fails with not-found. */
-function vmForSsh({ book, grants }: Services, users: readonly string[], vm: string): VmRecord {
+/** The VM that the holders of an SSH key mean, and which of them it is for. Fails with not-found. */
+function vmForSsh({ book, grants }: Services, users: readonly string[], vm: string): { user: string; id: string } {
   const found = users.flatMap(user => {
     const record = book.find(user, vm)
     const mine = record?.owner === user || (record && grants.permissionsOf(user, record.id)?.includes('ssh'))
-    return mine ? [record] : []
+    return mine ? [{ user, id: record.id }] : []
   })
+  const [first] = found
   // a name that two of them use leads nowhere; an id is one VM's
-  const [record, ...others] = new Map(found.map(each => [each.id, each])).values()
-  if (!record || others.length > 0) throw new MortarError('not-found', `VM ${vm}`)
-  return record
+  if (!first || found.some(({ id }) => id !== first.id)) throw new MortarError('not-found', `VM ${vm}`)
+  return first
 }

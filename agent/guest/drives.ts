@@ -1,4 +1,7 @@
-/** Drives: LUKS2 volumes found by serial, formatted, opened and mounted below /drives. One change at a time. SPEC §9.4 */
+/**
+ * Drives: LUKS2 volumes found by serial, formatted, opened and mounted below /drives. One change at a time; one whose call
+ * was cancelled while it waited is not made. SPEC §9.4
+ */
 import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { equalBytes } from '../../protocol/core/bytes.ts'
@@ -30,6 +33,16 @@ export interface Mounted {
   readonly freeBytes: number
 }
 
+export interface FormatOptions {
+  readonly id: string
+  readonly label: string
+  readonly erase: boolean
+  /** 64 bytes, the caller's to wipe */
+  readonly key: Uint8Array
+  /** as of UnlockOptions */
+  readonly signal: AbortSignal
+}
+
 export interface UnlockOptions {
   /** SHA-256 of the header area, which the owner keeps */
   readonly headerDigest: Uint8Array
@@ -39,6 +52,8 @@ export interface UnlockOptions {
   readonly user: User
   /** 64 bytes, the caller's to wipe */
   readonly key: Uint8Array
+  /** aborted when the caller may or will no longer: what has not begun by then is not begun */
+  readonly signal: AbortSignal
 }
 
 export class Drives {
@@ -72,12 +87,13 @@ export class Drives {
   }
 
   /** Writes a LUKS2 header and an ext4 file system. Resolves with the header's digest. Fails with the above, or drive-failed. */
-  format(device: Device, options: { id: string; label: string; erase: boolean; key: Uint8Array }): Promise<Uint8Array> {
-    return this.#alone(async () => {
+  format(device: Device, options: FormatOptions): Promise<Uint8Array> {
+    return this.#alone(options.signal, async () => {
       requireNoSwap()
       requireThere(device)
       await this.requireFormattable(device, options.erase)
       await closeLeftOver(device)
+      options.signal.throwIfAborted()
       const name = mappingName(device.serial)
       const header = await this.#withHeader(device, async headerPath => {
         const made = await luksFormat(device.path, { ...options, headerPath })
@@ -97,7 +113,7 @@ export class Drives {
 
   /** Opens and mounts a drive; one that is mounted there already is only checked. Fails with drive-blank, drive-header, drive-key-wrong, drive-busy or drive-failed. */
   unlock(device: Device, options: UnlockOptions): Promise<Mounted> {
-    return this.#alone(async () => {
+    return this.#alone(options.signal, async () => {
       requireNoSwap()
       requireThere(device)
       const target = join(MOUNTS, options.mountName)
@@ -108,7 +124,8 @@ export class Drives {
       else if (mountsAt(target)) throw new MortarError('drive-busy', `${target} is taken`)
       else await closeLeftOver(device)
       await this.#withHeader(device, async headerPath => {
-        const { readOnly, key } = options
+        const { readOnly, key, signal } = options
+        signal.throwIfAborted()
         writeFileSync(headerPath, header, { mode: 0o600 })
         if (already) await luksTest(device.path, headerPath, key)
         else await luksOpen(device.path, { name: mappingName(device.serial), headerPath, readOnly, key })
@@ -120,8 +137,8 @@ export class Drives {
   }
 
   /** Unmounts and closes. What is locked already stays so. Fails with drive-busy, and drive-detached when there is no such drive. */
-  lock(serial: string): Promise<void> {
-    return this.#alone(async () => {
+  lock(serial: string, signal: AbortSignal): Promise<void> {
+    return this.#alone(signal, async () => {
       const mounted = mountPoint(mappingPath(serial))
       if (mounted) {
         const { code, stderr } = await this.#runner.asRoot(['/bin/sh', '-c', UNMOUNT, 'sh', mounted])
@@ -150,7 +167,11 @@ export class Drives {
     throw new MortarError('drive-header', device.serial)
   }
 
-  async #mount(device: Device, target: string, { readOnly, user }: UnlockOptions): Promise<void> {
+  async #mount(device: Device, target: string, { readOnly, user, signal }: UnlockOptions): Promise<void> {
+    if (signal.aborted) {
+      await closeMapping(mappingName(device.serial))
+      throw signal.reason
+    }
     const flags = ['nosuid', 'nodev', readOnly ? 'ro' : 'rw'].join()
     const script = ['/bin/sh', '-c', MOUNT, 'sh', mappingPath(device.serial), target, flags, `${user.uid}:${user.gid}`]
     const { code, stderr } = await this.#runner.asRoot(script)
@@ -170,8 +191,11 @@ export class Drives {
     }
   }
 
-  #alone<T>(run: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(run)
+  #alone<T>(signal: AbortSignal, run: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(() => {
+      signal.throwIfAborted()
+      return run()
+    })
     this.#last = result.catch(() => undefined)
     return result
   }

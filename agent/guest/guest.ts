@@ -4,6 +4,7 @@ import type { Grants } from '../grants.ts'
 import type { Log } from '../log.ts'
 import type { Drives } from './drives.ts'
 import type { Runner } from './runner.ts'
+import type { SecretAttempts } from './secret-attempts.ts'
 import type { SshAccess } from './ssh-access.ts'
 
 export interface Guest {
@@ -11,6 +12,7 @@ export interface Guest {
   readonly generation: number
   readonly runner: Runner
   readonly drives: Drives
+  readonly secretAttempts: SecretAttempts
   readonly ssh: SshAccess
   readonly grants: Grants
   readonly log: Log

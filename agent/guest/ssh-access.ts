@@ -39,7 +39,7 @@ export class SshAccess {
   readonly #keys = new Map<string, DeliveredKey[]>()
   /** ends a connection; which key opened it only sshd knows */
   readonly #connections = new Set<() => void>()
-  /** grantees who delivered keys; what it holds cancels the end of their time */
+  /** grantees who deliver keys; what it holds cancels the end of their time, and is another after a withdrawal */
   readonly #grantees = new Map<string, () => void>()
   #hostKey: Promise<string> | undefined
 
@@ -58,35 +58,43 @@ export class SshAccess {
 
   /**
    * Lets the holder of `key` log in as the user for some seconds, at most until the caller's rights end. Resolves with the
-   * guest's public host keys. Fails with denied for root, limit-exceeded.
+   * guest's public host keys. Nothing is delivered once `signal` is aborted, or the grantee's rights were withdrawn, though
+   * the host key was still being made. Fails with denied for root, limit-exceeded, grant-revoked, or why it was aborted.
    */
   async authorise(
     user: User,
     key: string,
     validSeconds: number,
     { grantee, endsMs }: Pick<Rights, 'grantee' | 'endsMs'>,
+    signal: AbortSignal,
   ): Promise<string[]> {
     if (user.uid === 0) throw new MortarError('denied', 'root may not log in by SSH')
     if (!existsSync(SSHD)) throw new MortarError('exec-not-found', SSHD)
+    // known from now on, so that a withdrawal during the wait below is seen after it
+    const since = grantee === null ? undefined : this.#watch(grantee, endsMs)
     this.#hostKey ??= this.#makeHostKey()
     this.#hostKey.catch(() => {
       this.#hostKey = undefined
     })
     const hostKey = await this.#hostKey
+    if (grantee !== null && this.#grantees.get(grantee) !== since) throw new MortarError('grant-revoked', grantee)
+    signal.throwIfAborted()
     const expires = Math.min(Date.now() + validSeconds * 1000, endsMs ?? Number.POSITIVE_INFINITY)
     const others = (this.#keys.get(user.name) ?? []).filter(held => held.key !== key || held.grantee !== grantee)
     if (others.filter(held => held.grantee === grantee && held.expires > Date.now()).length >= MOST_KEYS_EACH) {
       throw new MortarError('limit-exceeded', `${MOST_KEYS_EACH} SSH keys`)
     }
     this.#write(user.name, [...others, { key, expires, grantee }])
-    if (grantee !== null && endsMs !== null && !this.#grantees.has(grantee)) {
-      // a login outlasts its key, but not the grant
-      this.#grantees.set(
-        grantee,
-        callAt(endsMs, () => this.withdraw(grantee)),
-      )
-    }
     return [hostKey]
+  }
+
+  /** Has the grantee's keys withdrawn at the end of the grant: a login outlasts its key, but not the grant. */
+  #watch(grantee: string, endsMs: number | null): () => void {
+    const known = this.#grantees.get(grantee)
+    if (known) return known
+    const cancel = endsMs === null ? () => {} : callAt(endsMs, () => this.withdraw(grantee))
+    this.#grantees.set(grantee, cancel)
+    return cancel
   }
 
   /** Forgets the keys that a grantee delivered. All connections end then: those of others can be opened again. */

@@ -1,6 +1,8 @@
 /** drives: format, unlock, lock and list the LUKS2 volumes of the owner. The key comes as the stream's one secret. SPEC §9.4 */
-import { driveSerial } from '../../protocol/control/drive-serial.ts'
+import type { Call } from '../../protocol/call.ts'
+import type { driveFormat as formatCommand, driveUnlock as unlockCommand } from '../../protocol/commands/drives.ts'
 import { wipe } from '../../protocol/core/secret.ts'
+import { visibleDrives } from '../../protocol/rights.ts'
 import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
 import { findUser } from '../guest/users.ts'
@@ -9,40 +11,47 @@ export const driveFormat: Handlers<Guest>['drive-format'] = async (call, guest) 
   const { drive, serial, label, erase } = call.params
   const device = await guest.drives.find(serial)
   await guest.drives.requireFormattable(device, erase)
-  call.accept({})
-  const key = await call.secret()
-  try {
-    const headerDigest = await guest.drives.format(device, { id: drive, label, erase, key })
+  await withKey(call, guest, async key => {
+    const headerDigest = await guest.drives.format(device, { id: drive, label, erase, key, signal: call.signal })
     guest.log('drive.formatted', { drive })
     call.post('done', { headerDigest })
-  } finally {
-    wipe(key)
-  }
+  })
 }
 
 export const driveUnlock: Handlers<Guest>['drive-unlock'] = async (call, guest) => {
   const { drive, serial, headerDigest, mountName, readOnly } = call.params
   const user = findUser(call.params.user ?? guest.config.defaultUser)
   const device = await guest.drives.find(serial)
-  call.accept({})
-  const key = await call.secret()
-  try {
-    const mounted = await guest.drives.unlock(device, { headerDigest, mountName, readOnly, user, key })
+  await withKey(call, guest, async key => {
+    const { signal } = call
+    const mounted = await guest.drives.unlock(device, { headerDigest, mountName, readOnly, user, key, signal })
     guest.log('drive.unlocked', { drive })
     call.post('done', mounted)
-  } finally {
-    wipe(key)
-  }
+  })
 }
 
 export const driveLock: Handlers<Guest>['drive-lock'] = async (call, guest) => {
-  await guest.drives.lock(call.params.serial)
+  await guest.drives.lock(call.params.serial, call.signal)
   guest.log('drive.locked', { drive: call.params.drive })
   call.accept({})
 }
 
 export const driveList: Handlers<Guest>['drive-list'] = async (call, guest) => {
   const drives = await guest.drives.list()
-  const allowed = call.rights.drives?.map(driveSerial)
-  call.accept({ drives: allowed ? drives.filter(({ serial }) => allowed.includes(serial)) : drives })
+  call.accept({ drives: visibleDrives(call.rights, drives) })
+}
+
+type CallWithKey = Pick<Call<typeof formatCommand | typeof unlockCommand>, 'params' | 'rights' | 'accept' | 'secret'>
+
+/** Accepts the call, takes the key of its drive for `use`, and wipes it. Fails with rate-limited, before it accepts, after too many failures. */
+async function withKey(call: CallWithKey, guest: Guest, use: (key: Uint8Array) => Promise<void>): Promise<void> {
+  const succeeded = guest.secretAttempts.begin(call.params.serial, call.rights)
+  call.accept({})
+  const key = await call.secret()
+  try {
+    await use(key)
+    succeeded()
+  } finally {
+    wipe(key)
+  }
 }

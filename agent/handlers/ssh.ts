@@ -6,7 +6,7 @@ import { findUser } from '../guest/users.ts'
 export const ssh: Handlers<Guest>['ssh'] = async (call, guest) => {
   const { userKey, validSeconds } = call.params
   const user = findUser(call.params.user ?? guest.config.defaultUser)
-  const hostKeys = await guest.ssh.authorise(user, userKey, validSeconds, call.rights)
+  const hostKeys = await guest.ssh.authorise(user, userKey, validSeconds, call.rights, call.signal)
   guest.log('ssh.key-delivered', { user: user.name, validSeconds, grantee: call.rights.grantee })
   call.accept({ hostKeys, user: user.name })
 }

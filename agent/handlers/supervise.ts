@@ -13,7 +13,7 @@ export async function supervise(
   const kill = () => running.kill()
   call.signal.addEventListener('abort', kill, { once: true })
   try {
-    if (call.signal.aborted) throw call.signal.reason
+    call.signal.throwIfAborted()
     call.accept({})
     await serve(kill)
   } finally {

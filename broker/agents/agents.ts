@@ -11,6 +11,7 @@ import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
 import { asMortarError, type ErrorCode, isErrorCode, MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import { Newcomers } from '../http/newcomers.ts'
 import { RateLimit } from '../http/rate-limit.ts'
 import type { ControlSocket } from '../http/websocket.ts'
 import type { Log } from '../log.ts'
@@ -20,7 +21,7 @@ import { judge } from './enrolment.ts'
 
 /** messages that an agent may send in a minute; it needs a handful */
 const MESSAGES_PER_MINUTE = 120
-/** sockets that have not enrolled yet, of all VMs; beyond it the oldest go: an honest agent enrols at once */
+/** sockets that have not enrolled and name no VM of ours, of all addresses */
 const MOST_STRANGERS = 256
 /** how often one VM's agent may enrol: at once, and then per second; each time is written to disk */
 const ENROLMENTS = { burst: 10, perSecond: 0.2 } as const
@@ -43,7 +44,9 @@ export class Agents {
   readonly #parts: AgentsParts
   readonly #sockets = new Map<string, ControlSocket>()
   readonly #lastAlarm = new Map<string, number>()
-  readonly #strangers = new Set<ControlSocket>()
+  /** not enrolled yet: those that name a VM of ours, counted by VM, so that no other VM's sockets push them out; and the rest */
+  readonly #expected = new Newcomers<ControlSocket>(socket => this.#drop(socket))
+  readonly #strangers = new Newcomers<ControlSocket>(socket => this.#drop(socket), MOST_STRANGERS)
   readonly #enrolments: RateLimit
   #closed = false
 
@@ -76,15 +79,14 @@ export class Agents {
 
   close(): void {
     this.#closed = true
-    for (const socket of [...this.#sockets.values(), ...this.#strangers]) socket.close()
+    for (const socket of [...this.#sockets.values(), ...this.#expected, ...this.#strangers]) socket.close()
   }
 
   /** Takes a socket that some agent opened. Whatever goes wrong closes it. */
   accept(socket: ControlSocket): void {
-    const [oldest] = this.#strangers
-    if (oldest && this.#strangers.size >= MOST_STRANGERS) this.#drop(oldest)
-    this.#strangers.add(socket)
-    const { clock } = this.#parts
+    const { clock, book } = this.#parts
+    if (socket.vm !== null && book.get(socket.vm)) this.#expected.add(socket, socket.vm)
+    else this.#strangers.add(socket, socket.address)
     const nonce = randomBytes(32)
     const limit = new RateLimit(clock, { burst: MESSAGES_PER_MINUTE, perSecond: MESSAGES_PER_MINUTE / 60 })
     let vmId: string | undefined
@@ -93,7 +95,7 @@ export class Agents {
     })
     socket.onMessage(text => {
       // what still arrives on a socket that was given up is not looked at
-      if (vmId === undefined ? !this.#strangers.has(socket) : this.#sockets.get(vmId) !== socket) return
+      if (vmId === undefined ? !this.#isNew(socket) : this.#sockets.get(vmId) !== socket) return
       try {
         limit.count('')
         const message = readControl(toBrokerSchema, text)
@@ -118,9 +120,18 @@ export class Agents {
     })
   }
 
+  #isNew(socket: ControlSocket): boolean {
+    return this.#expected.has(socket) || this.#strangers.has(socket)
+  }
+
+  #noLongerNew(socket: ControlSocket): void {
+    this.#expected.delete(socket)
+    this.#strangers.delete(socket)
+  }
+
   /** Gives a socket up, whoever closed it. Never fails, since events of sockets have nobody to tell. */
   #drop(socket: ControlSocket, vmId?: string): void {
-    this.#strangers.delete(socket)
+    this.#noLongerNew(socket)
     if (vmId !== undefined && this.#sockets.get(vmId) === socket) {
       this.#sockets.delete(vmId)
       try {
@@ -152,7 +163,7 @@ export class Agents {
       throw thrown
     }
     const { record, enrolment, verdict } = judged
-    this.#strangers.delete(socket)
+    this.#noLongerNew(socket)
     this.#sockets.get(record.id)?.close()
     this.#sockets.set(record.id, socket)
     log.info('agent.enrolled', { vm: record.id, generation: enrolment.generation, verdict })

@@ -50,7 +50,8 @@ export interface Services {
   readonly dataDir: DataDir
   describe(): Promise<z.output<typeof brokerInfo>>
   launch(user: User, request: LaunchRequest): Promise<VmRecord>
-  openPair(vmId: string, kind: 'channel' | 'ssh'): { session: string; token: string }
+  /** `user`: the Ed25519 key, base64url, of who asks. Fails with vm-unreachable or rate-limited. */
+  openPair(user: string, vmId: string, kind: 'channel' | 'ssh'): { session: string; token: string }
 }
 
 export interface Request {
@@ -178,7 +179,8 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
   },
   'vm.session': handler(sessionRequest, async (services, request) => {
     const { kind } = request.body
-    return services.openPair(vmOf(services, request, kind === 'ssh' ? 'ssh' : 'any').id, kind)
+    const { id } = vmOf(services, request, kind === 'ssh' ? 'ssh' : 'any')
+    return services.openPair(userOf(request).key, id, kind)
   }),
 
   'drive.list': {

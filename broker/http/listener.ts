@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream'
 import { createAdaptorServer } from '@hono/node-server'
 import { AGENT_PATH, JOIN_PATH } from '../../protocol/control/api.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
 import type { Address } from '../config.ts'
 import { acceptControl, acceptData, type ControlSocket, joinTokenOf, refuseUpgrade } from './websocket.ts'
 
@@ -21,7 +22,12 @@ export function createListener(
   const server = createAdaptorServer({
     fetch: fetch as never,
     // an API call takes seconds at most; a header that trickles in is an attack
-    serverOptions: { headersTimeout: 10_000, requestTimeout: 30_000, maxHeaderSize: 16_384 },
+    serverOptions: {
+      headersTimeout: LIMITS.authenticationMs,
+      connectionsCheckingInterval: 1_000,
+      requestTimeout: 30_000,
+      maxHeaderSize: 16_384,
+    },
   }) as Server
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     const [path] = (request.url ?? '').split('?')

@@ -14,6 +14,10 @@ const MOST_QUEUED_BYTES = 256 * 1024
 
 /** A socket of text messages. */
 export interface ControlSocket {
+  /** whom it comes from, by IP address */
+  readonly address: string
+  /** the VM that it was dialled for, so it says; or null */
+  readonly vm: string | null
   send(text: string): void
   onMessage(listener: (text: string) => void): void
   /** called once, also when it was closed from here */
@@ -47,6 +51,8 @@ export function acceptControl(
     connection.on('error', () => connection.terminate())
     connection.on('close', () => clearInterval(pinging))
     accept({
+      address: request.socket.remoteAddress ?? 'unknown',
+      vm: new URLSearchParams((request.url ?? '').split('?')[1]).get('vm'),
       send(text) {
         if (connection.bufferedAmount > MOST_QUEUED_BYTES) connection.terminate()
         else if (connection.readyState === connection.OPEN) connection.send(text)

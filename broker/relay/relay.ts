@@ -1,6 +1,6 @@
 /**
  * The relay: gives out one-use tokens for a pair, waits for its two ends, joins them. It imports nothing but protocol/core
- * and knows VMs only by id. SPEC §4
+ * and knows VMs and users only by id. SPEC §4
  */
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import type { Duplex } from 'node:stream'
@@ -18,6 +18,8 @@ type End = 'client' | 'agent'
 interface Pair {
   readonly session: string
   readonly vmId: string
+  /** who asked for it */
+  readonly user: string
   readonly tokens: Readonly<Record<End, string>>
   readonly sockets: Partial<Record<End, Duplex>>
   /** what a socket that closes before the other end came sets off */
@@ -46,13 +48,18 @@ export class Relay {
   }
 
   /** Expects a pair; both ends must come within LIMITS.joinMs. Fails with rate-limited. */
-  open(vmId: string): { session: string; clientToken: string; agentToken: string } {
-    const ofVm = [...this.#pairs.values()].filter(pair => pair.vmId === vmId).length
-    if (ofVm >= MOST_PAIRS_PER_VM || this.#pairs.size >= MOST_PAIRS) throw new MortarError('rate-limited', 'sessions')
+  open(vmId: string, user: string): { session: string; clientToken: string; agentToken: string } {
+    const pairs = [...this.#pairs.values()]
+    const full =
+      pairs.length >= MOST_PAIRS ||
+      pairs.filter(pair => pair.vmId === vmId).length >= MOST_PAIRS_PER_VM ||
+      pairs.filter(pair => pair.user === user).length >= LIMITS.sessionsPerUser
+    if (full) throw new MortarError('rate-limited', 'sessions')
     const [clientToken, agentToken] = [newToken(), newToken()]
     const pair: Pair = {
       session: randomUUID(),
       vmId,
+      user,
       tokens: { client: hashOf(clientToken), agent: hashOf(agentToken) },
       sockets: {},
       early: () => this.#forget(pair, 'connection-lost'),

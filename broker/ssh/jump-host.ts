@@ -7,6 +7,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { AuthContext, Connection, ParsedKey, ServerChannel } from 'ssh2'
 import { asMortarError } from '../../protocol/core/errors.ts'
+import { Newcomers } from '../http/newcomers.ts'
 import type { Log } from '../log.ts'
 import { hostKey } from './host-key.ts'
 
@@ -39,17 +40,23 @@ export async function createJumpHost(parts: JumpHostParts): Promise<JumpHost> {
   // ssh2 is big: it is loaded when the first connection comes
   let acceptor: Promise<(socket: Socket, onLogin: () => void) => void> | undefined
   const sockets = new Set<Socket>()
+  const newcomers = new Newcomers<Socket>(socket => socket.destroy())
   const server = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS }, socket => {
     sockets.add(socket)
+    newcomers.add(socket, socket.remoteAddress ?? 'unknown')
     // counts from the first byte, before ssh2 knows of a connection
     const deadline = setTimeout(() => socket.destroy(), LOGIN_MS)
     socket.on('error', () => socket.destroy())
     socket.on('close', () => {
       sockets.delete(socket)
-      clearTimeout(deadline)
+      onLogin()
     })
+    const onLogin = () => {
+      clearTimeout(deadline)
+      newcomers.delete(socket)
+    }
     acceptor ??= createAcceptor(parts)
-    acceptor.then(accept => accept(socket, () => clearTimeout(deadline))).catch(() => socket.destroy())
+    acceptor.then(accept => accept(socket, onLogin)).catch(() => socket.destroy())
   })
   server.maxConnections = MOST_CONNECTIONS
   const close = () => {

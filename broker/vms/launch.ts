@@ -118,7 +118,7 @@ async function makeAndStart(
     await mkdir(folder, { mode: 0o711 })
     const definition = definitionOf(parts, record)
     await createOverlay(parts.bricks.pathOf(brick.sha256), parts.dataDir.templates, definition.overlayPath)
-    const contents = [...bootData, Buffer.from(JSON.stringify({ url: parts.agentUrl }))]
+    const contents = [...bootData, Buffer.from(JSON.stringify({ url: agentUrlOf(parts, record) }))]
     for (const [index, file] of definition.bootFiles.entries()) {
       await writeFile(file.path, contents[index] as Uint8Array, { mode: 0o600, flag: 'wx' })
     }
@@ -136,6 +136,13 @@ async function makeAndStart(
       ? new MortarError('no-space', folder, { cause })
       : asMortarError(cause)
   }
+}
+
+/** Says which VM dials, so that the sockets of no other count against it. */
+function agentUrlOf({ agentUrl }: LaunchParts, { id }: VmRecord): string {
+  const url = new URL(agentUrl)
+  url.searchParams.set('vm', id)
+  return url.href
 }
 
 /** Takes a launch back. A domain that cannot be removed now stays on the books as failed, so that it can be deleted later. */

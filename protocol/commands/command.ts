@@ -5,6 +5,12 @@ import type { Permission } from '../control/roles.ts'
 /** When nobody is there to read and the spool is full: the handler's write waits, or the oldest is dropped. */
 export type WhenFull = 'wait' | 'drop'
 
+/**
+ * What a parameter names that rights may bound: a drive by its id, or by its serial; a user in the VM; where a tunnel leads,
+ * as `host:port` or as a host beside a port. null: nothing of the kind, whatever the parameter is called.
+ */
+export type Named = 'drive' | 'serial' | 'user' | 'target' | 'host' | 'port' | null
+
 type Messages = Readonly<Record<string, z.ZodType>>
 
 export interface Command {
@@ -14,6 +20,8 @@ export interface Command {
   readonly permission: Permission
   /** what OPEN carries */
   readonly params: z.ZodType
+  /** what the parameters name, by parameter; authorise() asks for each. Messages name nothing: they are not asked about. SPEC §8.1 */
+  readonly names: Readonly<Record<string, Named>>
   /** what ACCEPT carries */
   readonly ready: z.ZodType
   /** messages from client to agent and back, by name */

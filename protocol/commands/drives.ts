@@ -7,12 +7,14 @@ import { defineCommand } from './command.ts'
 
 const serial = z.string().regex(/^[0-9a-f]{20}$/)
 const which = { drive: uuid, serial }
+const names = { drive: 'drive', serial: 'serial' } as const
 
 /** Writes a LUKS2 header and an ext4 file system. Refused with drive-not-empty unless `erase`. */
 export const driveFormat = defineCommand({
   name: 'drive-format',
   permission: 'drives',
   params: object({ ...which, label: text(16), erase: z.boolean() }),
+  names,
   ready: object({}),
   toAgent: {},
   /** after the secret: SHA-256 of the header area, which the owner keeps */
@@ -36,6 +38,7 @@ export const driveUnlock = defineCommand({
       .regex(/^[a-z_][a-z0-9_-]{0,31}$/)
       .optional(),
   }),
+  names: { ...names, user: 'user' },
   ready: object({}),
   toAgent: {},
   toClient: { done: object({ mountPoint: text(255), sizeBytes: uint(), freeBytes: uint() }) },
@@ -47,6 +50,7 @@ export const driveLock = defineCommand({
   name: 'drive-lock',
   permission: 'drives',
   params: object(which),
+  names,
   ready: object({}),
   toAgent: {},
   toClient: {},
@@ -57,6 +61,7 @@ export const driveList = defineCommand({
   name: 'drive-list',
   permission: 'drives',
   params: object({}),
+  names: {},
   ready: object({
     drives: z
       .array(

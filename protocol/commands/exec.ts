@@ -58,6 +58,7 @@ export const exec = defineCommand({
       .regex(/^[a-z_][a-z0-9_-]{0,31}$/)
       .optional(),
   }),
+  names: { user: 'user' },
   ready: object({}),
   toAgent: { signal: object({ name: z.enum(SIGNALS) }), eof: object({}) },
   toClient: { exit: exitBody },

@@ -7,6 +7,7 @@ export const grantRevoke = defineCommand({
   permission: 'users',
   /** Ed25519 key, and the highest serial that is refused */
   params: object({ grantee: bytes(32), serial: uint(Number.MAX_SAFE_INTEGER - 1) }),
+  names: { serial: null },
   ready: object({}),
   toAgent: {},
   toClient: {},

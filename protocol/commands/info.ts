@@ -6,6 +6,7 @@ export const info = defineCommand({
   name: 'info',
   permission: 'info',
   params: object({}),
+  names: {},
   ready: object({
     hostname: text(255),
     operatingSystem: text(200),

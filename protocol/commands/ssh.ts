@@ -25,6 +25,7 @@ export const ssh = defineCommand({
     /** seconds that the key may log in */
     validSeconds: uint(12 * 3600).min(60),
   }),
+  names: { user: 'user' },
   ready: object({ hostKeys: z.array(text(800)).min(1).max(4), user: text(32) }),
   toAgent: {},
   toClient: {},

@@ -20,6 +20,7 @@ export const terminal = defineCommand({
       .regex(/^[a-z0-9.+-]{1,32}$/i)
       .optional(),
   }),
+  names: { user: 'user' },
   ready: object({}),
   toAgent: { resize: object(size) },
   toClient: { exit: exitBody },

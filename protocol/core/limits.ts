@@ -23,6 +23,9 @@ export const LIMITS = {
   messageBytes: 16_384,
   /** bytes of a secret (SPEC §7.4) */
   secretBytes: 1_024,
+  /** secrets that did not serve: for one drive in a minute, whoever sent them, and in one session (SPEC §9.4) */
+  secretsPerMinute: 5,
+  secretsPerSession: 20,
   /** ms from OPEN to ACCEPT (SPEC §8) */
   acceptMs: 60_000,
   /** ms that an offered key for a secret may be used (SPEC §7.4) */
@@ -68,8 +71,12 @@ export const LIMITS = {
   controlBytes: 8_192,
   /** ms that a join token may be used after it is given out (SPEC §4) */
   joinMs: 30_000,
+  /** sessions of one user at a broker, waiting or joined (SPEC §4) */
+  sessionsPerUser: 64,
   /** ms from a connection to its authentication (SPEC §3) */
-  authenticationMs: 10_000,
+  authenticationMs: 5_000,
+  /** sockets of one address, or of one VM, that have not authenticated; beyond it the oldest of them goes (SPEC §3) */
+  unauthenticatedPerAddress: 20,
   /** addresses an agent may report (SPEC §3) */
   addresses: 16,
 } as const

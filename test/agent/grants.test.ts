@@ -1,5 +1,5 @@
 /** Grants at the agent, over real sessions: who gets in, what ends a session, and what outlives a restart. SPEC §2.7, §8.1, §9.6 */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -282,6 +282,17 @@ describe('revocation', () => {
     alive.reset('going-away')
     unharmed.session.close()
     ours.session.close()
+  })
+
+  test('that could not be kept is tried again when it is asked for again, and not answered before', () => {
+    const grants = agent()
+    rmSync(folder, { recursive: true })
+    expect(() => grants.revoke(grantee.signKey, 10)).toThrow()
+    expect(() => grants.revoke(grantee.signKey, 10)).toThrow()
+    mkdirSync(folder)
+    grants.revoke(grantee.signKey, 10)
+    const kept = JSON.parse(readFileSync(join(folder, 'grants.json'), 'utf8'))
+    expect(kept.least[encodeBase64url(grantee.signKey)]).toBe(11)
   })
 
   test('an expiry ends an open session', async () => {

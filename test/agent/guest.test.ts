@@ -129,13 +129,17 @@ test('time goes on evenly while the clock of the guest is set', () => {
 })
 
 const owner = { grantee: null, endsMs: null }
+/** of a call that goes on */
+const going = new AbortController().signal
 
 test.skipIf(!existsSync('/usr/sbin/sshd'))('one user cannot fill the memory with SSH keys', async () => {
   const access = new SshAccess(directRunner, folder)
-  for (let i = 0; i < 64; i++) await access.authorise(user, `ssh-ed25519 ${'A'.repeat(60)}${100 + i}`, 60, owner)
-  await expect(access.authorise(user, 'ssh-ed25519 AAAA', 60, owner)).rejects.toMatchObject({ code: 'limit-exceeded' })
+  for (let i = 0; i < 64; i++) await access.authorise(user, `ssh-ed25519 ${'A'.repeat(60)}${100 + i}`, 60, owner, going)
+  await expect(access.authorise(user, 'ssh-ed25519 AAAA', 60, owner, going)).rejects.toMatchObject({
+    code: 'limit-exceeded',
+  })
   // one that is known may be prolonged
-  await access.authorise(user, `ssh-ed25519 ${'A'.repeat(60)}100`, 120, owner)
+  await access.authorise(user, `ssh-ed25519 ${'A'.repeat(60)}100`, 120, owner, going)
   expect(readFileSync(join(folder, 'ssh/keys/ada'), 'utf8').trim().split('\n')).toHaveLength(64)
 })
 
@@ -151,8 +155,8 @@ test.skipIf(!existsSync('/usr/sbin/sshd'))(
     const access = new SshAccess(directRunner, folder)
     const kept = () => readFileSync(join(folder, 'ssh/keys/ada'), 'utf8').trim().split('\n')
     const endsMs = Date.now() + 3_000
-    await access.authorise(user, 'ssh-ed25519 AAAA', 600, owner)
-    for (const grantee of ['B', 'C']) await access.authorise(user, 'ssh-ed25519 AAAA', 600, { grantee, endsMs })
+    await access.authorise(user, 'ssh-ed25519 AAAA', 600, owner, going)
+    for (const grantee of ['B', 'C']) await access.authorise(user, 'ssh-ed25519 AAAA', 600, { grantee, endsMs }, going)
     expect(kept()).toHaveLength(3)
     const until = /expiry-time="(\d{8})(\d{6})Z",no-port-forwarding/.exec(kept()[1] ?? '')
     expect(until?.[2]).toBe(new Date(endsMs).toISOString().replace(/\D/g, '').slice(8, 14))

@@ -51,6 +51,23 @@ test('random bytes at the HTTP port', async () => {
   await expectAlive()
 })
 
+test('a connection that says nothing, or never comes to its end, is closed in time', async () => {
+  const { hostname, port } = new URL(rig.broker.origin)
+  const lives = ['', 'GET /v1/agent HTTP/1.1\r\nHost: x\r\n'].map(async text => {
+    const begin = performance.now()
+    const socket = connect(Number(port), hostname)
+    socket.on('error', () => undefined)
+    socket.resume()
+    socket.write(text)
+    await new Promise(resolve => socket.once('close', resolve))
+    return performance.now() - begin
+  })
+  for (const ms of await Promise.all(lives)) {
+    expect(ms).toBeGreaterThan(LIMITS.authenticationMs - 1_000)
+    expect(ms).toBeLessThan(LIMITS.authenticationMs + 3_000)
+  }
+}, 15_000)
+
 test('bad requests and upgrades', async () => {
   const upgrade = 'Upgrade: websocket\r\nConnection: Upgrade\r\n'
   const key = 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n'
@@ -162,6 +179,8 @@ test('2,000 random control messages, before and after enrolment', () => {
     fc.property(messages, text => {
       let receive: (text: string) => void = () => undefined
       agents.accept({
+        address: '192.0.2.1',
+        vm: null,
         send: () => undefined,
         onMessage: listener => {
           receive = listener

@@ -186,7 +186,9 @@ describe('boot files', () => {
     expect(openTicket(new Uint8Array(seen[0]?.bytes ?? []))).toEqual(launch.ticket)
     expect(seen[1]?.bytes.equals(launch.secret)).toBe(true)
     const port = new URL(rig.broker.origin).port
-    expect(JSON.parse(String(seen[2]?.bytes))).toEqual({ url: `ws://10.0.2.2:${port}/v1/agent` })
+    expect(JSON.parse(String(seen[2]?.bytes))).toEqual({
+      url: `ws://10.0.2.2:${port}/v1/agent?vm=${launch.vm.id}`,
+    })
     const folder = join(rig.dataDir, 'vms', launch.vm.id)
     expect(readdirSync(folder).sort()).toEqual(['mortar.broker', 'mortar.ticket', 'overlay.qcow2'])
     expect(statSync(folder).mode & 0o777).toBe(0o711)

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { connect, type Socket } from 'node:net'
 import { JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../../protocol/control/api.ts'
 import { maskedFrame } from '../support/websocket-frames.ts'
-import { type Launch, Rig } from './rig.ts'
+import { type Launch, type PersonName, Rig } from './rig.ts'
 import { type ControlEnd, enrolled, type JoinedEnd, joinPair, soon } from './sockets.ts'
 
 export interface Pair {
@@ -47,13 +47,17 @@ export class PairRig {
   }
 
   /** The two tokens of a new pair. */
-  async tokens(id = this.vmId, control = this.agent): Promise<{ client: string; agent: string }> {
-    const { token } = await this.rig.api().createSession(id, 'channel')
+  async tokens(
+    id = this.vmId,
+    control = this.agent,
+    who: PersonName = 'owner',
+  ): Promise<{ client: string; agent: string }> {
+    const { token } = await this.rig.api(who).createSession(id, 'channel')
     return { client: token, agent: (await control.next('offer')).token }
   }
 
-  async newPair(id?: string, control?: ControlEnd): Promise<Pair> {
-    const pair = await this.tokens(id, control)
+  async newPair(id?: string, control?: ControlEnd, who?: PersonName): Promise<Pair> {
+    const pair = await this.tokens(id, control, who)
     const { origin } = this.rig.broker
     const [client, agent] = await Promise.all([joinPair(origin, pair.client), joinPair(origin, pair.agent)])
     return { client, agent }

@@ -1,6 +1,7 @@
 /** How joined pairs end: in order, cut off, by a broken rule, by a reboot; and many of them at once. SPEC §4 */
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { LIMITS } from '../../protocol/core/limits.ts'
 import { frame, type Pair, PairRig } from './pairs.ts'
 import type { Rig } from './rig.ts'
 import { enrolled, newBoot, soon } from './sockets.ts'
@@ -87,13 +88,13 @@ describe('ends', () => {
     pairs.agent = await enrolled(rig.broker.origin, pairs.launch, newBoot(2))
   })
 
-  test('two hundred pairs at once carry their own bytes each', async () => {
-    const vms = await Promise.all(Array.from({ length: 4 }, (_, index) => rig.launch(`many-${index}`)))
+  test('all the pairs that three users may have carry their own bytes each', async () => {
     const all: Pair[] = []
-    for (const each of vms) {
+    for (const who of ['owner', 'other', 'administrator'] as const) {
+      const each = await rig.launch(`many-${who}`, who)
       const control = await enrolled(rig.broker.origin, each)
-      for (let i = 0; i < 50; i++) {
-        all.push(await pairs.newPair(each.vm.id, control))
+      for (let i = 0; i < LIMITS.sessionsPerUser; i++) {
+        all.push(await pairs.newPair(each.vm.id, control, who))
       }
     }
     for (const [index, { client, agent: joined }] of all.entries()) {

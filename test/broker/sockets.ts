@@ -35,8 +35,9 @@ export class ControlEnd {
   readonly closed: Promise<Closed>
   #wake: (() => void)[] = []
 
-  constructor(origin: string) {
-    this.socket = new WebSocket(`${origin.replace(/^http/, 'ws')}/v1/agent`)
+  /** `vm`: the one it names, as an agent does that dials the address of its boot data. */
+  constructor(origin: string, vm?: string) {
+    this.socket = new WebSocket(`${origin.replace(/^http/, 'ws')}/v1/agent${vm === undefined ? '' : `?vm=${vm}`}`)
     this.socket.on('error', () => undefined)
     this.socket.on('message', data => {
       this.messages.push(toAgentSchema.parse(JSON.parse(data.toString())))

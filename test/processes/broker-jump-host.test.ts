@@ -2,10 +2,11 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import ssh2, { type ParsedKey } from 'ssh2'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { LIMITS } from '../../protocol/core/limits.ts'
 import { type PersonName, Rig } from '../broker/rig.ts'
 import { type ControlEnd, enrolled, joinPair } from '../broker/sockets.ts'
 import { runProgram } from '../support/program.ts'
@@ -216,6 +217,23 @@ test('who connects and says nothing is not kept', async () => {
   const started = Date.now()
   await new Promise(resolve => silent.once('close', resolve))
   expect(Date.now() - started).toBeLessThan(25_000)
+})
+
+test('who opens many connections and does not log in loses the oldest of them', async () => {
+  const [host, port] = (rig.broker.ssh as string).split(':')
+  const silent: Socket[] = []
+  for (let i = 0; i <= LIMITS.unauthenticatedPerAddress; i++) {
+    const socket = connect(Number(port), host)
+    socket.on('error', () => undefined)
+    // the server speaks first, once it has the connection
+    await new Promise(resolve => socket.once('data', resolve))
+    silent.push(socket)
+    if (i < LIMITS.unauthenticatedPerAddress) continue
+    await expect.poll(() => silent[0]?.closed).toBe(true)
+    expect(silent.filter(({ closed }) => closed)).toHaveLength(1)
+  }
+  expect((await ssh('owner-key', 'mine', 'true')).code).toBe(0)
+  for (const socket of silent) socket.destroy()
 })
 
 test('a close of the broker ends connections at the jump host', async () => {

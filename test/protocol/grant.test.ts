@@ -1,6 +1,7 @@
 /** Grants as statements, and the rights they give: what a receiver refuses, and what each role may do. SPEC §2.7, §8.1 */
 import { describe, expect, test } from 'vitest'
-import { driveList, driveLock } from '../../protocol/commands/drives.ts'
+import { defineCommand } from '../../protocol/commands/command.ts'
+import { driveFormat, driveList, driveLock } from '../../protocol/commands/drives.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import { COMMANDS } from '../../protocol/commands/index.ts'
 import { ssh } from '../../protocol/commands/ssh.ts'
@@ -9,8 +10,9 @@ import { checkGrantTime, type Grant, openGrant, signGrant } from '../../protocol
 import { PERMISSIONS, type Permission, ROLES } from '../../protocol/control/roles.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import { object, uint, z } from '../../protocol/core/schema.ts'
 import { sealStatement, signingPublicKey } from '../../protocol/core/signing.ts'
-import { authorise, grantRights, ownerRights } from '../../protocol/rights.ts'
+import { authorise, grantRights, ownerRights, visibleDrives } from '../../protocol/rights.ts'
 
 const seed = new Uint8Array(32).fill(1)
 const owner = signingPublicKey(seed)
@@ -165,5 +167,91 @@ describe('rights', () => {
     const key = { userKey: 'ssh-ed25519 AAAA', validSeconds: 60, user: 'other' }
     expect(() => authorise(rightsOf({ permissions: ['ssh'] }), ssh, key)).toThrow(denied)
     expect(authorise(rightsOf({ role: 'manager' }), exec, { ...argv, user: 'root' })).toMatchObject({ user: 'root' })
+  })
+})
+
+describe('what a command declares that its parameters name', () => {
+  const denied = expect.objectContaining({ code: 'denied' })
+  const made = <const N extends Record<string, unknown>>(params: z.ZodRawShape, names: N) =>
+    defineCommand({
+      name: 'made-up',
+      permission: 'tunnel',
+      params: object(params),
+      names: names as never,
+      ready: object({}),
+      toAgent: {},
+      toClient: {},
+      takesSecret: false,
+    })
+  const targets = ['localhost:80', '[::1]:22']
+  const rights = (more: Partial<Grant> = {}) =>
+    grantRights(grant({ permissions: ['tunnel'], targets, ...more }), PERMISSIONS, 'researcher')
+  const everything = ownerRights(PERMISSIONS)
+
+  test('a target is one of those granted, and the owner’s is any', () => {
+    const tunnel = made({ to: z.string() }, { to: 'target' })
+    for (const to of targets) expect(authorise(rights(), tunnel, { to })).toEqual({ to })
+    for (const to of ['localhost:81', 'localhost', '::1:22', 'LOCALHOST:80', 'localhost:80 ', '']) {
+      expect(() => authorise(rights(), tunnel, { to }), to).toThrow(denied)
+      expect(authorise(everything, tunnel, { to })).toEqual({ to })
+    }
+    expect(() => authorise(rights({ targets: [] }), tunnel, { to: targets[0] })).toThrow(denied)
+  })
+
+  test('a host and a port are a target together', () => {
+    const tunnel = made({ where: z.string(), number: uint() }, { where: 'host', number: 'port' })
+    expect(authorise(rights(), tunnel, { where: 'localhost', number: 80 })).toBeDefined()
+    expect(authorise(rights(), tunnel, { where: '::1', number: 22 })).toBeDefined()
+    for (const params of [
+      { where: 'localhost', number: 22 },
+      { where: '::1', number: 80 },
+      { where: 'localhost:80', number: 80 },
+    ]) {
+      expect(() => authorise(rights(), tunnel, params)).toThrow(denied)
+      expect(authorise(everything, tunnel, params)).toEqual(params)
+    }
+    expect(() => authorise(rights(), made({ where: z.string() }, { where: 'host' }), { where: 'localhost' })).toThrow(
+      denied,
+    )
+    expect(() => authorise(rights(), made({ number: uint() }, { number: 'port' }), { number: 80 })).toThrow(denied)
+  })
+
+  test('a drive and a user are asked about by the declaration, whatever their parameter is called', () => {
+    const copy = made({ from: z.string().optional(), as: z.string().optional() }, { from: 'drive', as: 'user' })
+    const one = rights({ drives: [first] })
+    expect(authorise(one, copy, { from: first })).toEqual({ from: first })
+    expect(() => authorise(one, copy, { from: second })).toThrow(denied)
+    expect(() => authorise(one, copy, { from: first, as: 'root' })).toThrow(denied)
+    // the default user is meant when none is named; no drive is meant by none
+    expect(() => authorise(one, copy, {})).toThrow(denied)
+    expect(authorise(everything, copy, { as: 'root' })).toEqual({ as: 'root' })
+  })
+
+  test('a serial alone is that of a listed drive', () => {
+    const look = made({ serial: z.string() }, { serial: 'serial' })
+    const one = rights({ drives: [first] })
+    expect(authorise(one, look, { serial: driveSerial(first) })).toBeDefined()
+    expect(() => authorise(one, look, { serial: driveSerial(second) })).toThrow(denied)
+  })
+
+  test.each(['planet', 'constructor', '', undefined])('what has no rule (%s) is refused, to the owner too', kind => {
+    const command = made({ place: z.string() }, { place: kind })
+    for (const who of [everything, rights()]) {
+      expect(() => authorise(who, command, { place: 'mars' })).toThrow(denied)
+    }
+  })
+
+  test('a list of drives holds those of the grant alone', () => {
+    const all = [first, second].map(id => ({ serial: driveSerial(id) }))
+    expect(visibleDrives(everything, all)).toEqual(all)
+    expect(visibleDrives(rights({ drives: null }), all)).toEqual(all)
+    expect(visibleDrives(rights({ drives: [second] }), all)).toEqual(all.slice(1))
+    expect(visibleDrives(rights({ drives: [] }), all)).toEqual([])
+  })
+
+  test('formatting names a drive by id and serial', () => {
+    const one = rights({ drives: [first], permissions: ['drives'] })
+    const params = { drive: first, serial: driveSerial(second), label: 'data', erase: true }
+    expect(() => authorise(one, driveFormat, params)).toThrow(denied)
   })
 })

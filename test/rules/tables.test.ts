@@ -6,6 +6,7 @@ import { COMMANDS } from '../../protocol/commands/index.ts'
 import { ROUTES } from '../../protocol/control/api.ts'
 import { ERRORS } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import { object, z } from '../../protocol/core/schema.ts'
 import { expectNone, productSources, ROOT, read } from './sources.ts'
 
 /** Files of the product in which a table of this name is declared. */
@@ -50,6 +51,43 @@ test('the name of a command is its key, and its permission is one of the list', 
     expect(command.name).toBe(key)
     expect(PERMISSIONS).toContain(command.permission)
   }
+})
+
+/** Names of properties in a schema, with where they stand: `a` or `a.b`. */
+function pathsOf(schema: unknown, above = ''): string[] {
+  if (Array.isArray(schema)) return schema.flatMap(part => pathsOf(part, above))
+  if (typeof schema !== 'object' || schema === null) return []
+  return Object.entries(schema).flatMap(([key, value]) =>
+    key === 'properties'
+      ? Object.entries(value as object).flatMap(([name, part]) => [
+          `${above}${name}`,
+          ...pathsOf(part, `${above}${name}.`),
+        ])
+      : pathsOf(value, above),
+  )
+}
+
+test('each parameter of a command that may name what rights bound is declared, and no message names any', () => {
+  const bounded = /^(drive|serial|user|target|host|port)s?$/
+  const naming = (schema: z.ZodType) =>
+    pathsOf(z.toJSONSchema(schema, { unrepresentable: 'any' })).filter(path =>
+      bounded.test(path.split('.').at(-1) ?? ''),
+    )
+  const problems = Object.values(COMMANDS).flatMap(command => [
+    ...naming(command.params)
+      .filter(path => !Object.hasOwn(command.names, path))
+      .map(path => `${command.name}: ${path} is not declared`),
+    ...Object.keys(command.names)
+      .filter(name => !pathsOf(z.toJSONSchema(command.params, { unrepresentable: 'any' })).includes(name))
+      .map(name => `${command.name}: declares ${name}, which it does not have`),
+    ...Object.entries(command.toAgent).flatMap(([message, body]) =>
+      naming(body).map(path => `${command.name}: message ${message} names ${path}, which nobody asks about`),
+    ),
+  ])
+  expectNone('protocol/commands', problems)
+  // the look at schemas sees what it is meant to see
+  expect(naming(COMMANDS['drive-unlock'].params).sort()).toEqual(['drive', 'serial', 'user'])
+  expect(naming(object({ a: z.array(object({ host: z.string() })).optional() }))).toEqual(['a.host'])
 })
 
 test('each route has a handler in the broker', () => {
