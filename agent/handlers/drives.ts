@@ -5,12 +5,25 @@ import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
 import { findUser } from '../guest/users.ts'
 
+/**
+ * The drive's key. The channel's key has moved on behind it; the one before lies in memory that V8 gives back when it
+ * collects garbage, which an agent with little to do may not do for hours, so it does now.
+ */
+async function takeKey(call: { secret(): Promise<Uint8Array> }): Promise<Uint8Array> {
+  try {
+    return await call.secret()
+  } finally {
+    // there when the program was built with --expose-gc
+    globalThis.gc?.()
+  }
+}
+
 export const driveFormat: Handlers<Guest>['drive-format'] = async (call, guest) => {
   const { drive, serial, label, erase } = call.params
   const device = await guest.drives.find(serial)
   await guest.drives.requireFormattable(device, erase)
   call.accept({})
-  const key = await call.secret()
+  const key = await takeKey(call)
   try {
     const headerDigest = await guest.drives.format(device, { id: drive, label, erase, key })
     guest.log('drive.formatted', { drive })
@@ -25,7 +38,7 @@ export const driveUnlock: Handlers<Guest>['drive-unlock'] = async (call, guest) 
   const user = findUser(call.params.user ?? guest.config.defaultUser)
   const device = await guest.drives.find(serial)
   call.accept({})
-  const key = await call.secret()
+  const key = await takeKey(call)
   try {
     const mounted = await guest.drives.unlock(device, { headerDigest, mountName, readOnly, user, key })
     guest.log('drive.unlocked', { drive })
