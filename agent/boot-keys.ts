@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process'
 import { hkdf } from '../protocol/channel/derive.ts'
 import type { KeyPair, Suite } from '../protocol/channel/suite.ts'
-import { copySecret, newSecret, wipe } from '../protocol/core/secret.ts'
+import { copySecret, wipe } from '../protocol/core/secret.ts'
 import { signingPublicKey } from '../protocol/core/signing.ts'
 
 const SEED_BYTES = 32
@@ -35,10 +35,7 @@ export function bootKeys(suite: Suite, store: SeedStore): BootKeys {
   let seed = store.read()
   let kept = seed !== null
   if (!seed) {
-    seed = newSecret(SEED_BYTES)
-    const random = suite.randomBytes(SEED_BYTES)
-    seed.set(random)
-    wipe(random)
+    seed = suite.randomBytes(SEED_BYTES)
     kept = store.write(seed)
   }
   const dhSecret = hkdf(suite, seed, NONE, 'mortar agent dh v1', 32)

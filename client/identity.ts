@@ -7,7 +7,7 @@ import type { KeyPair, Suite } from '../protocol/channel/suite.ts'
 import { formatIdentity } from '../protocol/control/login.ts'
 import { concat, encodeText } from '../protocol/core/bytes.ts'
 import { MortarError } from '../protocol/core/errors.ts'
-import { copySecret, newSecret, wipe } from '../protocol/core/secret.ts'
+import { copySecret, wipe } from '../protocol/core/secret.ts'
 import { signingPublicKey } from '../protocol/core/signing.ts'
 
 export const SEED_BYTES = 32
@@ -40,13 +40,11 @@ export class Identity {
 
   /** A new identity from the host's random source. Wipe it when done. */
   static create(suite: Suite): Identity {
-    const seed = newSecret(SEED_BYTES)
-    const random = suite.randomBytes(SEED_BYTES)
-    seed.set(random)
+    const seed = suite.randomBytes(SEED_BYTES)
     try {
       return new Identity(suite, seed)
     } finally {
-      wipe(seed, random)
+      wipe(seed)
     }
   }
 

@@ -1,6 +1,6 @@
 /** Seals a launch secret to the launcher's key: a fresh X25519 key, HKDF-SHA256, ChaCha20-Poly1305. SPEC §2.6 */
 import { hkdf } from '../protocol/channel/derive.ts'
-import type { Suite } from '../protocol/channel/suite.ts'
+import type { Aead, Suite } from '../protocol/channel/suite.ts'
 import { SEALED_SECRET, sealSalt } from '../protocol/control/launcher.ts'
 import { concat } from '../protocol/core/bytes.ts'
 import { wipe } from '../protocol/core/secret.ts'
@@ -12,15 +12,18 @@ export async function sealLaunchSecret(
   launch: { vm: string; launch: string; secret: Uint8Array },
 ): Promise<Uint8Array> {
   const ephemeral = suite.generateKeyPair()
-  const shared = await ephemeral.dh(launcherKey)
-  const salt = sealSalt(ephemeral.publicKey, launcherKey, launch.vm, launch.launch)
-  const key = hkdf(suite, shared, salt, SEALED_SECRET.info, 32)
-  const aead = suite.algorithms.aead(key)
+  let shared: Uint8Array | undefined
+  let key: Uint8Array | undefined
+  let aead: Aead | undefined
   try {
+    shared = await ephemeral.dh(launcherKey)
+    const salt = sealSalt(ephemeral.publicKey, launcherKey, launch.vm, launch.launch)
+    key = hkdf(suite, shared, salt, SEALED_SECRET.info, 32)
+    aead = suite.algorithms.aead(key)
     return concat(ephemeral.publicKey, aead.seal(0, new Uint8Array(0), launch.secret))
   } finally {
     wipe(shared, key)
-    aead.wipe()
+    aead?.wipe()
     ephemeral.wipe()
   }
 }

@@ -3,12 +3,12 @@
  * of the session around it is then not the secret itself. SPEC §7.4
  */
 import { hkdf } from './channel/derive.ts'
-import type { Suite } from './channel/suite.ts'
+import type { Aead, Suite } from './channel/suite.ts'
 import { concat, encodeText } from './core/bytes.ts'
 import type { Clock } from './core/clock.ts'
 import { MortarError } from './core/errors.ts'
 import { LIMITS } from './core/limits.ts'
-import { copySecret, wipe } from './core/secret.ts'
+import { takeSecret, wipe } from './core/secret.ts'
 
 const KEY_BYTES = 32
 const TAG_BYTES = 16
@@ -41,14 +41,17 @@ export async function sealToOffer(
   secret: Uint8Array,
 ): Promise<Uint8Array> {
   const pair = context.suite.generateKeyPair()
-  const shared = await pair.dh(offer)
-  const key = await sealingKey(context, opening, { shared, ephemeral: pair.publicKey, offer })
-  const aead = context.suite.algorithms.aead(key)
+  let shared: Uint8Array | undefined
+  let key: Uint8Array | undefined
+  let aead: Aead | undefined
   try {
+    shared = await pair.dh(offer)
+    key = await sealingKey(context, opening, { shared, ephemeral: pair.publicKey, offer })
+    aead = context.suite.algorithms.aead(key)
     return concat(pair.publicKey, aead.seal(0, NONE, secret))
   } finally {
     wipe(shared, key)
-    aead.wipe()
+    aead?.wipe()
     pair.wipe()
   }
 }
@@ -72,7 +75,10 @@ export function offerSecret(context: SealContext, opening: Uint8Array): SecretOf
     async open(sealed) {
       if (used || sealed.length < KEY_BYTES + TAG_BYTES) throw new MortarError('secret-invalid')
       used = true
-      if (clock.now() - madeAt > LIMITS.offerMs) throw new MortarError('timeout', 'the secret came too late')
+      if (clock.now() - madeAt > LIMITS.offerMs) {
+        pair.wipe()
+        throw new MortarError('timeout', 'the secret came too late')
+      }
       const ephemeral = sealed.slice(0, KEY_BYTES)
       let shared: Uint8Array | undefined
       let key: Uint8Array | undefined
@@ -83,9 +89,7 @@ export function offerSecret(context: SealContext, opening: Uint8Array): SecretOf
         const plaintext = aead.open(0, NONE, sealed.subarray(KEY_BYTES))
         aead.wipe()
         if (!plaintext) throw new MortarError('secret-invalid')
-        const secret = copySecret(plaintext)
-        wipe(plaintext)
-        return secret
+        return takeSecret(plaintext)
       } catch (cause) {
         throw new MortarError('secret-invalid', '', { cause })
       } finally {

@@ -7,6 +7,19 @@ import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
 import { findUser } from '../guest/users.ts'
 
+/**
+ * The drive's key. The channel's key has moved on behind it; the one before lies in memory that V8 gives back when it
+ * collects garbage, which an agent with little to do may not do for hours, so it does now.
+ */
+async function takeKey(call: { secret(): Promise<Uint8Array> }): Promise<Uint8Array> {
+  try {
+    return await call.secret()
+  } finally {
+    // there when the program was built with --expose-gc
+    globalThis.gc?.()
+  }
+}
+
 export const driveFormat: Handlers<Guest>['drive-format'] = async (call, guest) => {
   const { drive, serial, label, erase } = call.params
   const device = await guest.drives.find(serial)
@@ -47,7 +60,7 @@ type CallWithKey = Pick<Call<typeof formatCommand | typeof unlockCommand>, 'para
 async function withKey(call: CallWithKey, guest: Guest, use: (key: Uint8Array) => Promise<void>): Promise<void> {
   const succeeded = guest.secretAttempts.begin(call.params.serial, call.rights)
   call.accept({})
-  const key = await call.secret()
+  const key = await takeKey(call)
   try {
     await use(key)
     succeeded()

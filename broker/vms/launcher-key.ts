@@ -12,7 +12,7 @@ import {
 } from 'node:crypto'
 import { SEALED_SECRET, sealSalt } from '../../protocol/control/launcher.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { copySecret, wipe } from '../../protocol/core/secret.ts'
+import { copySecret, takeSecret, wipe } from '../../protocol/core/secret.ts'
 
 /** before the 32 bytes of an X25519 public key in DER (RFC 8410) */
 const SPKI_PREFIX = Buffer.from('302a300506032b656e032100', 'hex')
@@ -43,7 +43,7 @@ export class LauncherKey {
         publicKey: createPublicKey({ key: der, format: 'der', type: 'spki' }),
       })
       const salt = sealSalt(ephemeral, this.publicKey, vm, launch)
-      key = new Uint8Array(hkdfSync('sha256', shared, salt, SEALED_SECRET.info, 32))
+      key = takeSecret(new Uint8Array(hkdfSync('sha256', shared, salt, SEALED_SECRET.info, 32)))
       const decipher = createDecipheriv('chacha20-poly1305', key, new Uint8Array(12), { authTagLength: TAG_BYTES })
       decipher.setAuthTag(sealed.subarray(-TAG_BYTES))
       plaintext = decipher.update(sealed.subarray(SEALED_SECRET.keyBytes, -TAG_BYTES))

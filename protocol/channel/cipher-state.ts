@@ -1,9 +1,11 @@
 /** Noise's CipherState (section 5.1): one AEAD key and its counter. */
 import { MortarError } from '../core/errors.ts'
-import { wipe } from '../core/secret.ts'
+import { newSecret, wipe } from '../core/secret.ts'
 import { type Aead, type Algorithms, REKEY_COUNTER } from './suite.ts'
 
 const NONE = new Uint8Array(0)
+const KEY_BYTES = 32
+const ZEROS = newSecret(KEY_BYTES)
 
 export class CipherState {
   readonly #algorithms: Algorithms
@@ -36,9 +38,9 @@ export class CipherState {
 
   /** Rekey() of section 4.2: the next key is the first 32 bytes of 32 zeros sealed under the reserved counter. */
   rekey(): void {
-    const sealed = this.#aead.seal(REKEY_COUNTER, NONE, new Uint8Array(32))
+    const sealed = this.#aead.seal(REKEY_COUNTER, NONE, ZEROS)
     this.#aead.wipe()
-    this.#aead = this.#algorithms.aead(sealed.subarray(0, 32))
+    this.#aead = this.#algorithms.aead(sealed.subarray(0, KEY_BYTES))
     wipe(sealed)
   }
 

@@ -1,16 +1,19 @@
 /** Keys derived from other keys: HKDF-SHA256 (RFC 5869), and what both ends derive from the launch secret. SPEC §2.3 */
-import { concat, encodeText } from '../core/bytes.ts'
-import { newSecret, wipe } from '../core/secret.ts'
+import { encodeText } from '../core/bytes.ts'
+import { concatSecret, newSecret, wipe } from '../core/secret.ts'
 import { signingPublicKey } from '../core/signing.ts'
 import type { Suite } from './suite.ts'
 
+/** what stands for no salt: as many zeros as the hash has bytes */
+const NO_SALT = newSecret(32)
+
 /** HKDF-SHA256. `length`: 1 to 8160 bytes. The result is the caller's to wipe. */
 export function hkdf(suite: Suite, ikm: Uint8Array, salt: Uint8Array, info: string, length: number): Uint8Array {
-  const pseudoRandomKey = suite.algorithms.hmac(salt.length > 0 ? salt : new Uint8Array(32), ikm)
+  const pseudoRandomKey = suite.algorithms.hmac(salt.length > 0 ? salt : NO_SALT, ikm)
   const output = newSecret(length)
   let block: Uint8Array = new Uint8Array(0)
   for (let i = 0, offset = 0; offset < length; i++, offset += 32) {
-    const message = concat(block, encodeText(info), Uint8Array.of(i + 1))
+    const message = concatSecret(block, encodeText(info), Uint8Array.of(i + 1))
     const next = suite.algorithms.hmac(pseudoRandomKey, message)
     wipe(block, message)
     block = next

@@ -3,26 +3,44 @@ import { chacha20poly1305 } from '@noble/ciphers/chacha.js'
 import { x25519 } from '@noble/curves/ed25519.js'
 import { hmac } from '@noble/hashes/hmac.js'
 import { sha256 } from '@noble/hashes/sha2.js'
-import { randomBytes } from '@noble/hashes/utils.js'
 import { ml_kem768 } from '@noble/post-quantum/ml-kem.js'
 import { MortarError } from '../core/errors.ts'
-import { copySecret, newSecret, wipe } from '../core/secret.ts'
+import { copySecret, newSecret, takeSecret, wipe } from '../core/secret.ts'
 import { NONCES } from './nonce.ts'
 import type { Aead, Algorithms, CipherName, KeyPair, Suite } from './suite.ts'
 
-function keyPairOf(secret: Uint8Array): KeyPair {
-  const held = copySecret(secret)
+const TAG_BYTES = 16
+
+/** Lends a key until it is forgotten: zeros are a key too, one that everybody knows. */
+function holder(held: Uint8Array, code: 'handshake' | 'connection-lost') {
+  let gone = false
   return {
-    publicKey: x25519.getPublicKey(held),
+    key() {
+      if (gone) throw new MortarError(code, 'the key is gone')
+      return held
+    },
+    wipe() {
+      gone = true
+      wipe(held)
+    },
+  }
+}
+
+/** Takes the secret over. */
+function keyPairOf(secret: Uint8Array): KeyPair {
+  const held = holder(secret, 'handshake')
+  return {
+    publicKey: x25519.getPublicKey(secret),
     async dh(publicKey) {
+      const key = held.key()
       try {
-        return x25519.getSharedSecret(held, publicKey)
+        return takeSecret(x25519.getSharedSecret(key, publicKey))
       } catch (cause) {
         // a point of low order yields zero, which noble refuses
         throw new MortarError('handshake', 'invalid public key', { cause })
       }
     },
-    wipe: () => wipe(held),
+    wipe: held.wipe,
   }
 }
 
@@ -32,8 +50,8 @@ type NobleCipher = (
   nonce: Uint8Array,
   associated: Uint8Array,
 ) => {
-  encrypt(plaintext: Uint8Array): Uint8Array
-  decrypt(ciphertext: Uint8Array): Uint8Array
+  encrypt(plaintext: Uint8Array, output: Uint8Array): Uint8Array
+  decrypt(ciphertext: Uint8Array, output: Uint8Array): Uint8Array
 }
 
 /** A cipher and a hash of noble at the seam. */
@@ -42,30 +60,39 @@ export function nobleAlgorithms(cipherName: CipherName, cipher: NobleCipher, has
   return {
     hashBytes: hash.outputLen,
     hash: message => hash(message as Uint8Array<ArrayBuffer>),
-    hmac: (key, message) => hmac(hash, key as Uint8Array<ArrayBuffer>, message as Uint8Array<ArrayBuffer>),
+    hmac(key, message) {
+      const output = newSecret(hash.outputLen)
+      const mac = hmac.create(hash, key as Uint8Array<ArrayBuffer>)
+      mac.update(message as Uint8Array<ArrayBuffer>).digestInto(output)
+      return output
+    },
     aead: key => aeadOf(key, cipher, writeNonce),
   }
 }
 
 function aeadOf(key: Uint8Array, cipher: NobleCipher, writeNonce: (nonce: Uint8Array, counter: number) => void): Aead {
-  const held = copySecret(key)
+  const held = holder(copySecret(key), 'connection-lost')
   const nonce = new Uint8Array(12)
   return {
     seal(counter, associated, plaintext) {
       writeNonce(nonce, counter)
-      return cipher(held, nonce, associated).encrypt(plaintext)
+      return cipher(held.key(), nonce, associated).encrypt(plaintext, newSecret(plaintext.length + TAG_BYTES))
     },
     open(counter, associated, ciphertext) {
+      const key = held.key()
+      if (ciphertext.length < TAG_BYTES) return null
       writeNonce(nonce, counter)
       try {
-        return cipher(held, nonce, associated).decrypt(ciphertext)
+        return cipher(key, nonce, associated).decrypt(ciphertext, newSecret(ciphertext.length - TAG_BYTES))
       } catch {
         return null
       }
     },
-    wipe: () => wipe(held),
+    wipe: held.wipe,
   }
 }
+
+const randomBytes = (length: number) => crypto.getRandomValues(newSecret(length))
 
 /** Whatever is wrong with the other end's bytes is one and the same failure. */
 function orHandshake<T>(run: () => T): T {
@@ -77,27 +104,24 @@ function orHandshake<T>(run: () => T): T {
 }
 
 export const nobleSuite: Suite = {
-  generateKeyPair() {
-    const secret = newSecret(32)
-    secret.set(randomBytes(32))
-    const pair = keyPairOf(secret)
-    wipe(secret)
-    return pair
-  },
-  importKeyPair: keyPairOf,
+  generateKeyPair: () => keyPairOf(randomBytes(32)),
+  importKeyPair: secret => keyPairOf(copySecret(secret)),
   generateKemKeys() {
     const { publicKey, secretKey } = ml_kem768.keygen()
+    const held = holder(secretKey, 'handshake')
     return {
       publicKey,
-      decapsulate: ciphertext =>
-        orHandshake(() => ml_kem768.decapsulate(ciphertext as Uint8Array<ArrayBuffer>, secretKey)),
-      wipe: () => wipe(secretKey),
+      decapsulate(ciphertext) {
+        const key = held.key() as Uint8Array<ArrayBuffer>
+        return orHandshake(() => takeSecret(ml_kem768.decapsulate(ciphertext as Uint8Array<ArrayBuffer>, key)))
+      },
+      wipe: held.wipe,
     }
   },
   encapsulate(publicKey) {
     const { cipherText, sharedSecret } = orHandshake(() => ml_kem768.encapsulate(publicKey as Uint8Array<ArrayBuffer>))
-    return { ciphertext: cipherText, secret: sharedSecret }
+    return { ciphertext: cipherText, secret: takeSecret(sharedSecret) }
   },
   algorithms: nobleAlgorithms('ChaChaPoly', chacha20poly1305, sha256),
-  randomBytes: length => randomBytes(length),
+  randomBytes,
 }

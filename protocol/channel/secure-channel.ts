@@ -110,13 +110,12 @@ export class SecureChannel implements Transport {
     options: ChannelOptions & { ownerKeys: KeyPair; agent: AgentKeys; contact: Contact; grant?: Uint8Array },
   ): Promise<SecureChannel> {
     const { transport, suite, contact } = options
-    const prologue = prologueOf(options.facts)
     const kem = suite.generateKemKeys()
     const handshake = new Handshake({
       suite,
       protocolName: PROTOCOL_NAME,
       initiator: true,
-      prologue,
+      prologue: prologueOf(options.facts),
       staticKeys: options.ownerKeys,
       remoteStatic: options.agent.dh,
     })
@@ -134,8 +133,7 @@ export class SecureChannel implements Transport {
       if (!equalBytes(answer.sign, options.agent.sign))
         throw new MortarError('agent-key-mismatch', 'another Ed25519 key')
       const secret = kem.decapsulate(answer.kem)
-      handshake.addPsk(channelPsk(suite, prologue, secret, contact.kind === 'first' ? contact.launchSecret : null))
-      wipe(secret)
+      addPsk(handshake, options, { secret, launchSecret: contact.kind === 'first' ? contact.launchSecret : null })
       // -> s, se, psk
       transport.send(await handshake.write(encodeCbor(options.grant ? { grant: options.grant } : {})))
       return new SecureChannel(transport, handshake.split())
@@ -157,19 +155,17 @@ export class SecureChannel implements Transport {
     },
   ): Promise<SecureChannel> {
     const { transport, suite } = options
-    const prologue = prologueOf(options.facts)
     const handshake = new Handshake({
       suite,
       protocolName: PROTOCOL_NAME,
       initiator: false,
-      prologue,
+      prologue: prologueOf(options.facts),
       staticKeys: options.agentKeys,
     })
     return withDeadline(options, handshake, async () => {
       const { contact, kem } = readPayload(helloSchema, await handshake.read(await receivePacket(transport)))
       const { ciphertext, secret } = suite.encapsulate(kem)
-      handshake.addPsk(channelPsk(suite, prologue, secret, contact === 'first' ? options.launchSecret : null))
-      wipe(secret)
+      addPsk(handshake, options, { secret, launchSecret: contact === 'first' ? options.launchSecret : null })
       transport.send(await handshake.write(encodeCbor({ kem: ciphertext, sign: options.agentSign })))
       const { grant } = readPayload(lastSchema, await handshake.read(await receivePacket(transport)))
       const caller = callerOf(handshake.remoteStatic ?? new Uint8Array(), options.ownerDh, contact, grant)
@@ -241,6 +237,19 @@ export class SecureChannel implements Transport {
     this.#under.close()
     this.#sending.wipe()
     this.#receiving.wipe()
+  }
+}
+
+/** `secret`: of the KEM, wiped here. */
+function addPsk(
+  handshake: Handshake,
+  { suite, facts }: ChannelOptions,
+  { secret, launchSecret }: { secret: Uint8Array; launchSecret: Uint8Array | null },
+): void {
+  try {
+    handshake.addPsk(channelPsk(suite, prologueOf(facts), secret, launchSecret))
+  } finally {
+    wipe(secret)
   }
 }
 

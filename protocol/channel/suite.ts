@@ -1,6 +1,7 @@
 /**
  * The seam to the cryptography of a host: 25519, ChaChaPoly, SHA256 as Noise names them. noble runs everywhere
  * (noble-suite.ts); a host with native code passes its own. What can decrypt is reached through here and nowhere else.
+ * Secrets that a suite returns are in buffers of core/secret.ts, and the caller's to wipe.
  */
 
 /** A Diffie-Hellman key pair; the secret half may be a handle that cannot be read. */
@@ -9,7 +10,7 @@ export interface KeyPair {
   readonly publicKey: Uint8Array
   /** X25519 (RFC 7748). The result, 32 bytes, is the caller's to wipe. Fails with handshake when it is all zero. */
   dh(publicKey: Uint8Array): Promise<Uint8Array>
-  /** Forgets the secret half. */
+  /** Forgets the secret half; dh() then fails with handshake. */
   wipe(): void
 }
 
@@ -19,6 +20,7 @@ export interface Aead {
   seal(counter: number, associated: Uint8Array, plaintext: Uint8Array): Uint8Array
   /** Plaintext in a new array of the caller's, or null when the tag is wrong. */
   open(counter: number, associated: Uint8Array, ciphertext: Uint8Array): Uint8Array | null
+  /** Forgets the key; seal() and open() then fail with connection-lost. */
   wipe(): void
 }
 
@@ -49,7 +51,7 @@ export interface KemKeys {
   readonly publicKey: Uint8Array
   /** The shared secret, 32 bytes, the caller's to wipe. `ciphertext`: 1,088 bytes; a wrong one yields a wrong secret. Fails with handshake. */
   decapsulate(ciphertext: Uint8Array): Uint8Array
-  /** Forgets the secret half. */
+  /** Forgets the secret half; decapsulate() then fails with handshake. */
   wipe(): void
 }
 

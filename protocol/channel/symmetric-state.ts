@@ -1,6 +1,6 @@
 /** Noise's SymmetricState (section 5.2): chaining key, transcript hash, and the cipher that the keys so far yield. */
-import { concat, encodeText } from '../core/bytes.ts'
-import { copySecret, wipe } from '../core/secret.ts'
+import { encodeText } from '../core/bytes.ts'
+import { concatSecret, copySecret, wipe } from '../core/secret.ts'
 import { CipherState } from './cipher-state.ts'
 import type { Algorithms } from './suite.ts'
 
@@ -28,7 +28,10 @@ export class SymmetricState {
   }
 
   mixHash(data: Uint8Array): void {
-    this.#hash = this.#algorithms.hash(concat(this.#hash, data))
+    // mixKeyAndHash mixes in what is derived from the keys
+    const message = concatSecret(this.#hash, data)
+    this.#hash = this.#algorithms.hash(message)
+    wipe(message)
   }
 
   mixKey(material: Uint8Array): void {
@@ -85,18 +88,12 @@ export class SymmetricState {
 
   /** HKDF of section 4.3: two or three outputs of the hash's length. */
   #derive(material: Uint8Array, outputs: 2 | 3): Uint8Array[] {
-    const mac = (key: Uint8Array, message: Uint8Array) => {
-      const output = this.#algorithms.hmac(key, message)
-      const held = copySecret(output)
-      wipe(output)
-      return held
-    }
-    const temporary = mac(this.#chainingKey, material)
+    const temporary = this.#algorithms.hmac(this.#chainingKey, material)
     const results: Uint8Array[] = []
     let previous: Uint8Array = new Uint8Array(0)
     for (let i = 1; i <= outputs; i++) {
-      const message = concat(previous, Uint8Array.of(i))
-      previous = mac(temporary, message)
+      const message = concatSecret(previous, Uint8Array.of(i))
+      previous = this.#algorithms.hmac(temporary, message)
       wipe(message)
       results.push(previous)
     }

@@ -6,6 +6,7 @@ declare class TextDecoder {
   constructor(label: 'utf-8', options: { fatal: boolean })
   decode(bytes: Uint8Array): string
 }
+declare const crypto: { getRandomValues(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> }
 interface AbortSignal {
   readonly aborted: boolean
   readonly reason: unknown

@@ -17,6 +17,24 @@ export function copySecret(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return secret
 }
 
+/** Copies bytes into a secret buffer and wipes the source: for what a library made. */
+export function takeSecret(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const secret = copySecret(bytes)
+  wipe(bytes)
+  return secret
+}
+
+/** Joins byte arrays in a secret buffer. The parts are not wiped. */
+export function concatSecret(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const joined = newSecret(parts.reduce((length, part) => length + part.length, 0))
+  let offset = 0
+  for (const part of parts) {
+    joined.set(part, offset)
+    offset += part.length
+  }
+  return joined
+}
+
 /** Overwrites secrets with zeros. */
 export function wipe(...secrets: readonly (Uint8Array | undefined)[]): void {
   for (const secret of secrets) secret?.fill(0)

@@ -67,7 +67,8 @@ export class Mux implements StreamHost {
     try {
       for (;;) {
         const record = await this.#options.transport.receive()
-        if (!record) throw this.#ended ?? new MortarError('connection-lost')
+        // what came in the same turn as the end comes too late
+        if (!record || this.#ended) throw this.#ended ?? new MortarError('connection-lost')
         this.#lastHeardMs = this.#options.clock.now()
         const frames = decodeFrames(record)
         for (const frame of frames) {

@@ -12,7 +12,7 @@ import {
   encapsulate,
   generateKeyPairSync,
   type KeyObject,
-  randomBytes,
+  randomFillSync,
 } from 'node:crypto'
 import { NONCES } from '../channel/nonce.ts'
 import {
@@ -27,7 +27,7 @@ import {
 } from '../channel/suite.ts'
 import { release } from '../core/bytes.ts'
 import { MortarError } from '../core/errors.ts'
-import { newSecret, wipe } from '../core/secret.ts'
+import { newSecret, takeSecret, wipe } from '../core/secret.ts'
 
 /** What stands before the 32 key bytes in DER (RFC 8410): PKCS #8 for the secret half, SPKI for the public one. */
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b656e04220420', 'hex')
@@ -37,6 +37,8 @@ const KEM_SPKI_PREFIX = Buffer.from('308204b2300b0609608648016503040402038204a10
 const KEM_PUBLIC_BYTES = 1184
 const KEY_BYTES = 32
 const TAG_BYTES = 16
+/** up to here a sealed plaintext may be a key in the making, as when a channel's key moves on; a record that is larger is not */
+const SMALL_BYTES = 64
 const NONE = new Uint8Array(0)
 
 function keyPairOf(privateKey: KeyObject): KeyPair {
@@ -50,10 +52,8 @@ function keyPairOf(privateKey: KeyObject): KeyPair {
       if (remote.length !== KEY_BYTES) throw new MortarError('handshake', 'invalid public key')
       try {
         const key = Buffer.concat([SPKI_PREFIX, remote])
-        return diffieHellman({
-          privateKey: held,
-          publicKey: createPublicKey({ key, format: 'der', type: 'spki' }),
-        })
+        const publicKey = createPublicKey({ key, format: 'der', type: 'spki' })
+        return takeSecret(diffieHellman({ privateKey: held, publicKey }))
       } catch (cause) {
         // a point of low order yields zero, which OpenSSL refuses
         throw new MortarError('handshake', 'invalid public key', { cause })
@@ -91,7 +91,7 @@ export function nativeAlgorithms(cipher: CipherName, hash: HashName): Algorithms
   return {
     hashBytes: HASHES[hash],
     hash: message => new Uint8Array(createHash(digest).update(message).digest()),
-    hmac: (key, message) => new Uint8Array(createHmac(digest, key).update(message).digest()),
+    hmac: (key, message) => takeSecret(createHmac(digest, key).update(message).digest()),
     aead: key => aeadOf(cipher, key),
   }
 }
@@ -114,10 +114,13 @@ function aeadOf(name: CipherName, key: Uint8Array): Aead {
       if (associated.length > 0) cipher.setAAD(associated, { plaintextLength: plaintext.length })
       const ciphertext = cipher.update(plaintext)
       cipher.final()
-      const sealed = new Uint8Array(Buffer.allocUnsafeSlow(ciphertext.length + TAG_BYTES).buffer)
+      const small = ciphertext.length <= SMALL_BYTES
+      const sealedBytes = ciphertext.length + TAG_BYTES
+      const sealed = small ? newSecret(sealedBytes) : new Uint8Array(Buffer.allocUnsafeSlow(sealedBytes).buffer)
       sealed.set(ciphertext)
       sealed.set(cipher.getAuthTag(), ciphertext.length)
-      release(ciphertext)
+      if (small) wipe(ciphertext)
+      else release(ciphertext)
       return sealed
     },
     open(counter, associated, ciphertext) {
@@ -150,7 +153,7 @@ function generateKemKeys(): KemKeys {
     decapsulate(ciphertext) {
       if (!held) throw new MortarError('handshake', 'the key is gone')
       try {
-        return decapsulate(held, ciphertext)
+        return takeSecret(decapsulate(held, ciphertext))
       } catch (cause) {
         throw new MortarError('handshake', 'ML-KEM', { cause })
       }
@@ -170,11 +173,11 @@ export const nativeSuite: Suite = {
     try {
       const key = createPublicKey({ key: Buffer.concat([KEM_SPKI_PREFIX, publicKey]), format: 'der', type: 'spki' })
       const { ciphertext, sharedKey } = encapsulate(key)
-      return { ciphertext: new Uint8Array(ciphertext), secret: sharedKey }
+      return { ciphertext: new Uint8Array(ciphertext), secret: takeSecret(sharedKey) }
     } catch (cause) {
       throw new MortarError('handshake', 'ML-KEM', { cause })
     }
   },
   algorithms: nativeAlgorithms('ChaChaPoly', 'SHA256'),
-  randomBytes: length => new Uint8Array(randomBytes(length)),
+  randomBytes: length => randomFillSync(newSecret(length)),
 }

@@ -6,6 +6,7 @@ import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { SEALED_SECRET, signLauncherKey, verifyLauncherKey } from '../../protocol/control/launcher.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
+import { recordingSuite } from '../support/recording-suite.ts'
 
 const secret = new Uint8Array(32).fill(5)
 const launch = { vm: 'vm', launch: 'launch', secret }
@@ -19,6 +20,14 @@ test.each([
   expect(sealed).toHaveLength(SEALED_SECRET.bytes)
   expect(Buffer.from(sealed).includes(Buffer.from(secret.subarray(0, 8)))).toBe(false)
   expect(Buffer.from(launcher.open(sealed, 'vm', 'launch'))).toEqual(Buffer.from(secret))
+})
+
+test('sealing leaves nothing behind, whether it succeeds or not', async () => {
+  const { suite, left, moving } = recordingSuite(nativeSuite)
+  await sealLaunchSecret(suite, launcher.publicKey, launch)
+  await expect(sealLaunchSecret(suite, new Uint8Array(32), launch)).rejects.toMatchObject({ code: 'handshake' })
+  expect(left()).toEqual([])
+  expect(moving()).toEqual([])
 })
 
 test('another key, VM or launch, and any bit changed, is refused', async () => {

@@ -1,5 +1,5 @@
 /** Connecting: the agent is believed for the launch secret or the owner's certificate, and for nothing the broker says. SPEC §2.4, §5.2 */
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { Identity } from '../../client/identity.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { openCertificate, signCertificate } from '../../protocol/control/certificate.ts'
@@ -55,6 +55,23 @@ describe('first contact', () => {
       agentSign,
     })
     session.close()
+  })
+
+  const { id, launch } = sampleVm(identity.signKey)
+  test.each([
+    ['opened', identity.launchSecret(id, launch)],
+    ['failed', new Uint8Array(32)],
+  ])('its launch secret is wiped once the session has %s', async (outcome, launchSecret) => {
+    const { connect } = await scene({ launchSecret })
+    const lent = vi.spyOn(identity, 'launchSecret')
+    try {
+      const connected = await connect().catch(() => undefined)
+      expect(connected === undefined).toBe(outcome === 'failed')
+      expect(lent.mock.results.map(({ value }) => [...value])).toEqual([[...new Uint8Array(32)]])
+      connected?.session.close()
+    } finally {
+      lent.mockRestore()
+    }
   })
 
   const other = nobleSuite.generateKeyPair()

@@ -1,5 +1,5 @@
 /** Launching: what the owner signs and seals, and what a broker may answer. */
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { launchVm } from '../../client/vm.ts'
 import { launchCommitment } from '../../protocol/channel/derive.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
@@ -27,7 +27,7 @@ describe('launching', () => {
   }
   const options = { name: 'first', brick: 'debian-12', memoryMiB: 1024, vcpus: 1 }
 
-  test('sends a ticket that binds owner, brick, broker and the secret beside it', async () => {
+  test('sends a ticket that binds owner, brick, broker and the secret beside it, and wipes its own copy of that', async () => {
     let launched: ReturnType<typeof read> | undefined
     const read = (body: unknown) => decodeCbor(launchRequest, Uint8Array.from(body as Buffer), 8192, 'bad-request')
     const { api, host, broker, vm } = await scene({
@@ -39,7 +39,10 @@ describe('launching', () => {
         },
       },
     })
+    const lent = vi.spyOn(identity, 'launchSecret')
     expect((await launchVm(api, identity, host, options)).name).toBe(vm.name)
+    expect(lent.mock.results.map(({ value }) => [...value])).toEqual([[...new Uint8Array(32)]])
+    lent.mockRestore()
     const { ticket, sealedSecret, options: sent } = launched as ReturnType<typeof read>
     const opened = openTicket(ticket)
     const secret = broker.launcherKey.open(sealedSecret, opened.vm, opened.launch)

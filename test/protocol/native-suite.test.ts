@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { REKEY_COUNTER, type Suite } from '../../protocol/channel/suite.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import { decodeHex, encodeHex } from '../../protocol/core/bytes.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
+import { BACKENDS } from '../support/backends.ts'
 import { sessionPair } from '../support/session-pair.ts'
 
 const suites: [string, Suite, Suite][] = [
@@ -58,17 +59,41 @@ test('both suites agree on X25519, SHA-256 and HMAC', async () => {
   }
 })
 
-test('a point of low order is refused, and a wiped key cannot be used', async () => {
-  const pair = nativeSuite.generateKeyPair()
-  await expect(pair.dh(new Uint8Array(32))).rejects.toMatchObject({ code: 'handshake' })
-  const order8 = decodeHex('e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800')
-  await expect(pair.dh(order8)).rejects.toMatchObject({ code: 'handshake' })
-  await expect(pair.dh(new Uint8Array(31))).rejects.toMatchObject({ code: 'handshake' })
-  pair.wipe()
-  await expect(pair.dh(nativeSuite.generateKeyPair().publicKey)).rejects.toThrow()
-  const aead = nativeSuite.algorithms.aead(random(32))
-  aead.wipe()
-  expect(() => aead.seal(0, new Uint8Array(0), random(1))).toThrow()
+describe.each(Object.entries(BACKENDS))('with %s', (_, { suite }) => {
+  test('a point of low order is refused', async () => {
+    const pair = suite.generateKeyPair()
+    await expect(pair.dh(new Uint8Array(32))).rejects.toMatchObject({ code: 'handshake' })
+    const order8 = decodeHex('e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800')
+    await expect(pair.dh(order8)).rejects.toMatchObject({ code: 'handshake' })
+    await expect(pair.dh(new Uint8Array(31))).rejects.toMatchObject({ code: 'handshake' })
+  })
+
+  test('a wiped key cannot be used', async () => {
+    const gone = (code: string) => expect.objectContaining({ code, detail: 'the key is gone' })
+    const pair = suite.generateKeyPair()
+    pair.wipe()
+    await expect(pair.dh(suite.generateKeyPair().publicKey)).rejects.toThrow(gone('handshake'))
+    const kem = suite.generateKemKeys()
+    const { ciphertext } = suite.encapsulate(kem.publicKey)
+    kem.wipe()
+    expect(() => kem.decapsulate(ciphertext)).toThrow(gone('handshake'))
+    const aead = suite.algorithms.aead(random(32))
+    const sealed = aead.seal(0, new Uint8Array(0), random(1))
+    aead.wipe()
+    expect(() => aead.seal(0, new Uint8Array(0), random(1))).toThrow(gone('connection-lost'))
+    expect(() => aead.open(0, new Uint8Array(0), sealed)).toThrow(gone('connection-lost'))
+  })
+
+  test('what it returns that is secret lies in a buffer that V8 does not move', async () => {
+    const [a, b] = [suite.generateKeyPair(), suite.generateKeyPair()]
+    const kem = suite.generateKemKeys()
+    const { ciphertext, secret } = suite.encapsulate(kem.publicKey)
+    const { aead, hmac } = suite.algorithms
+    const sealed = aead(random(32)).seal(REKEY_COUNTER, new Uint8Array(0), new Uint8Array(32))
+    const made = [await a.dh(b.publicKey), kem.decapsulate(ciphertext), secret, hmac(random(32), random(9)), sealed]
+    for (const bytes of [...made, suite.randomBytes(32)]) expect(bytes.buffer.byteLength).toBeGreaterThanOrEqual(128)
+    expect(suite.randomBytes(32)).not.toEqual(suite.randomBytes(32))
+  })
 })
 
 test('ML-KEM takes keys and ciphertexts of its one length, and both suites understand each other', () => {
