@@ -42,6 +42,7 @@ function muxOf(end: 'client' | 'agent') {
     clock,
     ...(end === 'agent' ? { onOpen() {} } : { onReady() {} }),
   })
+  if (end === 'client') peer.send(record(frame('ready', 0, Uint8Array.of(0xa0))))
   const ended = codeOf(mux.run())
   const sent: Frame[] = []
   const seen = { closed: false }
@@ -55,6 +56,7 @@ function muxOf(end: 'client' | 'agent') {
 describe.each(['client', 'agent'] as const)('the %s', end => {
   test('pings an end that was silent for 20 s, and not before', async () => {
     const { clock, types } = muxOf(end)
+    await settled()
     await clock.pass(pingMs - 1, CHECK_MS)
     expect(types()).toEqual([])
     await clock.pass(1)

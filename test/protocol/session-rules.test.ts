@@ -22,6 +22,7 @@ const secret = () => frame('secret', 1, new Uint8Array(112).fill(7))
 
 describe.each<[string, 'client' | 'agent', () => Frame[]]>([
   ['READY', 'agent', () => [frame('ready', 0, MAP)]],
+  ['READY, once more,', 'client', () => [frame('ready', 0, MAP)]],
   ['OPEN', 'client', () => [open(1)]],
   ['OPEN with an even id', 'agent', () => [open(2)]],
   ['OPEN with the next even id', 'agent', () => [open(1), open(4)]],
@@ -37,6 +38,17 @@ describe.each<[string, 'client' | 'agent', () => Frame[]]>([
     say(...frames())
     expect(await ended).toBe('protocol-violation')
   })
+})
+
+test.each([
+  ['PING', () => frame('ping', 0)],
+  ['PONG', () => frame('pong', 0)],
+  ['data', () => frame('data', 1, MAP)],
+])('%s before READY ends the session at the client', async (_name, make) => {
+  const { say, ended, mux } = muxEnd('client', undefined, false)
+  mux.openStream(MAP)
+  say(make(), frame('ready', 0, MAP))
+  expect(await ended).toBe('protocol-violation')
 })
 
 describe.each(['client', 'agent'] as const)('END at the %s', end => {

@@ -3,11 +3,11 @@ import type { Clock } from '../../protocol/core/clock.ts'
 import type { Frame } from '../../protocol/mux/frame.ts'
 import { Mux } from '../../protocol/mux/mux.ts'
 import type { Stream } from '../../protocol/mux/stream.ts'
-import { record } from './frames.ts'
+import { frame, record } from './frames.ts'
 import { wallClock } from './session-pair.ts'
 import { transportPair } from './transport-pair.ts'
 
-export function muxEnd(end: 'client' | 'agent', clock: Clock = wallClock) {
+export function muxEnd(end: 'client' | 'agent', clock: Clock = wallClock, ready = true) {
   const [peer, transport] = transportPair()
   const streams: Stream[] = []
   const mux = new Mux({
@@ -20,6 +20,7 @@ export function muxEnd(end: 'client' | 'agent', clock: Clock = wallClock) {
     (error: { code: string }) => error.code,
   )
   const say = (...frames: readonly Frame[]) => peer.send(record(...frames))
+  if (end === 'client' && ready) say(frame('ready', 0, Uint8Array.of(0xa0)))
   return { mux, peer, streams, ended, say }
 }
 
