@@ -47,7 +47,7 @@ describeGuest('secrecy', () => {
     // the capture does hold what is said to the broker in the clear, so it would hold the rest
     expect(Buffer.concat(clientTap.recorded).includes('"kind":"channel"')).toBe(true)
     expect(Buffer.concat(agentTap.recorded).includes('"type":"offer"')).toBe(true)
-    expect(Buffer.concat(agentTap.recorded).includes('"type":"enrol"')).toBe(true)
+    expect(Buffer.concat(agentTap.recorded).includes('GET /v1/join')).toBe(true)
     expect(Buffer.concat(agentTap.recorded).length).toBeGreaterThan(1000)
   })
 })

@@ -1,6 +1,7 @@
 /** Uses secrets as agent, client and launcher do, then looks for them in its own memory. `native` or `noble`; prints JSON. */
 import { bootKeys } from '../../agent/boot-keys.ts'
 import type { Guest } from '../../agent/guest/guest.ts'
+import { SecretAttempts } from '../../agent/guest/secret-attempts.ts'
 import { driveUnlock as driveUnlockHandler } from '../../agent/handlers/drives.ts'
 import { LauncherKey } from '../../broker/vms/launcher-key.ts'
 import { Identity } from '../../client/identity.ts'
@@ -136,6 +137,7 @@ async function unlocked(): Promise<ClientSession[]> {
   const guest = {
     config: { defaultUser: 'root' },
     drives: { find: async () => ({}), unlock: async () => mounted },
+    secretAttempts: new SecretAttempts(wallClock),
     log: () => undefined,
   } as unknown as Guest
   const sessions: ClientSession[] = []
