@@ -124,11 +124,7 @@ export class SecureChannel implements Transport {
       const hello = { version: PROTOCOL_VERSION, contact: contact.kind, kem: kem.publicKey }
       transport.send(await handshake.write(encodeCbor(hello)))
       // <- e, ee
-      const packet = await receivePacket(transport).catch(thrown => {
-        throw thrown.code === 'handshake'
-          ? new MortarError('agent-key-mismatch', 'it hung up on the first message')
-          : thrown
-      })
+      const packet = await receivePacket(transport, 'agent-key-mismatch')
       const answer = readPayload(answerSchema, await handshake.read(packet))
       if (!equalBytes(answer.sign, options.agent.sign))
         throw new MortarError('agent-key-mismatch', 'another Ed25519 key')
@@ -263,10 +259,10 @@ function callerOf(dh: Uint8Array, ownerDh: Uint8Array, contact: Contact['kind'],
 /** What a failed handshake is told as by its own code; all else is `handshake`. */
 const TOLD: readonly ErrorCode[] = ['connection-lost', 'agent-key-mismatch']
 
-async function receivePacket(transport: Transport): Promise<Uint8Array> {
+async function receivePacket(transport: Transport, hungUp: ErrorCode = 'handshake'): Promise<Uint8Array> {
   const packet = await transport.receive()
   // an end that refuses closes in order and says nothing; a socket that is cut fails in receive()
-  if (!packet) throw new MortarError('handshake', 'the other end hung up')
+  if (!packet) throw new MortarError(hungUp, 'the other end hung up')
   if (packet.length > LIMITS.handshakeBytes) throw new MortarError('handshake')
   return packet
 }
