@@ -2,7 +2,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { Child } from './child.ts'
@@ -22,6 +22,17 @@ async function freePort(): Promise<number> {
   const { port } = server.address() as AddressInfo
   await new Promise(resolve => server.close(resolve))
   return port
+}
+
+function listens(port: number): Promise<boolean> {
+  return new Promise(resolve => {
+    const socket = connect(port, '127.0.0.1')
+    socket.once('error', () => resolve(false))
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+  })
 }
 
 export class SshPeer {
@@ -62,15 +73,11 @@ export class SshPeer {
         .join(''),
     )
     const peer = new SshPeer(folder, new Child(SSHD, ['-D', '-e', '-q', '-f', path]), port)
-    for (let attempt = 0; ; attempt++) {
-      try {
-        await peer.cat(1)
-        return peer
-      } catch (thrown) {
-        if (attempt === 20) throw thrown
-        await new Promise(resolve => setTimeout(resolve, 100))
-      }
+    for (let attempt = 0; attempt < 50 && !(await listens(port)); attempt++) {
+      await new Promise(resolve => setTimeout(resolve, 100))
     }
+    await peer.cat(1)
+    return peer
   }
 
   /** Seconds that `ssh host` takes for `bytes` bytes that a program there writes, connecting included. */
