@@ -106,9 +106,9 @@ export async function openSession(
  * a known agent message 2 has proven its key, so it is the caller whom it did not take.
  */
 function refusalOf({ contact, grant }: { contact: Contact; grant?: Uint8Array }): MortarError {
-  if (contact.kind === 'first') return new MortarError('agent-key-mismatch', 'it did not take the launch secret')
-  if (!grant) return new MortarError('owner-mismatch', 'the VM has another owner')
-  return new MortarError('grant-invalid', 'the VM did not take it; it may be revoked or replaced')
+  if (contact.kind === 'first') return new MortarError('agent-key-mismatch', 'it hung up when shown the launch secret')
+  if (!grant) return new MortarError('owner-mismatch', 'the VM hung up when shown your key')
+  return new MortarError('grant-invalid', 'the VM hung up when shown it; it may be revoked or replaced')
 }
 
 /** One handler for each command. A MortarError it throws becomes the reset's code, anything else `internal`; the stream ends when it returns. */

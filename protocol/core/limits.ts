@@ -32,6 +32,8 @@ export const LIMITS = {
   offerMs: 60_000,
   /** open streams of one session (SPEC §7) */
   streams: 256,
+  /** messages a sender may have unread at the receiver, per stream (SPEC §7.3) */
+  windowMessages: 32,
   /** unread messages of one stream (SPEC §7) */
   unreadMessages: 64,
   /** bytes of messages and secrets that a session holds and nobody has read (SPEC §7.2) */

@@ -7,6 +7,11 @@ import { LIMITS } from '../core/limits.ts'
 import type { Rights } from '../rights.ts'
 import { KeptStream } from './kept-stream.ts'
 
+/** ms that a call which failed waits for a client that may not have heard of it: until it has noticed a dead socket and is back */
+const FAILED_MS = 2 * LIMITS.silenceMs
+/** more than sessions that are open can have under way */
+const SPENT_IDS = 8_192
+
 export interface KeptCall {
   readonly command: Command
   /** as they came, to be held against the rights of who takes the call up again */
@@ -27,6 +32,8 @@ interface Held extends KeptCall {
 export class KeptCalls {
   readonly #clock: Clock
   readonly #held = new Map<string, Held>()
+  /** ids that begin no call any more, oldest first */
+  readonly #spent = new Set<string>()
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -36,11 +43,18 @@ export class KeptCalls {
     return this.#held.size
   }
 
+  /** calls whose handler is not done */
+  get running(): number {
+    return [...this.#held.values()].filter(held => !held.isDone).length
+  }
+
   /** Begins to keep a call under the id that its client chose. Fails with bad-request or limit-exceeded. */
   start(id: Uint8Array, rights: Rights, { command, params }: Pick<KeptCall, 'command' | 'params'>): KeptCall {
     if (!command.kept) throw new MortarError('bad-request', `${command.name} cannot be kept`)
     const key = encodeHex(id)
-    if (this.#held.has(key)) throw new MortarError('bad-request', 'id of a kept call used twice')
+    if (this.#held.has(key) || this.#spent.has(key)) {
+      throw new MortarError('bad-request', 'id of a kept call used twice')
+    }
     this.#makeRoom(rights.grantee)
     const held: Held = {
       id: key,
@@ -49,6 +63,7 @@ export class KeptCalls {
       params,
       stream: new KeptStream({
         whenFull: command.kept,
+        side: 'agent',
         onLost: () => this.#wait(held, rights.endsMs),
         onOver: () => this.#forget(held),
       }),
@@ -64,9 +79,12 @@ export class KeptCalls {
 
   /** The call of that id, if this caller began it. Fails with call-unknown. */
   find(id: Uint8Array, rights: Rights): KeptCall {
-    const held = this.#held.get(encodeHex(id))
-    if (!held || held.grantee !== rights.grantee) throw new MortarError('call-unknown')
-    return held
+    const key = encodeHex(id)
+    const held = this.#held.get(key)
+    if (held && held.grantee === rights.grantee) return held
+    // who was told that there is no such call must not have it begin later, when an OPEN that was held up arrives
+    if (!held) this.#spend(key)
+    throw new MortarError('call-unknown')
   }
 
   /** A client is there again. */
@@ -95,7 +113,8 @@ export class KeptCalls {
   }
 
   #wait(held: Held, endsMs: number | null): void {
-    const left = endsMs === null ? LIMITS.keptMs : Math.max(0, Math.min(LIMITS.keptMs, endsMs - this.#clock.now()))
+    const mostMs = held.stream.failed ? FAILED_MS : LIMITS.keptMs
+    const left = endsMs === null ? mostMs : Math.max(0, Math.min(mostMs, endsMs - this.#clock.now()))
     held.stopWaiting = this.#clock.after(left, () => this.#giveUp(held, new MortarError('timeout', 'nobody came back')))
   }
 
@@ -106,6 +125,11 @@ export class KeptCalls {
 
   #forget(held: Held): void {
     held.stopWaiting?.()
-    this.#held.delete(held.id)
+    if (this.#held.delete(held.id)) this.#spend(held.id)
+  }
+
+  #spend(id: string): void {
+    this.#spent.add(id)
+    if (this.#spent.size > SPENT_IDS) for (const oldest of [...this.#spent].slice(0, 1)) this.#spent.delete(oldest)
   }
 }

@@ -1,6 +1,6 @@
 /**
  * The client's half of a kept call, which is begun in one session and taken up again in others. The client chooses the id,
- * so that even a call whose ACCEPT was lost is found again or is known not to have begun. SPEC §8.2
+ * so that even a call whose ACCEPT was lost is found again. SPEC §8.2
  */
 import { type ClientCall, clientHalf, openAccepted } from '../call.ts'
 import type { Command, Params, Ready } from '../commands/command.ts'
@@ -34,7 +34,12 @@ export class KeptClientCall<C extends Command> {
     if (!options.command.kept) throw new MortarError('internal', `${options.command.name} cannot be kept`)
     this.#options = options
     // what the user sends waits when it cannot go
-    this.#stream = new KeptStream({ whenFull: 'wait', onLost: options.onLost, onOver: options.onOver })
+    this.#stream = new KeptStream({
+      whenFull: 'wait',
+      side: 'client',
+      onLost: options.onLost,
+      onOver: options.onOver,
+    })
     this.#call.promise.catch(() => undefined)
   }
 
@@ -43,27 +48,22 @@ export class KeptClientCall<C extends Command> {
     return this.#call.promise
   }
 
-  /** Begins the call, or takes it up again. Fails with the agent's code, connection-lost, call-unknown. */
+  /**
+   * Begins the call, or takes it up again. Fails with the agent's code, connection-lost; call-unknown when it is not there,
+   * and then it never will be.
+   */
   async attachTo(mux: Mux): Promise<void> {
-    if (!this.#tried) return this.#begin(mux)
-    try {
-      await this.#open(mux, { attach: this.#options.id, received: this.#stream.received })
-    } catch (thrown) {
-      if (this.#accepted || asMortarError(thrown).code !== 'call-unknown') throw thrown
-      await this.#begin(mux)
-    }
+    const { command, params, id } = this.#options
+    const begins = !this.#tried
+    this.#tried = true
+    const attach = { attach: id, received: this.#stream.received }
+    await this.#open(mux, begins ? { command: command.name, params, keep: id } : attach)
   }
 
   /** Gives the call up: its reader and its writers fail with the error. */
   fail(error: MortarError): void {
     this.#call.reject(error)
     this.#stream.fail(error)
-  }
-
-  #begin(mux: Mux): Promise<void> {
-    this.#tried = true
-    const { command, params, id } = this.#options
-    return this.#open(mux, { command: command.name, params, keep: id })
   }
 
   async #open(mux: Mux, opening: Readonly<Record<string, unknown>>): Promise<void> {

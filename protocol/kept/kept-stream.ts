@@ -15,18 +15,20 @@ import { Spool } from './spool.ts'
 
 /** bytes not yet handed to a stream up to which writers go on */
 const UNSENT_BYTES = 131_072
-/** messages that wait for the next stream; fewer than may be unread when they come all at once */
-const WAITING_MESSAGES = LIMITS.unreadMessages / 2
+/** messages that wait for credit or for the next stream */
+const WAITING_MESSAGES = 1_000
 
 interface Carrier {
   readonly stream: Stream
   readonly items: AsyncGenerator<Item, void, undefined>
-  /** bytes of DATA, of the whole call, before the first that this stream carries */
-  readonly dataBefore: number
+  /** bytes of DATA, and messages, of the whole call before the first that this stream carries */
+  readonly before: { readonly data: number; readonly messages: number }
 }
 
 export interface KeptStreamOptions {
   readonly whenFull: WhenFull
+  /** client: says END only when it has the agent's, so that its END means that */
+  readonly side: 'client' | 'agent'
   /** its session is gone: another stream may be attached */
   onLost(): void
   /** ended, reset, or failed: nothing can be attached any more */
@@ -41,8 +43,6 @@ export class KeptStream implements CallStream {
   /** position of what is sent next, on this stream; and behind what was ever sent */
   #next = 0
   #sent = 0
-  /** positions of messages that this stream carried and that are in the spool */
-  #messages: number[] = []
   #received = 0
   #gap = 0
   #answer: Readonly<Record<string, unknown>> | undefined
@@ -62,13 +62,13 @@ export class KeptStream implements CallStream {
     return this.#abort.signal
   }
 
-  /** position up to which the reader has taken what the other end sent */
-  get received(): number {
-    return this.#received
+  get failed(): boolean {
+    return this.#failure !== undefined
   }
 
-  get over(): boolean {
-    return this.#over
+  /** position up to which the reader has taken what the other end sent */
+  get received(): number {
+    return this.#received + (this.#on?.stream.discarded ?? 0)
   }
 
   /**
@@ -78,7 +78,7 @@ export class KeptStream implements CallStream {
   attach(stream: Stream, peerReceived: number): void {
     if (peerReceived > this.#sent) throw new MortarError('bad-request', 'more received than sent')
     const before = this.#on
-    this.#on = undefined
+    this.#letGo()
     before?.stream.reset('going-away')
     if (this.#failure) {
       this.#finish()
@@ -93,22 +93,35 @@ export class KeptStream implements CallStream {
     { stream, items }: Pick<Carrier, 'stream' | 'items'>,
     { from, received }: { from: number; received: number },
   ): void {
+    if (this.#failure) {
+      // given up while nobody could be told
+      stream.reset(this.#failure.code)
+      return this.#finish()
+    }
     if (from < this.#received || received > this.#sent) throw new MortarError('protocol-violation', 'position')
     if (received < this.#spool.start) throw new MortarError('truncated', 'what the agent lacks is gone')
     this.#gap += from - this.#received
     this.#received = from
     this.#carry(stream, items, received)
-    void this.#pump(this.#on as Carrier)
+    // not there when the stream broke meanwhile
+    if (this.#on) void this.#pump(this.#on)
   }
 
   #carry(stream: Stream, items: Carrier['items'], peerReceived: number): void {
     this.#spool.releaseTo(peerReceived)
-    this.#next = this.#spool.start
-    this.#messages = []
-    this.#on = { stream, items, dataBefore: this.#spool.dataBefore(this.#next) }
-    stream.watch((error, cause) => this.#streamOver(stream, error, cause))
+    // what the other end never got may still be numbered anew
+    this.#next = this.#sent = this.#spool.start
+    this.#on = { stream, items, before: this.#spool.before(this.#next) }
     if (this.#discarding) stream.discard()
+    stream.watch((error, cause) => this.#streamOver(stream, error, cause))
     this.#notify()
+  }
+
+  /** The stream carries no more. */
+  #letGo(): void {
+    this.#release()
+    this.#received += this.#on?.stream.discarded ?? 0
+    this.#on = undefined
   }
 
   accept(answer: Readonly<Record<string, unknown>>): void {
@@ -120,7 +133,7 @@ export class KeptStream implements CallStream {
   /** Once the handler has accepted and a stream is there. */
   #begin(): void {
     if (!this.#on || !this.#answer) return
-    this.#on.stream.accept({ ready: this.#answer, from: this.#next, received: this.#received })
+    this.#on.stream.accept({ ready: this.#answer, from: this.#next, received: this.received })
     void this.#pump(this.#on)
   }
 
@@ -136,10 +149,10 @@ export class KeptStream implements CallStream {
           if (this.#on === on) this.#next += piece.bytes.length
           this.#notify()
         } else if (piece) {
-          on.stream.post(piece.body)
-          this.#messages.push(this.#next++)
-          this.#sent = Math.max(this.#sent, this.#next)
-        } else if (this.#ending) return on.stream.end()
+          this.#sent = Math.max(this.#sent, this.#next + 1)
+          await on.stream.send(piece.body)
+          if (this.#on === on) this.#next++
+        } else if (this.#ending && (this.#options.side === 'agent' || this.#endedThere)) return on.stream.end()
         else await this.#changed()
       }
     } catch {
@@ -147,11 +160,11 @@ export class KeptStream implements CallStream {
     }
   }
 
-  /** Forgets what the other end is known to have read: it gave credit for it, or could not hold so many messages unread. */
+  /** Forgets what the other end is known to have read, since it gave credit for it. */
   #release(): void {
     if (!this.#on) return
-    this.#spool.releaseData(this.#on.dataBefore + this.#on.stream.readBytes)
-    while (this.#messages.length > LIMITS.unreadMessages) this.#spool.releaseTo((this.#messages.shift() as number) + 1)
+    const { before, stream } = this.#on
+    this.#spool.releaseRead(before.data + stream.readBytes, before.messages + stream.readMessages)
   }
 
   async write(bytes: Uint8Array, lane = 0): Promise<void> {
@@ -174,11 +187,10 @@ export class KeptStream implements CallStream {
   post(body: Uint8Array, key?: string): void {
     this.#requireOpen()
     if (body.length > LIMITS.messageBytes) throw new MortarError('limit-exceeded', 'message')
-    const unsent = this.#on ? this.#next : this.#sent
-    if (!this.#on && this.#spool.messagesFrom(unsent) >= WAITING_MESSAGES && key === undefined) {
-      throw new MortarError('limit-exceeded', 'messages without a session')
+    if (this.#spool.messagesFrom(this.#sent) >= WAITING_MESSAGES && key === undefined) {
+      throw new MortarError('limit-exceeded', 'messages that wait')
     }
-    this.#spool.pushMessage(body, key, unsent)
+    this.#spool.pushMessage(body, key, this.#sent)
     this.#notify()
   }
 
@@ -195,13 +207,17 @@ export class KeptStream implements CallStream {
     this.fail(new MortarError(code))
   }
 
-  /** Gives the call up; who attaches later is told why. */
+  /** Gives the call up; who attaches later is told why, for a RESET may be lost with its socket. */
   fail(error: MortarError): void {
     if (this.#over || this.#failure) return
     this.#failure = error
-    this.#on?.stream.reset(error.code)
+    const before = this.#on
+    if (this.#options.side === 'agent') this.#letGo()
+    before?.stream.reset(error.code)
+    this.#spool.releaseTo(this.#spool.end)
     this.#abort.abort(error)
     this.#notify()
+    if (before && !this.#on) this.#options.onLost()
   }
 
   discard(): void {
@@ -237,7 +253,11 @@ export class KeptStream implements CallStream {
       const { value: item, done } = await on.items.next()
       if (this.#on !== on) return 'lost'
       if (done || !item) {
+        // a client that ended first could not say later that it has all of what the agent said
+        if (this.#options.side === 'agent' && !this.#ending)
+          throw new MortarError('protocol-violation', 'END comes first')
         this.#endedThere = true
+        this.#notify()
         return 'end'
       }
       this.#received += item.type === 'data' ? item.bytes.length : 1
@@ -251,8 +271,7 @@ export class KeptStream implements CallStream {
   #streamOver(stream: Stream, error: MortarError | null, cause: StreamEnd): void {
     if (this.#on?.stream !== stream) return
     if (cause === 'lost' && !this.#failure) {
-      this.#release()
-      this.#on = undefined
+      this.#letGo()
       this.#notify()
       return this.#options.onLost()
     }

@@ -2,10 +2,11 @@
  * What one end has sent, or will send, in a kept call, and the other end may not have read: numbered, so that it can be
  * sent again. Each byte of DATA counts one, each MESSAGE counts one. SPEC §8.2
  */
-import { concat } from '../core/bytes.ts'
 
-/** bytes up to which pieces of data are joined */
-const JOINED_BYTES = 2_048
+/** bytes up to which small pieces of data share an entry */
+const SHARED_BYTES = 16_384
+/** what an entry costs beside its bytes, so that a flood of single bytes is not free */
+const ENTRY_BYTES = 512
 
 export type Piece =
   | { readonly type: 'data'; readonly lane: number; readonly bytes: Uint8Array }
@@ -13,20 +14,24 @@ export type Piece =
 
 interface Entry {
   /** position of its first byte, or of the message */
-  readonly at: number
-  /** bytes of DATA before it */
-  readonly data: number
-  readonly piece: Piece
+  at: number
+  /** bytes of DATA, and messages, before it */
+  data: number
+  messages: number
+  piece: Piece
+  /** whether the buffer behind its bytes is the spool's own and may have room */
+  own: boolean
 }
 
 const countOf = (piece: Piece) => (piece.type === 'data' ? piece.bytes.length : 1)
-const bytesOf = (piece: Piece) => (piece.type === 'data' ? piece.bytes : piece.body).length
+const costOf = (piece: Piece) => ENTRY_BYTES + (piece.type === 'data' ? piece.bytes : piece.body).length
 
 export class Spool {
   #entries: Entry[] = []
   #end = 0
   #dataEnd = 0
-  #bytes = 0
+  #messagesEnd = 0
+  #cost = 0
 
   /** position of the first thing that is held */
   get start(): number {
@@ -38,41 +43,61 @@ export class Spool {
     return this.#end
   }
 
-  /** bytes that are held */
+  /** bytes of memory that are held, about */
   get bytes(): number {
-    return this.#bytes
+    return this.#cost
   }
 
   /** Adds data; the bytes are the spool's from here on. */
   pushData(lane: number, bytes: Uint8Array): void {
-    const last = this.#entries.at(-1)
-    const before = last?.piece
-    if (last && before?.type === 'data' && before.lane === lane && before.bytes.length + bytes.length <= JOINED_BYTES) {
-      const piece = { type: 'data', lane, bytes: concat(before.bytes, bytes) } as const
-      this.#entries[this.#entries.length - 1] = { ...last, piece }
-    } else this.#push({ type: 'data', lane, bytes })
+    if (!this.#share(lane, bytes)) this.#push({ type: 'data', lane, bytes })
     this.#end += bytes.length
     this.#dataEnd += bytes.length
-    this.#bytes += bytes.length
   }
 
-  /** Adds a message. Of those with the same key only the last matters while none of them is sent, from `unsent` on. */
+  /** Adds a message. Of those with the same key that stand from `unsent` on only the last stays. */
   pushMessage(body: Uint8Array, key: string | undefined, unsent: number): void {
-    const piece: Piece = { type: 'message', body, key }
-    const same = key === undefined ? -1 : this.#entries.findLastIndex(entry => isMessage(entry, key))
-    const earlier = this.#entries[same]
-    if (earlier && earlier.at >= unsent) {
-      this.#entries[same] = { ...earlier, piece }
-      this.#bytes += body.length - bytesOf(earlier.piece)
-      return
-    }
-    this.#push(piece)
+    if (key !== undefined) this.#remove(key, unsent)
+    this.#push({ type: 'message', body, key })
     this.#end++
-    this.#bytes += body.length
+    this.#messagesEnd++
+  }
+
+  /** Puts a small piece behind the last one of its lane, if it is the last of all. */
+  #share(lane: number, bytes: Uint8Array): boolean {
+    const last = this.#entries.at(-1)
+    if (last?.piece.type !== 'data' || last.piece.lane !== lane) return false
+    const before = last.piece.bytes
+    const length = before.length + bytes.length
+    if (length > SHARED_BYTES) return false
+    const room = before.buffer.byteLength - before.byteOffset
+    const fits = last.own && room >= length
+    const joined = fits ? new Uint8Array(before.buffer, before.byteOffset, length) : new Uint8Array(length * 2)
+    if (!fits) joined.set(before)
+    joined.set(bytes, before.length)
+    last.piece = { type: 'data', lane, bytes: joined.subarray(0, length) }
+    last.own = true
+    this.#cost += bytes.length
+    return true
   }
 
   #push(piece: Piece): void {
-    this.#entries.push({ at: this.#end, data: this.#dataEnd, piece })
+    this.#entries.push({ at: this.#end, data: this.#dataEnd, messages: this.#messagesEnd, piece, own: false })
+    this.#cost += costOf(piece)
+  }
+
+  #remove(key: string, unsent: number): void {
+    const index = this.#entries.findLastIndex(({ piece }) => piece.type === 'message' && piece.key === key)
+    const entry = this.#entries[index]
+    if (!entry || entry.at < unsent) return
+    this.#entries.splice(index, 1)
+    this.#cost -= costOf(entry.piece)
+    for (const later of this.#entries.slice(index)) {
+      later.at--
+      later.messages--
+    }
+    this.#end--
+    this.#messagesEnd--
   }
 
   /** The piece at a position, which start ≤ position ≤ end holds for, from there on; undefined at the end. */
@@ -85,13 +110,14 @@ export class Spool {
 
   /** How many messages there are from a position on. */
   messagesFrom(position: number): number {
-    return this.#entries.filter(({ at, piece }) => at >= position && piece.type === 'message').length
+    return this.#messagesEnd - this.before(position).messages
   }
 
-  /** Bytes of DATA before a position. */
-  dataBefore(position: number): number {
+  /** Bytes of DATA, and messages, before a position. */
+  before(position: number): { data: number; messages: number } {
     const entry = this.#entryOf(position)
-    return entry ? entry.data + position - entry.at : this.#dataEnd
+    if (!entry) return { data: this.#dataEnd, messages: this.#messagesEnd }
+    return { data: entry.data + (entry.piece.type === 'data' ? position - entry.at : 0), messages: entry.messages }
   }
 
   #entryOf(position: number): Entry | undefined {
@@ -109,42 +135,45 @@ export class Spool {
   releaseTo(position: number): void {
     this.#release(({ at, piece }) => position - at >= countOf(piece))
     const [first] = this.#entries
-    if (first && first.at < position && first.piece.type === 'data') this.#cut(first, position - first.at)
+    if (first && first.at < position) this.#cut(first, position - first.at)
   }
 
-  /** Forgets what was read when so many bytes of DATA were: they, and what stood before the last of them. */
-  releaseData(dataBytes: number): void {
-    this.#release(({ data, piece }) =>
-      piece.type === 'data' ? data + piece.bytes.length <= dataBytes : data < dataBytes,
-    )
+  /** Forgets what was read when so many bytes of DATA and so many messages were, and with it what stood before. */
+  releaseRead(data: number, messages: number): void {
+    let [count, read] = [0, 0]
+    for (const entry of this.#entries) {
+      count++
+      const { piece } = entry
+      const isRead = piece.type === 'data' ? entry.data + piece.bytes.length <= data : entry.messages < messages
+      if (isRead) read = count
+      else if (entry.data >= data && entry.messages >= messages) break
+    }
+    this.#release(() => read-- > 0)
   }
 
-  /** Forgets the oldest until no more than so many bytes are held. */
+  /** Forgets the oldest until about no more than so many bytes are held. */
   dropTo(byteCount: number): void {
-    this.#release(({ piece }) => this.#bytes - byteCount >= bytesOf(piece))
+    this.#release(({ piece }) => this.#cost - byteCount >= costOf(piece))
     const [first] = this.#entries
-    const over = this.#bytes - byteCount
-    if (first && over > 0 && first.piece.type === 'data') this.#cut(first, over)
+    const over = this.#cost - byteCount
+    if (first && over > 0 && over < countOf(first.piece)) this.#cut(first, over)
   }
 
   #release(done: (entry: Entry) => boolean): void {
     let count = 0
     for (const entry of this.#entries) {
       if (!done(entry)) break
-      this.#bytes -= bytesOf(entry.piece)
+      this.#cost -= costOf(entry.piece)
       count++
     }
     if (count > 0) this.#entries.splice(0, count)
   }
 
-  #cut({ at, data, piece }: Entry, byteCount: number): void {
-    if (piece.type !== 'data') return
-    this.#bytes -= byteCount
-    const rest = { ...piece, bytes: piece.bytes.subarray(byteCount) }
-    this.#entries[0] = { at: at + byteCount, data: data + byteCount, piece: rest }
+  #cut(first: Entry, byteCount: number): void {
+    if (first.piece.type !== 'data') return
+    this.#cost -= byteCount
+    first.at += byteCount
+    first.data += byteCount
+    first.piece = { ...first.piece, bytes: first.piece.bytes.subarray(byteCount) }
   }
-}
-
-function isMessage({ piece }: Entry, key: string): boolean {
-  return piece.type === 'message' && piece.key === key
 }

@@ -34,7 +34,7 @@ export const FRAMES = {
   data: { type: 18, scope: 'stream', least: 1, most: DATA_BYTES, flags: 1 },
   message: { type: 19, scope: 'stream', least: 1, most: LIMITS.messageBytes, flags: 0 },
   secret: { type: 20, scope: 'stream', least: 1, most: LIMITS.secretBytes, flags: 0 },
-  window: { type: 21, scope: 'stream', least: 8, most: 8, flags: 0 },
+  window: { type: 21, scope: 'stream', least: 10, most: 10, flags: 0 },
   end: { type: 22, scope: 'stream', least: 8, most: 8, flags: 0 },
   reset: { type: 23, scope: 'stream', least: 0, most: 64, flags: 0 },
 } as const satisfies Record<string, FrameRow>

@@ -43,6 +43,8 @@ export class Stream implements CallStream {
   #endedHere = false
   #endedThere = false
   #discarding = false
+  #discarded = 0
+  #over: StreamEnd | undefined
   #failure: MortarError | undefined
   #writing: Promise<void> = Promise.resolve()
   /** writes, and what waits behind them, that have not gone */
@@ -68,9 +70,20 @@ export class Stream implements CallStream {
     return this.#sendWindow.readBytes
   }
 
+  /** the same of messages */
+  get readMessages(): number {
+    return this.#sendWindow.readMessages
+  }
+
+  /** bytes of DATA, and messages, that came and that nobody will read */
+  get discarded(): number {
+    return this.#discarded
+  }
+
   /** Calls back once, when the stream is over: with null after both ends, with the error after a reset or the session's end. */
   watch(onOver: (error: MortarError | null, cause: StreamEnd) => void): void {
-    this.#onOver = onOver
+    if (this.#over) onOver(this.#failure ?? null, this.#over)
+    else this.#onOver = onOver
   }
 
   /** Sends data; resolves once the other end's window took it all. Writes are kept in order. Fails with the reset's code. */
@@ -109,19 +122,34 @@ export class Stream implements CallStream {
     }
   }
 
-  /** Sends a message in order with the data written before it. `body`: CBOR, at most LIMITS.messageBytes. */
+  /**
+   * Sends a message in order with the data written before it, once the other end's window takes it. `body`: CBOR, at most
+   * LIMITS.messageBytes.
+   */
   post(body: Uint8Array): void {
-    this.#sendBody('message', body)
+    this.#checkBody('message', body)
+    if (this.#underWay === 0 && this.#sendWindow.takeMessageNow()) return this.#host.sendFrame('message', this.id, body)
+    // a failure is told to those who read or write data
+    this.send(body).catch(() => undefined)
+  }
+
+  /** The same; resolves once it is on its way. Fails with the reset's code. */
+  send(body: Uint8Array): Promise<void> {
+    return this.#enqueue(async () => {
+      await this.#sendWindow.takeMessage()
+      this.#host.sendFrame('message', this.id, body)
+    })
   }
 
   accept(answer: Readonly<Record<string, unknown>>): void {
-    this.#sendBody('accept', encodeCbor(answer))
+    const body = encodeCbor(answer)
+    this.#checkBody('accept', body)
+    this.#inOrder(() => this.#host.sendFrame('accept', this.id, body))
   }
 
-  #sendBody(type: 'message' | 'accept', body: Uint8Array): void {
+  #checkBody(type: 'message' | 'accept', body: Uint8Array): void {
     this.#requireOpen()
     if (body.length > LIMITS.messageBytes) throw new MortarError('limit-exceeded', type)
-    this.#inOrder(() => this.#host.sendFrame(type, this.id, body))
   }
 
   /** Sends a secret in a record of its own and wipes it. */
@@ -168,7 +196,7 @@ export class Stream implements CallStream {
       const item = this.#inbox.shift()
       if (item) {
         yield item
-        if (item.type === 'data') this.#giveBack(item.bytes.length)
+        this.#giveBack(item)
         continue
       }
       if (this.#failure) throw this.#failure
@@ -190,7 +218,7 @@ export class Stream implements CallStream {
     if (type === 'data') {
       if (!this.#receiveWindow.receive(body.length)) return this.#refuseOverrun()
       this.#receivedBytes += body.length
-      if (this.#discarding) this.#giveBack(body.length)
+      if (this.#discarding) this.#settle({ type, lane: flags, bytes: body })
       else this.#inbox.pushData(flags, body)
       return
     }
@@ -198,6 +226,7 @@ export class Stream implements CallStream {
       throw new MortarError('protocol-violation', `frame ${type}`)
     }
     if (!this.#discarding) this.#inbox.push(type, body)
+    else if (type === 'message') this.#settle({ type, body })
   }
 
   #refuseOverrun(): void {
@@ -226,11 +255,15 @@ export class Stream implements CallStream {
   /** What an item needs when nobody reads it. */
   #settle(item: Item): void {
     if (item.type === 'secret') wipe(item.bytes)
-    if (item.type === 'data') this.#giveBack(item.bytes.length)
+    if (item.type === 'data') this.#discarded += item.bytes.length
+    if (item.type === 'message') this.#discarded++
+    this.#giveBack(item)
   }
 
-  #giveBack(byteCount: number): void {
-    const credit = this.#receiveWindow.consume(byteCount)
+  #giveBack(item: Item): void {
+    if (item.type !== 'data' && item.type !== 'message') return
+    const credit =
+      item.type === 'data' ? this.#receiveWindow.consume(item.bytes.length) : this.#receiveWindow.consume(0, 1)
     if (!credit || this.#failure || this.#endedThere) return
     this.#host.sendFrame('window', this.id, encodeCredit(credit))
   }
@@ -248,6 +281,7 @@ export class Stream implements CallStream {
     this.#receiveWindow.close()
     this.#inbox.close()
     this.#host.forget(this.id)
+    this.#over = cause
     this.#onOver?.(this.#failure ?? null, cause)
   }
 }

@@ -1,33 +1,37 @@
 /**
- * Credit windows: a sender may have no more bytes of DATA unread at the receiver of a stream than its window. A window
- * starts small and grows while its reader keeps up, out of a pool that all streams of the session share. SPEC §7.3
+ * Credit windows: a sender may have no more bytes of DATA, and no more messages, unread at the receiver of a stream than its
+ * window. A window starts small and grows while its reader keeps up, out of a pool that all streams of the session share. SPEC §7.3
  */
 import { readUint, writeUint } from '../core/bytes.ts'
 import { MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
 
-/** Body of a WINDOW frame: bytes that the reader is done with since the last one, and the window from now on. */
+/** Body of a WINDOW frame: bytes and messages that the reader is done with since the last one, and the window from now on. */
 export interface Credit {
   readonly read: number
   readonly window: number
+  readonly messages: number
 }
 
-export function encodeCredit({ read, window }: Credit): Uint8Array {
-  const body = new Uint8Array(8)
+export function encodeCredit({ read, window, messages }: Credit): Uint8Array {
+  const body = new Uint8Array(10)
   writeUint(body, 0, 4, read)
   writeUint(body, 4, 4, window)
+  writeUint(body, 8, 2, messages)
   return body
 }
 
 export function decodeCredit(body: Uint8Array): Credit {
-  return { read: readUint(body, 0, 4), window: readUint(body, 4, 4) }
+  return { read: readUint(body, 0, 4), window: readUint(body, 4, 4), messages: readUint(body, 8, 2) }
 }
 
-/** The sender's count. Invariant: 0 ≤ unread ≤ window ≤ LIMITS.mostWindowBytes. */
+/** The sender's count. Invariant: 0 ≤ unread ≤ window ≤ LIMITS.mostWindowBytes, and of messages ≤ LIMITS.windowMessages. */
 export class SendWindow {
   #window: number = LIMITS.windowBytes
   #unread = 0
   #readBytes = 0
+  #unreadMessages = 0
+  #readMessages = 0
   #waiting: { resolve: () => void; reject: (cause: unknown) => void } | undefined
   #failure: unknown
 
@@ -36,13 +40,35 @@ export class SendWindow {
     return this.#readBytes
   }
 
+  /** messages of which the same is known */
+  get readMessages(): number {
+    return this.#readMessages
+  }
+
+  /** Takes the credit for a message; false when there is none. */
+  takeMessageNow(): boolean {
+    if (this.#unreadMessages === LIMITS.windowMessages || this.#failure !== undefined) return false
+    this.#unreadMessages++
+    return true
+  }
+
+  /** Takes the credit for a message, waiting for some. One taker at a time, as of take(). Fails with what fail() was given. */
+  async takeMessage(): Promise<void> {
+    while (!this.takeMessageNow()) {
+      if (this.#failure !== undefined) throw this.#failure
+      await this.#released()
+    }
+  }
+
+  #released(): Promise<void> {
+    return new Promise<void>((resolve, reject) => {
+      this.#waiting = { resolve, reject }
+    })
+  }
+
   /** Takes 1 to `wanted` bytes of credit, waiting for some. One taker at a time. Fails with what fail() was given. */
   async take(wanted: number): Promise<number> {
-    while (this.#unread === this.#window && this.#failure === undefined) {
-      await new Promise<void>((resolve, reject) => {
-        this.#waiting = { resolve, reject }
-      })
-    }
+    while (this.#unread === this.#window && this.#failure === undefined) await this.#released()
     if (this.#failure !== undefined) throw this.#failure
     const taken = Math.min(wanted, this.#window - this.#unread)
     this.#unread += taken
@@ -50,12 +76,15 @@ export class SendWindow {
   }
 
   /** Fails with protocol-violation when more was read than sent, or when the window shrinks or passes its most. */
-  release({ read, window }: Credit): void {
-    if (read > this.#unread || window < this.#window || window > LIMITS.mostWindowBytes) {
+  release({ read, window, messages }: Credit): void {
+    const fits = window >= this.#window && window <= LIMITS.mostWindowBytes
+    if (read > this.#unread || messages > this.#unreadMessages || !fits) {
       throw new MortarError('protocol-violation', 'window credit')
     }
     this.#unread -= read
     this.#readBytes += read
+    this.#unreadMessages -= messages
+    this.#readMessages += messages
     this.#window = window
     const waiting = this.#waiting
     this.#waiting = undefined
@@ -96,6 +125,8 @@ export class ReceiveWindow {
   #window: number = LIMITS.windowBytes
   #allowed: number = LIMITS.windowBytes
   #consumed = 0
+  #messages = 0
+  #closed = false
   #lastMs: number
 
   /** `now`: ms of a clock */
@@ -112,22 +143,25 @@ export class ReceiveWindow {
     return true
   }
 
-  /** Counts what was read; returns the credit to give back now, or null until half the window is free. */
-  consume(byteCount: number): Credit | null {
+  /** Counts what was read; returns the credit to give back now, or null until half of the window is free. */
+  consume(byteCount: number, messageCount = 0): Credit | null {
+    if (this.#closed) return null
     this.#consumed += byteCount
-    if (this.#consumed < this.#window / 2) return null
-    const read = this.#consumed
-    const growth = this.#growth()
+    this.#messages += messageCount
+    const full = this.#consumed >= this.#window / 2
+    if (!full && this.#messages < LIMITS.windowMessages / 2) return null
+    const [read, messages] = [this.#consumed, this.#messages]
+    const growth = full ? this.#growth() : 0
     this.#window += growth
     this.#allowed += read + growth
-    this.#consumed = 0
-    return { read, window: this.#window }
+    this.#consumed = this.#messages = 0
+    return { read, window: this.#window, messages }
   }
 
   /** The stream is over: what it grew by is for others. */
   close(): void {
-    this.#pool.giveBack(this.#window - LIMITS.windowBytes)
-    this.#window = LIMITS.windowBytes
+    if (!this.#closed) this.#pool.giveBack(this.#window - LIMITS.windowBytes)
+    this.#closed = true
   }
 
   #growth(): number {

@@ -140,7 +140,7 @@ describe('exec', () => {
     expect([breaks, echoed.code, echoed.bytes.length]).toEqual([3, 9, input.length])
     expect(echoed.bytes.equals(input)).toBe(true)
     expect(echoed.stderr).toMatch(/connecting again(.|\n)*connected again/)
-    expect(agent.kept.size).toBe(0)
+    expect(agent.kept.running).toBe(0)
   })
 
   test('a signal that comes while the socket is broken reaches the program', async () => {
@@ -165,14 +165,14 @@ describe('exec', () => {
     })
     expect((await outcomeOf(child)).code).toBe(130)
     // and ends there too: nothing is left to come back to
-    await expect.poll(() => agent.kept.size).toBe(0)
+    await expect.poll(() => agent.kept.running).toBe(0)
   })
 
   test('a reader that leaves early ends it quietly', async () => {
     const command = `"$0" "$1" exec first -- yes | head -n 1`
     const run = await outcomeOf(spawn('sh', ['-c', command, process.execPath, MAIN], { env }))
     expect([run.code, run.bytes.toString(), run.stderr]).toEqual([0, 'y\n', ''])
-    await expect.poll(() => agent.kept.size).toBe(0)
+    await expect.poll(() => agent.kept.running).toBe(0)
   })
 
   test.each([
@@ -232,11 +232,11 @@ describeUnless(missingOf({ script: 'bsdutils' }), 'shell', () => {
     child.stdin.write('echo value $kept\n')
     await expect.poll(() => screen, { timeout: 20_000 }).toMatch(/value 42\r\n/)
     expect(screen).toContain('connected again')
-    expect(agent.kept.size).toBe(1)
+    expect(agent.kept.running).toBe(1)
     // the terminal goes away
     child.kill('SIGKILL')
     await once(child, 'close')
-    await expect.poll(() => agent.kept.size).toBe(0)
+    await expect.poll(() => agent.kept.running).toBe(0)
   })
 
   test('without a terminal, the end of the input ends the shell', async () => {

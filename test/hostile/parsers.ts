@@ -98,8 +98,8 @@ const frames = [
     const streamId = row.scope === 'session' ? 0 : 1
     return frame(type as FrameType, streamId, new Uint8Array(Math.min(row.most, row.least + 5)))
   }),
-  frame('window', 1, encodeCredit({ read: 0, window: 2 * LIMITS.windowBytes })),
-  frame('window', 1, encodeCredit({ read: LIMITS.windowBytes, window: LIMITS.mostWindowBytes })),
+  frame('window', 1, encodeCredit({ read: 0, window: 2 * LIMITS.windowBytes, messages: 0 })),
+  frame('window', 1, encodeCredit({ read: LIMITS.windowBytes, window: LIMITS.mostWindowBytes, messages: 1 })),
   reset(1, 'going-away'),
 ].map(item => record(item))
 

@@ -128,7 +128,7 @@ test('positions that never were are refused at either end', async () => {
   await expect(session.attach(attach(1))).rejects.toMatchObject({ code: 'bad-request' })
   await session.attach(attach(0))
   // an agent that says it has more than was sent, or begins before what was read
-  const stream = new KeptStream({ whenFull: 'wait', onLost() {}, onOver() {} })
+  const stream = new KeptStream({ whenFull: 'wait', side: 'client', onLost() {}, onOver() {} })
   const carrier = {} as never
   expect(() => stream.attachAccepted(carrier, { from: 0, received: 1 })).toThrow('position')
   expect(() => stream.attachAccepted(carrier, { from: -1, received: 0 })).toThrow('position')

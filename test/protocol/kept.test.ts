@@ -6,7 +6,7 @@ import { terminal } from '../../protocol/commands/terminal.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { KeptClientCall } from '../../protocol/kept/kept-client-call.ts'
-import { Agent, echo, keptCall, lasting, soon } from '../support/kept-agent.ts'
+import { Agent, echo, keptCall, lastId, lasting, params, soon } from '../support/kept-agent.ts'
 import { wallClock } from '../support/session-pair.ts'
 
 const byteAt = (position: number) => (position * 7 + (position >> 8)) % 251
@@ -163,6 +163,21 @@ test('so is its failure', async () => {
   expect(agent.kept.size).toBe(0)
 })
 
+test('also when its RESET was lost with a socket that only the client noticed', async () => {
+  const agent = new Agent({
+    async exec(call) {
+      call.accept({})
+      await soon(20)
+      throw new MortarError('exec-failed')
+    },
+  })
+  const kept = keptCall(exec)
+  await (await agent.session()).attach(kept)
+  agent.cutHalf()
+  await soon(60)
+  await expect((await agent.session()).attach(kept)).rejects.toMatchObject({ code: 'exec-failed' })
+})
+
 test('a reset ends the program at once, and the end of the session in order does not', async () => {
   const ends: string[] = []
   const agent = new Agent({
@@ -201,13 +216,16 @@ test('a call begun in a session that broke before its ACCEPT is found, or is kno
   await expect(first).rejects.toMatchObject({ code: 'connection-lost' })
   await (await agent.session()).attach(kept)
   expect(begun).toBe(1)
-  // its OPEN never left
+  // its OPEN never left, or is held back: it begins nothing any more
   const unheard = keptCall(exec)
   const second = (await agent.session()).attach(unheard)
   agent.cut()
   await expect(second).rejects.toMatchObject({ code: 'connection-lost' })
-  await (await agent.session()).attach(unheard)
-  expect(begun).toBe(2)
+  const session = await agent.session()
+  await expect(session.attach(unheard)).rejects.toMatchObject({ code: 'call-unknown' })
+  const late = new KeptClientCall({ command: exec, params, id: lastId(), clock: wallClock, onLost() {}, onOver() {} })
+  await expect(session.attach(late)).rejects.toMatchObject({ code: 'bad-request' })
+  expect(begun).toBe(1)
 })
 
 test('who comes again takes the call from a session that is not known to be dead', async () => {

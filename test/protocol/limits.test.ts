@@ -62,6 +62,19 @@ async function unreadMessages() {
   expect(await ended).toBe('limit-exceeded')
 }
 
+async function windowMessages() {
+  const { mux, peer, say } = muxEnd('client')
+  const stream = mux.openStream(Uint8Array.of(0xa0))
+  for (let i = 0; i <= LIMITS.windowMessages; i++) stream.post(Uint8Array.of(0xf6))
+  stream.end()
+  // END, which stands behind the last, does not overtake it
+  const sent = await framesUntil(peer, 'message')
+  expect(sent.filter(({ type }) => type === 'message')).toHaveLength(LIMITS.windowMessages)
+  expect(sent.at(-1)?.type).toBe('message')
+  say(frame('window', 1, encodeCredit({ read: 0, window: LIMITS.windowBytes, messages: 1 })))
+  expect((await framesUntil(peer, 'end')).map(({ type }) => type)).toEqual(['message', 'end'])
+}
+
 async function windowBytes() {
   const { say, ended, streams } = muxEnd('agent')
   say(open(1))
@@ -74,7 +87,7 @@ async function windowBytes() {
 }
 
 async function mostWindowBytes() {
-  const credit = (window: number) => frame('window', 1, encodeCredit({ read: 0, window }))
+  const credit = (window: number) => frame('window', 1, encodeCredit({ read: 0, window, messages: 0 }))
   const { say, ended } = muxEnd('agent')
   say(open(1), credit(LIMITS.mostWindowBytes))
   expect(await now(ended)).toBe('open')
@@ -212,6 +225,7 @@ const TESTS: Readonly<Record<keyof typeof LIMITS, string | (() => void | Promise
   acceptMs: 'protocol/liveness',
   offerMs: 'protocol/secret-offer',
   streams,
+  windowMessages,
   unreadMessages,
   sessionMessageBytes: 'protocol/mux',
   windowBytes,

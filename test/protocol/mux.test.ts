@@ -152,15 +152,19 @@ test.each([
   ['a stream id that goes back', () => [open(3), open(1)]],
   [
     'credit for what was not sent',
-    () => [open(1), frame('window', 1, encodeCredit({ read: 1, window: LIMITS.windowBytes }))],
+    () => [open(1), frame('window', 1, encodeCredit({ read: 1, window: LIMITS.windowBytes, messages: 0 }))],
   ],
   [
     'a window that shrinks',
-    () => [open(1), frame('window', 1, encodeCredit({ read: 0, window: LIMITS.windowBytes - 1 }))],
+    () => [open(1), frame('window', 1, encodeCredit({ read: 0, window: LIMITS.windowBytes - 1, messages: 0 }))],
+  ],
+  [
+    'credit for messages that were not sent',
+    () => [open(1), frame('window', 1, encodeCredit({ read: 0, window: LIMITS.windowBytes, messages: 1 }))],
   ],
   [
     'a window above the largest',
-    () => [open(1), frame('window', 1, encodeCredit({ read: 0, window: LIMITS.mostWindowBytes + 1 }))],
+    () => [open(1), frame('window', 1, encodeCredit({ read: 0, window: LIMITS.mostWindowBytes + 1, messages: 0 }))],
   ],
   [
     'data beyond the window for the third time',

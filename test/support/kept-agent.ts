@@ -74,6 +74,7 @@ export class Agent {
 /** ids given out so far */
 let ids = 0
 export const newId = () => new Uint8Array(16).fill(++ids)
+export const lastId = () => new Uint8Array(16).fill(ids)
 export function keptCall(command: Exec, onLost: () => void = () => {}): KeptClientCall<Exec> {
   const id = newId()
   return new KeptClientCall({ command, params, id, clock: wallClock, onLost, onOver() {} })

@@ -63,7 +63,7 @@ function frames() {
     frame('data', 65_537, Buffer.alloc(300, 7)),
     frame('message', 1, cbor(['exit', { code: 0, signal: null }])),
     frame('secret', 7, fixed('a secret')),
-    frame('window', 1, cat(uint(16_384, 4), uint(65_536, 4))),
+    frame('window', 1, cat(uint(16_384, 4), uint(65_536, 4), uint(0, 2))),
     frame('end', 1, uint(258, 8)),
     frame('end', 1, uint(2 ** 47 + 1, 8)),
     frame('reset', 9, Buffer.from('call-unknown')),
@@ -75,7 +75,7 @@ const credits = [
   [16_384, 32_768],
   [1, 65_536],
   [4_194_304, 4_194_304],
-].map(([read, window]) => ({ read, window, body: cat(uint(read, 4), uint(window, 4)) }))
+].map(([read, window], i) => ({ read, window, messages: i * 7, body: cat(uint(read, 4), uint(window, 4), uint(i * 7, 2)) }))
 
 /** SPEC §7.4 */
 function sealed(secret) {
