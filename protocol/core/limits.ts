@@ -47,7 +47,7 @@ export const LIMITS = {
   spoolBytes: 4_718_592,
   /** ms that a kept call waits for its client (SPEC §8.2) */
   keptMs: 3_600_000,
-  /** kept calls of one agent, and of one caller (SPEC §8.2) */
+  /** kept calls of one agent, and of one caller; grantees together may have the difference (SPEC §8.2) */
   keptCalls: 32,
   keptCallsEach: 16,
   /** ms without a packet from the other end before a ping is sent, and then before the session is given up (SPEC §7) */
