@@ -23,7 +23,7 @@ export const LIMITS = {
   messageBytes: 16_384,
   /** bytes of a secret (SPEC §7.4) */
   secretBytes: 1_024,
-  /** secrets that did not serve: for one drive in a minute, whoever sent them, and in one session (SPEC §9.4) */
+  /** secrets that did not serve: of one caller for one drive in a minute, and in one session (SPEC §9.4) */
   secretsPerMinute: 5,
   secretsPerSession: 20,
   /** ms from OPEN to ACCEPT (SPEC §8) */
