@@ -11,10 +11,19 @@ import type { ClientSession } from '../protocol/session.ts'
 import { sleep } from './clock.ts'
 import type { Host } from './host.ts'
 
-/** ms between tries to connect again: the first, and at most */
+/** ms between tries to connect again: the first, and at most; up to half as much comes on top, by chance */
 const RETRY_MS = { first: 250, most: 5_000 }
 
-/** what may be over in a moment: the network, the broker or its connection to the agent is away, or a record was damaged */
+/** ms after which a session has held: the next loss is a new one, with its own pauses and hour */
+const HELD_MS = 10_000
+
+/** ms after a loss in which the agent may still count sessions that it has not noticed are dead; it does not say why it refuses */
+const COUNTED_MS = 90_000
+
+/**
+ * What may be over in a moment: the network, the broker or its connection to the agent is away, a packet was damaged, or
+ * there are too many sessions until dead ones are noticed.
+ */
 const PASSING: readonly ErrorCode[] = [
   'connection-lost',
   'broker-unreachable',
@@ -22,6 +31,8 @@ const PASSING: readonly ErrorCode[] = [
   'going-away',
   'timeout',
   'rate-limited',
+  'limit-exceeded',
+  'handshake',
   'record-invalid',
 ]
 
@@ -32,6 +43,8 @@ export interface LastingOptions {
   /** the socket broke while something runs; tries go on until one works or an hour is over */
   onLost?(error: MortarError): void
   onBack?(): void
+  /** waits for so many ms, or until the signal aborts; the host's timers unless given */
+  readonly sleep?: typeof sleep
 }
 
 type AnyCall = Pick<KeptClientCall<Command>, 'attachTo' | 'fail'>
@@ -48,10 +61,16 @@ class LastingSession implements ClientSession {
   readonly #closed = Promise.withResolvers<MortarError | undefined>()
   #current: ClientSession
   #over = false
+  /** ms, of the host's clock: when #current began, when it was lost, and when the losses began that nothing held between */
+  #sinceMs: number
+  #lostMs = 0
+  #awaySinceMs: number | undefined
+  #pauseMs: number = RETRY_MS.first
 
   constructor(options: LastingOptions, first: ClientSession) {
     this.#options = options
     this.#current = first
+    this.#sinceMs = options.host.clock.now()
     void this.#watch()
   }
 
@@ -114,32 +133,56 @@ class LastingSession implements ClientSession {
       const error = await this.#current.closed
       const passing = error === undefined || PASSING.includes(error.code)
       if (this.#closing.signal.aborted || this.#calls.size === 0 || !passing) return this.#finish(error)
-      this.#options.onLost?.(error ?? new MortarError('going-away'))
+      const loss = error ?? new MortarError('going-away')
+      this.#options.onLost?.(loss)
       try {
-        this.#current = await this.#reconnect()
+        this.#current = await this.#reconnect(loss)
       } catch (thrown) {
         return this.#finish(asMortarError(thrown))
       }
+      this.#sinceMs = this.#options.host.clock.now()
+      // close() may have come too late for #reconnect(), and closed the one before
+      if (this.#closing.signal.aborted) this.#current.close()
       await Promise.allSettled([...this.#calls].map(call => this.attach(call)))
       if (!this.#current.over) this.#options.onBack?.()
     }
   }
 
-  async #reconnect(): Promise<ClientSession> {
+  /** Fails with the last error when an hour is over, with one that does not pass, or going-away. */
+  async #reconnect(loss: MortarError): Promise<ClientSession> {
     const { host, connect } = this.#options
-    const untilMs = host.clock.now() + LIMITS.keptMs
-    for (let pauseMs = RETRY_MS.first; ; pauseMs = Math.min(2 * pauseMs, RETRY_MS.most)) {
-      await sleep(pauseMs, this.#closing.signal)
+    this.#lostMs = host.clock.now()
+    if (this.#awaySinceMs === undefined || this.#lostMs - this.#sinceMs >= HELD_MS) {
+      this.#awaySinceMs = this.#lostMs
+      this.#pauseMs = RETRY_MS.first
+    }
+    for (let error = loss; ; ) {
+      if (host.clock.now() > this.#awaySinceMs + LIMITS.keptMs) throw error
+      await this.#pause()
       if (this.#closing.signal.aborted) throw new MortarError('going-away')
       try {
         const session = await connect()
         if (!this.#closing.signal.aborted) return session
         session.close()
       } catch (thrown) {
-        const error = asMortarError(thrown)
-        if (!PASSING.includes(error.code) || host.clock.now() > untilMs) throw error
+        error = asMortarError(thrown)
+        if (!this.#passes(error)) throw error
       }
     }
+  }
+
+  /** Longer each time, and never the same for all who lost the same broker. */
+  async #pause(): Promise<void> {
+    const { host, sleep: wait = sleep } = this.#options
+    const chance = (host.suite.randomBytes(1)[0] as number) / 256
+    const pauseMs = this.#pauseMs
+    this.#pauseMs = Math.min(2 * pauseMs, RETRY_MS.most)
+    await wait(pauseMs * (1 + chance / 2), this.#closing.signal)
+  }
+
+  #passes({ code }: MortarError): boolean {
+    if (code === 'grant-invalid') return this.#options.host.clock.now() < this.#lostMs + COUNTED_MS
+    return PASSING.includes(code)
   }
 
   #finish(error: MortarError | undefined): void {

@@ -97,19 +97,26 @@ export class SshAccess {
     return cancel
   }
 
-  /** Forgets the keys that a grantee delivered. All connections end then: those of others can be opened again. */
+  /**
+   * Forgets the keys that a grantee delivered. All connections end then: those of others can be opened again. What fails
+   * for one user of the guest is thrown only when the others are done.
+   */
   withdraw(grantee: string): void {
     const cancel = this.#grantees.get(grantee)
     if (!cancel) return
     cancel()
     this.#grantees.delete(grantee)
-    for (const [user, keys] of this.#keys) {
-      this.#write(
-        user,
-        keys.filter(held => held.grantee !== grantee),
-      )
-    }
     for (const end of [...this.#connections]) end()
+    const failures: unknown[] = []
+    for (const [user, keys] of this.#keys) {
+      const others = keys.filter(held => held.grantee !== grantee)
+      try {
+        this.#write(user, others)
+      } catch (thrown) {
+        failures.push(thrown)
+      }
+    }
+    if (failures.length > 0) throw failures[0]
   }
 
   #write(user: string, keys: readonly DeliveredKey[]): void {

@@ -23,7 +23,7 @@ export const LIMITS = {
   messageBytes: 16_384,
   /** bytes of a secret (SPEC §7.4) */
   secretBytes: 1_024,
-  /** secrets that did not serve: for one drive in a minute, whoever sent them, and in one session (SPEC §9.4) */
+  /** secrets that did not serve: of one caller for one drive in a minute, and in one session (SPEC §9.4) */
   secretsPerMinute: 5,
   secretsPerSession: 20,
   /** ms from OPEN to ACCEPT (SPEC §8) */
@@ -49,7 +49,7 @@ export const LIMITS = {
   spoolBytes: 4_718_592,
   /** ms that a kept call waits for its client (SPEC §8.2) */
   keptMs: 3_600_000,
-  /** kept calls of one agent, and of one caller (SPEC §8.2) */
+  /** kept calls of one agent, and of one caller; grantees together may have the difference (SPEC §8.2) */
   keptCalls: 32,
   keptCallsEach: 16,
   /** ms without a packet from the other end before a ping is sent, and then before the session is given up (SPEC §7) */

@@ -101,14 +101,16 @@ export class KeptCalls {
     }
   }
 
-  /** Ones that are done and that nobody fetched go first. Fails with limit-exceeded. */
+  /** The caller's own that are done and that nobody fetched go first, never another's. Fails with limit-exceeded. */
   #makeRoom(grantee: string | null): void {
-    const others = [...this.#held.values()]
-    const own = others.filter(held => held.grantee === grantee)
-    const [full, most] = own.length >= LIMITS.keptCallsEach ? [own, LIMITS.keptCallsEach] : [others, LIMITS.keptCalls]
-    if (full.length < most) return
-    const old = full.find(held => held.isDone && held.stopWaiting)
-    if (!old) throw new MortarError('limit-exceeded', `${most} kept calls`)
+    const all = [...this.#held.values()]
+    const own = all.filter(held => held.grantee === grantee)
+    const granted = all.filter(held => held.grantee !== null)
+    // what grantees may have together leaves the owner a share
+    const isShareFull = grantee !== null && granted.length >= LIMITS.keptCalls - LIMITS.keptCallsEach
+    if (own.length < LIMITS.keptCallsEach && !isShareFull) return
+    const old = own.find(held => held.isDone && held.stopWaiting)
+    if (!old) throw new MortarError('limit-exceeded', 'kept calls')
     this.#giveUp(old, new MortarError('limit-exceeded'))
   }
 

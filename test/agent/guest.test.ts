@@ -6,10 +6,12 @@ import { clock } from '../../agent/clock.ts'
 import { listDevices, mountPointOf } from '../../agent/guest/block-devices.ts'
 import { directRunner } from '../../agent/guest/direct-runner.ts'
 import { resolveProgram } from '../../agent/guest/program.ts'
+import type { Runner } from '../../agent/guest/runner.ts'
 import { authorizedKeys, SshAccess } from '../../agent/guest/ssh-access.ts'
 import { hasSwapOnDisk } from '../../agent/guest/swap.ts'
 import { environmentFile, escapeDollars, parseExit } from '../../agent/guest/systemd-runner.ts'
 import { parseUser } from '../../agent/guest/users.ts'
+import { transportPair } from '../support/transport-pair.ts'
 
 let folder: string
 beforeEach(() => {
@@ -166,5 +168,31 @@ test.skipIf(!existsSync('/usr/sbin/sshd'))(
     await expect.poll(kept, { timeout: 6_000 }).toHaveLength(1)
     expect(kept()[0]).not.toMatch(/no-port-forwarding/)
     expect(access.authorised()).toBe(true)
+  },
+)
+
+test.skipIf(!existsSync('/usr/sbin/sshd'))(
+  "a withdrawal ends the connections and goes through all users' keys, though some cannot be written",
+  async () => {
+    // what serves a connection stays until it is ended
+    const started = Promise.withResolvers<void>()
+    const run: Runner['run'] = async program => {
+      const running = await directRunner.run({ ...program, argv: ['sleep', '60'] })
+      started.resolve()
+      return running
+    }
+    const access = new SshAccess({ ...directRunner, run }, folder)
+    const grantee = { grantee: 'B', endsMs: Date.now() + 600_000 }
+    for (const name of ['ada', 'bob', 'eve'])
+      await access.authorise({ ...user, name }, 'ssh-ed25519 AAAA', 600, grantee, going)
+    const [, mine] = transportPair()
+    const served = access.serve(mine)
+    await started.promise
+    await new Promise(setImmediate)
+    // in the way of what is written
+    for (const name of ['ada', 'bob']) mkdirSync(join(folder, `ssh/keys/${name}.new`))
+    expect(() => access.withdraw('B')).toThrow(/ada\.new/)
+    expect(readFileSync(join(folder, 'ssh/keys/eve'), 'utf8')).toBe('')
+    await served
   },
 )

@@ -6,6 +6,7 @@ import { driveFormat, driveUnlock } from '../../agent/handlers/drives.ts'
 import { driveFormat as formatCommand, driveUnlock as unlockCommand } from '../../protocol/commands/drives.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import { ownerRights } from '../../protocol/rights.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import { facts, sessionPair } from '../support/session-pair.ts'
 
@@ -37,8 +38,9 @@ function agent() {
     secretAttempts: new SecretAttempts(clock),
     log: () => undefined,
   } as unknown as Guest
-  const connect = async () => {
+  const connect = async (grantee: string | null = null) => {
     const { session } = await sessionPair({
+      admit: () => ({ ...ownerRights(['drives']), grantee }),
       handlers: {
         'drive-format': call => driveFormat(call as never, guest),
         'drive-unlock': call => driveUnlock(call as never, guest),
@@ -65,7 +67,7 @@ async function unlock(session: ClientSession, drive: number, key: 'right' | 'wro
 }
 const wrong = { code: 'drive-key-wrong' }
 
-test('so many wrong keys for one drive in a minute, in all sessions together, and then no key is taken', async () => {
+test('so many wrong keys of one caller for one drive in a minute, in all its sessions together, and then no key is taken', async () => {
   const { clock, connect, tried } = agent()
   const sessions = [await connect(), await connect()] as const
   for (let i = 0; i < LIMITS.secretsPerMinute; i++) {
@@ -83,6 +85,19 @@ test('so many wrong keys for one drive in a minute, in all sessions together, an
   await expect(begin(sessions[0], 1)).rejects.toEqual(limited)
   clock.ms = 60_000
   await unlock(sessions[0], 1, 'right')
+})
+
+test('a grantee’s wrong keys, in one session or many, keep neither the owner nor another grantee out', async () => {
+  const { connect } = agent()
+  const owner = await connect()
+  for (let i = 0; i < LIMITS.secretsPerMinute; i++) {
+    await expect(unlock(await connect('first'), 1, 'wrong')).rejects.toMatchObject(wrong)
+  }
+  await expect(begin(await connect('first'), 1)).rejects.toEqual(limited)
+  await unlock(owner, 1, 'right')
+  await unlock(await connect('second'), 1, 'right')
+  // what others succeed in takes nothing back
+  await expect(begin(await connect('first'), 1)).rejects.toEqual(limited)
 })
 
 test('so many wrong keys in one session, and another session has its own', async () => {

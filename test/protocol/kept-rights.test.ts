@@ -76,14 +76,14 @@ test('no more calls are kept than the limits say; one that is done and that nobo
       for await (const _item of call.received());
     },
   })
-  const begin = async (argv: string, grantee: string) => {
+  const begin = async (argv: string, grantee: string | null) => {
     const id = newId()
     const command = { command: exec, params: { argv: [argv] }, id, clock: wallClock, onLost() {}, onOver() {} }
     const kept = new KeptClientCall<Exec>(command)
     await session(grantee).then(s => s.attach(kept))
   }
-  const sessions = new Map<string, ClientSession>()
-  const session = async (grantee: string) => {
+  const sessions = new Map<string | null, ClientSession>()
+  const session = async (grantee: string | null) => {
     const open = sessions.get(grantee) ?? (await agent.session({ grantee }))
     sessions.set(grantee, open)
     return open
@@ -97,9 +97,41 @@ test('no more calls are kept than the limits say; one that is done and that nobo
   // the one that is done goes
   await begin('slow', 'first')
   await expect(begin('slow', 'first')).rejects.toMatchObject({ code: 'limit-exceeded' })
-  for (let i = 0; i < LIMITS.keptCallsEach; i++) await begin('slow', 'second')
-  await expect(begin('slow', 'third')).rejects.toMatchObject({ code: 'limit-exceeded' })
+  // grantees share what is not the owner's
+  await expect(begin('slow', 'second')).rejects.toMatchObject({ code: 'limit-exceeded' })
+  for (let i = 0; i < LIMITS.keptCallsEach; i++) await begin('slow', null)
   expect(agent.kept.size).toBe(LIMITS.keptCalls)
+  await expect(begin('slow', null)).rejects.toMatchObject({ code: 'limit-exceeded' })
+})
+
+test('room is made among the caller’s own calls: what is done and not fetched stays for the others', async () => {
+  const agent = new Agent({
+    async exec(call) {
+      call.accept({})
+      call.post('exit', { code: 0, signal: null })
+    },
+  })
+  const finish = async (grantee: string | null) => {
+    const kept = keptCall(exec)
+    await (await agent.session({ grantee })).attach(kept)
+    agent.cut()
+    await soon()
+    return kept
+  }
+  const exitOf = async (kept: KeptClientCall<Exec>, grantee: string | null) => {
+    await (await agent.session({ grantee })).attach(kept)
+    return (await (await kept.call).received().next()).value
+  }
+  const results = [await finish(null), await finish('first'), await finish('second')] as const
+  for (let i = 2; i < LIMITS.keptCalls - LIMITS.keptCallsEach; i++) await finish('third')
+  for (let i = 1; i < LIMITS.keptCallsEach; i++) await finish(null)
+  expect(agent.kept.size).toBe(LIMITS.keptCalls)
+  // makes room among its own, and who has none is refused
+  await finish('third')
+  const fourth = (await agent.session({ grantee: 'fourth' })).attach(keptCall(exec))
+  await expect(fourth).rejects.toMatchObject({ code: 'limit-exceeded' })
+  for (const [i, grantee] of [null, 'first', 'second'].entries())
+    expect(await exitOf(results[i]!, grantee)).toMatchObject({ name: 'exit' })
 })
 
 test('an id that is in use, and a command that cannot be kept, are refused', async () => {
