@@ -10,7 +10,7 @@ export interface Terminal {
   /** Sends keys. Resolves once the agent took them. */
   write(keys: Uint8Array): Promise<void>
   resize(cols: number, rows: number): void
-  /** Hangs up: the shell gets SIGHUP. */
+  /** Hangs up: the shell gets SIGHUP, if there is a connection to tell the VM by; without one it ends after an hour. */
   close(): void
   /** how the shell ended. Fails with connection-lost, truncated. */
   readonly ended: Promise<Exit>
@@ -49,7 +49,12 @@ export async function openTerminal(
   return {
     write: keys => (over ? Promise.resolve() : call.write(keys)),
     resize(cols, rows) {
-      if (!over) call.post('resize', { cols, rows })
+      if (over) return
+      try {
+        call.post('resize', { cols, rows })
+      } catch {
+        // the call failed in this moment, which the reading half tells
+      }
     },
     close: () => call.reset('going-away'),
     ended,

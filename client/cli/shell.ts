@@ -24,7 +24,7 @@ const REPEAT_MS = 1_000
 const PATIENCE_MS = 60_000
 /** exit code of a program ended by SIGHUP */
 const HUNG_UP = 129
-/** signals at which this program ends, and with it the shell */
+/** signals at which this program ends, and with it the shell if the VM can be told */
 const HANG_UPS = ['SIGHUP', 'SIGTERM'] as const
 
 export const shell: Action = async (context, given) => {
@@ -42,7 +42,9 @@ export const shell: Action = async (context, given) => {
       whose: 'granted too',
       onLost() {
         watch.lost = true
-        context.progress.note('The shell goes on in the VM. Ctrl-C gives it up.')
+        context.progress.note(
+          'The shell goes on in the VM. Ctrl-C stops waiting for it: it then ends there after an hour.',
+        )
       },
       onBack() {
         watch.lost = false
@@ -63,7 +65,8 @@ async function run(session: ClientSession, user: string | undefined, watch: Watc
     const { cols, rows } = sizeOf(stdout)
     terminal.resize(cols, rows)
   }
-  // the window was closed: the shell there is to end, not to wait for somebody to come back
+  // the window was closed: the shell there is to end, not to wait for somebody to come back; while the connection is
+  // lost nobody can say so there, and it waits for its hour
   const onHangUp = () => giveUp(terminal, watch)
   for (const signal of HANG_UPS) process.on(signal, onHangUp)
   const leaveRawMode = stdin.isTTY ? enterRawMode(stdin) : () => {}
@@ -100,6 +103,7 @@ async function passKeys(terminal: Terminal, watch: Watch): Promise<void> {
   }
 }
 
+/** Hangs up and ends this program. Without a connection the VM is not told: the shell there ends after LIMITS.keptMs. */
 function giveUp(terminal: Terminal, watch: Watch): void {
   watch.hungUp = true
   terminal.close()

@@ -150,7 +150,7 @@ const RUN: readonly Subcommand[] = [
   {
     name: 'shell',
     operands: '<vm>',
-    says: 'open a login shell in a VM; the end of the input ends it. When the connection breaks, the shell goes on and mortar connects again; Ctrl-C gives it up meanwhile',
+    says: 'open a login shell in a VM; the end of the input ends it. When the connection breaks, the shell goes on and mortar connects again, for up to an hour; Ctrl-C stops that, and as nothing can be told to the VM meanwhile, the shell there ends after that hour',
     options: [user],
     examples: ['mortar shell first', 'mortar shell first --user root'],
     load: async () => (await import('./shell.ts')).shell,

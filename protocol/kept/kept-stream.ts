@@ -40,7 +40,7 @@ export class KeptStream implements CallStream {
   readonly #spool = new Spool()
   readonly #abort = new AbortController()
   #on: Carrier | undefined
-  /** position of what is sent next, on this stream; and behind what was ever sent */
+  /** position of what is sent next on this stream, and behind what may have left */
   #next = 0
   #sent = 0
   #received = 0
@@ -241,9 +241,8 @@ export class KeptStream implements CallStream {
         continue
       }
       const next = await this.#take(on)
-      if (next === 'lost') continue
       if (next === 'end') return
-      yield next
+      if (next !== 'lost') yield next
     }
   }
 
@@ -293,9 +292,7 @@ export class KeptStream implements CallStream {
     if (this.#ending) throw new MortarError('internal', 'sent after end')
   }
 
-  #changed(): Promise<void> {
-    return new Promise(resolve => this.#waiting.push(resolve))
-  }
+  readonly #changed = () => new Promise<void>(resolve => this.#waiting.push(resolve))
 
   #notify(): void {
     for (const resolve of this.#waiting.splice(0)) resolve()

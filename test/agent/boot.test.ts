@@ -1,3 +1,4 @@
+/** What the agent reads at its start: boot data, the keys of this boot, the count of boots, its configuration. SPEC §2.3 */
 import { randomBytes } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,3 +1,4 @@
+/** The agent's hands in the guest: programs, users, exits, SSH keys, block devices, the clock, swap. SPEC §9 */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,3 +1,4 @@
+/** LUKS2 headers with the real cryptsetup, on a file: made in memory, measured, and opened from the copy. SPEC §9.4 */
 import { randomBytes, randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'

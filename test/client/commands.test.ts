@@ -181,6 +181,31 @@ test('a terminal takes keys and sizes, shows output, and ends with its shell', a
   await terminal.write(encodeText('too late'))
 })
 
+test('a new size in the moment that the session is lost throws at nobody: the end tells it', async () => {
+  const { session } = await sessionPair({
+    handlers: {
+      async terminal(call) {
+        call.accept({})
+        await call.write(encodeText('prompt'))
+        for await (const _item of call.received());
+      },
+    },
+  })
+  const shown = Promise.withResolvers<void>()
+  const showing = Promise.withResolvers<void>()
+  const terminal = await openTerminal(session, { cols: 80, rows: 24 }, () => {
+    showing.resolve()
+    return shown.promise
+  })
+  await showing.promise
+  session.close()
+  await session.closed
+  // the screen still takes the last output, so that the terminal has not heard of the loss
+  terminal.resize(132, 50)
+  shown.resolve()
+  await expect(terminal.ended).rejects.toMatchObject({ code: 'going-away' })
+})
+
 test('work that does not end in time is a timeout that names it', async () => {
   const late = within(wallClock, 50, 'locking drives in first', new Promise(() => {}))
   // a clock's timers do not keep a program alive

@@ -1,3 +1,4 @@
+/** The agent as a process against a broker's end: enrolment, dialling again, whom it refuses, and how it ends. SPEC §3.2 */
 import { afterEach, expect, test } from 'vitest'
 import { info } from '../../protocol/commands/info.ts'
 import { AgentProcess, newLaunch, StandInBroker } from './agent-support.ts'

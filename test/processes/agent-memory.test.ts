@@ -1,3 +1,4 @@
+/** How much memory an idle agent takes, above what Node takes by itself. */
 import { spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,3 +1,4 @@
+/** Kept calls at the agent: whose they are, for how long, how many, and which positions are refused. SPEC §8.2 */
 import { expect, test } from 'vitest'
 import { openAccepted } from '../../protocol/call.ts'
 import { exec } from '../../protocol/commands/exec.ts'

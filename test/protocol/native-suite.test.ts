@@ -1,3 +1,4 @@
+/** The suite of Node's OpenSSL against that of noble: each opens what the other seals, and both refuse the same. SPEC §5, §6 */
 import { randomBytes } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'

@@ -84,6 +84,21 @@ test('every threat in SECURITY.md names a test that exists', () => {
   expectNone('threats without a test', problems)
 })
 
+test('every threat in SECURITY.md has an id of its own', () => {
+  const text = read('SECURITY.md')
+  const lines = new Map<string, number>()
+  const problems: string[] = []
+  for (const match of text.matchAll(/^- \*\*([A-Z]+\d+)\*\*/gm)) {
+    const [, id = ''] = match
+    const line = lineAt(text, match.index)
+    const first = lines.get(id)
+    if (first === undefined) lines.set(id, line)
+    else problems.push(`SECURITY.md:${line} ${id} is the id of line ${first} already`)
+  }
+  expect(lines.size, 'SECURITY.md lists no threats').toBeGreaterThan(10)
+  expectNone('ids of threats that exist twice', problems)
+})
+
 test('the documents of a project are all there', () => {
   const wanted = ['README', 'ARCHITECTURE', 'SECURITY', 'CONTRIBUTING', 'CHANGELOG', 'DECISIONS', 'protocol/SPEC']
   expectNone(
