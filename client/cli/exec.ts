@@ -56,6 +56,7 @@ function splitPair(pair: string): [string, string] {
 async function run(context: Context, given: Arguments, params: ExecParams): Promise<number> {
   const reads = !process.stdin.isTTY || given.flag('interactive')
   let stopForwarding = () => {}
+  const state: State = { lost: false }
   try {
     return await withSession(
       context,
@@ -64,13 +65,22 @@ async function run(context: Context, given: Arguments, params: ExecParams): Prom
         const streams: Omit<ExecStreams, 'onOutput'> = {
           ...(reads ? { stdin: process.stdin } : {}),
           onRunning(signal) {
-            stopForwarding = forwardSignals(signal)
+            stopForwarding = forwardSignals(signal, state)
           },
         }
         const running = () => (context.globals.json ? tellAtEnd : passOn)(session, params, streams)
         return exitCodeOfProgram(await aboutRun(params, running))
       },
-      { whose: 'granted too' },
+      {
+        whose: 'granted too',
+        onLost() {
+          state.lost = true
+          context.progress.note('The program goes on in the VM, for up to an hour. Ctrl-C twice gives it up here.')
+        },
+        onBack() {
+          state.lost = false
+        },
+      },
     )
   } finally {
     stopForwarding()
@@ -122,9 +132,24 @@ const PRESSES = 3
 const PRESSES_MS = 2_000
 const INTERRUPTED = 130
 
-function forwardSignals(signal: SendSignal): () => void {
+/** signals that mean to be rid of the program, and the exit code of one that was ended by them */
+const ENDING: Readonly<Partial<Record<SignalName, number>>> = { SIGINT: INTERRUPTED, SIGTERM: 143, SIGHUP: 129 }
+
+interface State {
+  /** there is no session at the moment */
+  lost: boolean
+}
+
+function forwardSignals(signal: SendSignal, state: State): () => void {
   let presses: number[] = []
+  let kept = false
   const forward = (name: SignalName) => {
+    const code = ENDING[name]
+    // the first is kept for the program; who sends another does not want to wait for the VM
+    if (state.lost && code !== undefined) {
+      if (kept) process.exit(code)
+      kept = true
+    }
     presses = name === 'SIGINT' ? [...presses.slice(1 - PRESSES), Date.now()] : presses
     const [first = 0] = presses
     if (presses.length === PRESSES && Date.now() - first < PRESSES_MS) process.exit(INTERRUPTED)

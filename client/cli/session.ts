@@ -61,12 +61,12 @@ export async function withSessionOf<T>(
       return session
     },
     onLost: error => {
-      onLost?.()
       context.progress.line(`${vm.name}: ${error.message}; connecting again …`)
+      onLost?.()
     },
     onBack() {
-      onBack?.()
       context.progress.line(`${vm.name}: connected again`)
+      onBack?.()
     },
   })
   const session = await context.progress.during(`connecting to ${vm.name}`, connecting)

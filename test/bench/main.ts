@@ -1,5 +1,5 @@
 /** npm run bench: what Mortar does against what people would use instead, in one run. Ends with 0 only if every gate is met. */
-import { parseArgs } from 'node:util'
+import { readOptions } from '../support/options.ts'
 import { type Bench, type Judged, judge } from './benches.ts'
 import { channel } from './channel.ts'
 
@@ -17,7 +17,7 @@ Examples:
   npm run bench
   npm run bench -- --only channel --rounds 3`
 
-const { values } = parseArgs({
+const { values } = readOptions('bench', {
   options: {
     only: { type: 'string', multiple: true, default: [] },
     rounds: { type: 'string', default: '5' },

@@ -7,6 +7,7 @@ import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { Vm } from '../../protocol/control/api.ts'
+import { MortarError } from '../../protocol/core/errors.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { describeUnless, missingOf, needsRoot } from '../support/possible.ts'
 import { smallAgent } from './small-agent.ts'
@@ -152,6 +153,30 @@ describe('exec', () => {
     })
     const ended = await outcomeOf(child)
     expect([ended.code, ended.bytes.toString()]).toEqual([3, 'on\ncaught\n'])
+  })
+
+  test('while the broker is away a second Ctrl-C gives up here', async () => {
+    const child = spawn(process.execPath, [MAIN, 'exec', 'first', '--', 'sh', '-c', 'echo on; sleep 100'], { env })
+    let told = ''
+    child.stderr?.on('data', chunk => {
+      told += chunk
+    })
+    child.stdout?.once('data', () => {
+      agent.away = true
+      for (const socket of agent.sockets.clients) socket.terminate()
+    })
+    try {
+      await expect.poll(() => told, { timeout: 20_000 }).toContain('Ctrl-C twice')
+      const ended = once(child, 'close')
+      child.kill('SIGINT')
+      await new Promise(resolve => setTimeout(resolve, 3_000))
+      expect(child.exitCode).toBe(null)
+      child.kill('SIGINT')
+      expect((await ended)[0]).toBe(130)
+    } finally {
+      agent.away = false
+      agent.kept.end('all', new MortarError('going-away'))
+    }
   })
 
   test('three quick Ctrl-C end it even if the program takes none', async () => {

@@ -189,7 +189,9 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
     return { json: { vm } }
   }
   const sockets = new WebSocketServer({ noServer: true, handleProtocols: () => JOIN_PROTOCOL })
+  const state = { script, routeVm, sockets, launcherKey, kept, away: false }
   sockets.on('connection', socket => {
+    if (state.away) return socket.terminate()
     if (kind === 'ssh') return ssh ? sshd.serve(socket) : socket.close(4000, 'ssh-not-authorised')
     if (!vm) return socket.close(4000, 'vm-unreachable')
     serveSession({
@@ -210,5 +212,5 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
       },
     }).catch(() => undefined)
   })
-  return { script, routeVm, sockets, launcherKey, kept }
+  return state
 }

@@ -1,7 +1,7 @@
 /** npm run hostile: every attack of a relay, counted, as a table or JSON. Ends with 0 only if all was noticed. */
-import { parseArgs } from 'node:util'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
+import { readOptions } from '../support/options.ts'
 import { ATTACKS } from './attacks.ts'
 import { runFlips } from './flips.ts'
 import { fuzz, sound } from './fuzz.ts'
@@ -27,7 +27,7 @@ Examples:
   npm run hostile -- --nightly --json
   npm run hostile -- --only reorder --seed 5f2a`
 
-const { values } = parseArgs({
+const { values } = readOptions('hostile', {
   options: {
     nightly: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
@@ -103,11 +103,12 @@ if (broken && !json) console.log(`\nrandom sessions: ${broken}`)
 
 const all = [...tallies.map(holds), ...fuzzed.map(sound)]
 const held = all.every(Boolean) && broken === null
+const none = all.length === 0 && !'random sessions'.includes(only)
 const sum = (counts: readonly { tried: number }[]) =>
   counts.reduce((total, { tried }) => total + tried, 0).toLocaleString('en-GB')
 if (json) console.log(JSON.stringify({ seed, nightly, held, tallies, fuzzed, broken }))
-else if (all.length === 0 && !'random sessions'.includes(only)) console.log('Nothing is called so: check --only.')
+else if (none) console.log('Nothing is called so: check --only.')
 else if (held)
   console.log(`\n${sum(tallies)} attacks, all noticed, 0 bytes after; ${sum(fuzzed)} inputs, all read or refused`)
 else console.log('\nNOT ALL HELD')
-process.exitCode = held ? 0 : 1
+process.exitCode = none ? 2 : held ? 0 : 1

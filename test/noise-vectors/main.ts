@@ -1,8 +1,8 @@
 /** `npm run noise-vectors`: runs a file of Noise vectors through the engine. */
 import { readFileSync } from 'node:fs'
-import { parseArgs } from 'node:util'
 import { BACKENDS } from '../support/backends.ts'
 import { nameOf, runVector, vectorsOf } from '../support/noise-vector.ts'
+import { readOptions } from '../support/options.ts'
 
 const HELP = `Usage: npm run noise-vectors -- FILE [--backend noble|native]
 
@@ -19,16 +19,18 @@ Examples:
 Exit: 0 all passed, 1 some failed, 2 usage, or a file that holds no vectors or a malformed one: then none is run.`
 
 function vectorsIn(path: string): unknown[] {
-  const json = readFileSync(path, 'utf8')
   try {
-    return vectorsOf(json)
+    const vectors = vectorsOf(readFileSync(path, 'utf8'))
+    if (vectors.length === 0) throw new Error('holds no vectors')
+    return vectors
   } catch (cause) {
-    throw new Error(`${path}: ${(cause as Error).message}`, { cause })
+    const { code, message } = cause as NodeJS.ErrnoException
+    throw new Error(`${path}: ${code === undefined ? message : `cannot be read (${code})`}`, { cause })
   }
 }
 
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = readOptions('noise-vectors', {
     allowPositionals: true,
     options: {
       backend: { type: 'string', default: 'noble' },
@@ -41,10 +43,8 @@ async function main(): Promise<number> {
     return 0
   }
   const [path, ...more] = positionals
-  if (path === undefined || more.length > 0 || !Object.hasOwn(BACKENDS, values.backend)) {
-    console.error(HELP)
-    return 2
-  }
+  if (!Object.hasOwn(BACKENDS, values.backend)) throw new Error(`no back end is called ${values.backend}; see --help`)
+  if (path === undefined || more.length > 0) throw new Error('needs one file of vectors; see --help')
   const backend = BACKENDS[values.backend as keyof typeof BACKENDS]
   let [passed, failed] = [0, 0]
   for (const vector of vectorsIn(path)) {

@@ -115,6 +115,7 @@ describe('npm run noise-vectors', () => {
 
   test.each([
     ['no JSON', '{"vectors": [\n', 'FILE: not JSON: '],
+    ['no vectors in it', file(), 'FILE: holds no vectors'],
     ['no list of vectors', '{}', 'FILE: not a file of vectors: vectors: '],
     ['a vector that is none', file(XX, 7), 'FILE: vector 2, a vector without a name: '],
     ['a vector without messages', file({ ...XX, messages: [] }), `FILE: vector 1, ${nameOf(XX)}: messages: `],
