@@ -172,7 +172,7 @@ export class KeptStream implements CallStream {
     if (bytes.length === 0) return
     this.#spool.pushData(lane, bytes)
     this.#release()
-    if (!this.#on && this.#options.whenFull === 'drop') this.#spool.dropTo(LIMITS.spoolBytes)
+    if (!this.#on && this.#options.whenFull === 'drop') this.#spool.bound()
     this.#notify()
     while (this.#isFull() && !this.#failure) await this.#changed()
     if (this.#failure) throw this.#failure

@@ -3,6 +3,8 @@
  * sent again. Each byte of DATA counts one, each MESSAGE counts one. SPEC §8.2
  */
 
+import { LIMITS } from '../core/limits.ts'
+
 /** bytes up to which small pieces of data share an entry */
 const SHARED_BYTES = 16_384
 /** what an entry costs beside its bytes, so that a flood of single bytes is not free */
@@ -151,12 +153,10 @@ export class Spool {
     this.#release(() => read-- > 0)
   }
 
-  /** Forgets the oldest until about no more than so many bytes are held. */
-  dropTo(byteCount: number): void {
-    this.#release(({ piece }) => this.#cost - byteCount >= costOf(piece))
-    const [first] = this.#entries
-    const over = this.#cost - byteCount
-    if (first && over > 0 && over < countOf(first.piece)) this.#cut(first, over)
+  /** Forgets the oldest when more is held than LIMITS.spoolBytes, and then a sixteenth of it, so that it is not done for each byte. */
+  bound(): void {
+    if (this.#cost <= LIMITS.spoolBytes) return
+    this.#release(() => this.#cost > (LIMITS.spoolBytes / 16) * 15)
   }
 
   #release(done: (entry: Entry) => boolean): void {

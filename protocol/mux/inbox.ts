@@ -1,12 +1,12 @@
 /** What came in a stream and nobody has read: items in order, small data joined, messages limited. SPEC §7.2 */
-import { concat } from '../core/bytes.ts'
 import { MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
 import { copySecret, wipe } from '../core/secret.ts'
 import { MOST_DATA_BYTES } from './frame.ts'
 
-/** bytes of DATA up to which unread pieces are joined */
-const JOINED_BYTES = 2_048
+/** pieces of DATA below this size are copied out of their record into runs; most of a run */
+const SMALL_BYTES = 2_048
+const RUN_BYTES = 65_536
 
 export type Item =
   /** what ACCEPT carried */
@@ -20,9 +20,47 @@ export type Item =
 /** Counts bytes of messages and secrets that a session holds, less when negative. Fails with limit-exceeded. */
 export type CountUnread = (byteCount: number) => void
 
+/** Small pieces of DATA behind each other, of either lane: a piece of one byte costs a few, not an object and its buffer. */
+class Run {
+  readonly type = 'run'
+  #bytes = new Uint8Array(SMALL_BYTES)
+  #start = 0
+  #end = 0
+  /** for each piece twice its end, and its lane */
+  #pieces: number[] = []
+  #taken = 0
+
+  /** False when the run is full. */
+  push(lane: number, bytes: Uint8Array): boolean {
+    const end = this.#end + bytes.length
+    if (end > RUN_BYTES) return false
+    if (end > this.#bytes.length) {
+      const larger = new Uint8Array(2 * end)
+      larger.set(this.#bytes)
+      this.#bytes = larger
+    }
+    this.#bytes.set(bytes, this.#end)
+    this.#end = end
+    const joins = this.#pieces.length > this.#taken && ((this.#pieces.at(-1) as number) & 1) === lane
+    if (joins) this.#pieces.pop()
+    this.#pieces.push(end * 2 + lane)
+    return true
+  }
+
+  /** The next piece, in a buffer of its own. */
+  shift(): Item | undefined {
+    const piece = this.#pieces[this.#taken]
+    if (piece === undefined) return undefined
+    this.#taken++
+    const bytes = this.#bytes.slice(this.#start, piece >> 1)
+    this.#start = piece >> 1
+    return { type: 'data', lane: piece & 1, bytes }
+  }
+}
+
 export class Inbox {
   readonly #countUnread: CountUnread
-  #items: Item[] = []
+  #items: (Item | Run)[] = []
   /** of all items but data, which the window limits */
   #messages = 0
   #messageBytes = 0
@@ -37,11 +75,17 @@ export class Inbox {
    * window and not that of a record for each of them.
    */
   pushData(lane: number, bytes: Uint8Array): void {
-    const last = this.#items.at(-1)
-    const joins = last?.type === 'data' && last.lane === lane && last.bytes.length + bytes.length <= JOINED_BYTES
-    if (joins) this.#items[this.#items.length - 1] = { type: 'data', lane, bytes: concat(last.bytes, bytes) }
+    if (bytes.length < SMALL_BYTES) this.#pushSmall(lane, bytes)
     else this.#items.push({ type: 'data', lane, bytes: bytes.length < MOST_DATA_BYTES / 2 ? bytes.slice() : bytes })
     this.notify()
+  }
+
+  #pushSmall(lane: number, bytes: Uint8Array): void {
+    const last = this.#items.at(-1)
+    if (last?.type === 'run' && last.push(lane, bytes)) return
+    const run = new Run()
+    run.push(lane, bytes)
+    this.#items.push(run)
   }
 
   /** Fails with limit-exceeded when too much is unread. */
@@ -54,7 +98,15 @@ export class Inbox {
   }
 
   shift(): Item | undefined {
-    const item = this.#items.shift()
+    const [first] = this.#items
+    if (first?.type === 'run') {
+      const piece = first.shift()
+      if (piece) return piece
+      this.#items.shift()
+      return this.shift()
+    }
+    this.#items.shift()
+    const item = first
     if (item && item.type !== 'data') {
       this.#messages--
       this.#release(item.type === 'secret' ? item.bytes.length : item.body.length)

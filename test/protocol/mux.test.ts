@@ -4,6 +4,7 @@ import { encodeText } from '../../protocol/core/bytes.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
 import { decodeFrames } from '../../protocol/mux/frame.ts'
+import { Inbox } from '../../protocol/mux/inbox.ts'
 import { Mux } from '../../protocol/mux/mux.ts'
 import type { Stream } from '../../protocol/mux/stream.ts'
 import { decodeCredit, encodeCredit } from '../../protocol/mux/window.ts'
@@ -35,6 +36,12 @@ function agentMux(drained: () => Promise<void> = () => Promise.resolve()) {
     (error: { code: string }) => error.code,
   )
   return { peer, mux, streams, received, ended }
+}
+
+/** bytes in use, of which what is garbage may be a part */
+function memory(): number {
+  const { heapUsed, external } = process.memoryUsage()
+  return heapUsed + external
 }
 
 const settled = () => new Promise(resolve => setTimeout(resolve, 20))
@@ -129,6 +136,20 @@ test('a sender of single bytes costs the memory of its window and no more', asyn
   expect(Buffer.concat(seen.map(item => item.bytes))).toEqual(
     Buffer.from(Array.from({ length: 4_000 }, (_, i) => i % 251)),
   )
+})
+
+test('neither does one who changes the lane with each of them', async () => {
+  const inbox = new Inbox(() => undefined)
+  const before = memory()
+  for (let i = 0; i < 1_000_000; i++) inbox.pushData(i % 2, Uint8Array.of(i % 251))
+  expect(memory() - before).toBeLessThan(32 * 2 ** 20)
+  for (let i = 0; i < 1_000_000; i++) {
+    const item = inbox.shift()
+    if (item?.type !== 'data' || item.lane !== i % 2 || item.bytes.length !== 1 || item.bytes[0] !== i % 251) {
+      throw new Error(`item ${i} is another`)
+    }
+  }
+  expect(inbox.shift()).toBeUndefined()
 })
 
 test('a flood of pings is answered by few pongs while they cannot leave', async () => {
