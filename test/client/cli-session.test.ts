@@ -1,62 +1,16 @@
-/** `mortar` in a session: launch, first contact, programs with their streams and signals, and stock ssh with real sshd. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+/** `mortar` in a session: launch, first contact, programs and shells with their streams and signals, and sockets that break. */
+import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir, userInfo } from 'node:os'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import type { Vm } from '../../protocol/control/api.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { signingPublicKey } from '../../protocol/core/signing.ts'
-import { describeUnless, missingOf, needsRoot } from '../support/possible.ts'
-import { smallAgent } from './small-agent.ts'
-import { smallBroker } from './small-broker.ts'
+import { describeUnless, missingOf } from '../support/possible.ts'
+import { agent, env, folder, MAIN, mortar, outcomeOf } from './cli-rig.ts'
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
-
-const MAIN = join(import.meta.dirname, '../../client/cli/main.ts')
-const seed = new Uint8Array(32).fill(42)
-let folder = ''
-let close = () => {}
-let agent: ReturnType<typeof smallAgent>
-let env: Record<string, string> = {}
-
-beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'mortar-session-'))
-  agent = smallAgent(folder, () => signingPublicKey(seed), userInfo().username)
-  const broker = await smallBroker(agent.script, seed, {
-    otherwise: agent.routeVm,
-    sockets: agent.sockets,
-    launcherKey: agent.launcherKey,
-  })
-  close = () => {
-    for (const socket of agent.sockets.clients) socket.terminate()
-    broker.close()
-  }
-  const path = `${join(import.meta.dirname, '../../node_modules/.bin')}:${process.env.PATH}`
-  env = { PATH: path, HOME: folder, MORTAR_BROKER: broker.url, MORTAR_IDENTITY: join(folder, 'mine', 'identity') }
-  await mortar(['identity', 'create', '--no-passphrase'])
-})
-afterAll(() => {
-  close()
-  rmSync(folder, { recursive: true })
-})
-
-async function outcomeOf(child: ChildProcess) {
-  const parts = { stdout: [] as Buffer[], stderr: [] as Buffer[] }
-  child.stdout?.on('data', chunk => parts.stdout.push(chunk))
-  child.stderr?.on('data', chunk => parts.stderr.push(chunk))
-  const [code] = await once(child, 'close')
-  return { code, bytes: Buffer.concat(parts.stdout), stderr: Buffer.concat(parts.stderr).toString() }
-}
-async function mortar(args: readonly string[], input: string | Buffer = '') {
-  const child = spawn(process.execPath, [MAIN, ...args], { env })
-  child.stdin.on('error', () => {})
-  child.stdin.end(input)
-  const { code, bytes, stderr } = await outcomeOf(child)
-  return { code, stdout: bytes.toString(), bytes, stderr }
-}
 
 test('vm create waits until the VM is ready, by first contact and a certificate', async () => {
   const created = await mortar(['--json', 'vm', 'create', 'first', '--brick', 'debian-12'])
@@ -274,45 +228,3 @@ describeUnless(missingOf({ script: 'bsdutils' }), 'shell', () => {
     expect((await mortar(['shell', 'first', '--user', 'late'])).code).toBe(0)
   })
 })
-
-describeUnless(
-  needsRoot('for sshd') ?? missingOf({ '/usr/sbin/sshd': 'openssh-server' }),
-  'ssh, with the sshd of this machine',
-  () => {
-    test('no key, no entrance: the broker says why', async () => {
-      const refused = await mortar(['ssh-proxy', 'first'])
-      expect(refused.code).toBe(4)
-      expect(refused.stderr).toContain('No SSH key was delivered')
-    })
-
-    test('mortar ssh exchanges keys and runs stock ssh without a question', async () => {
-      const run = await mortar(['ssh', 'first', 'echo $((6 * 7)); exit 5'])
-      expect([run.stdout, run.code]).toEqual(['42\n', 5])
-      expect(run.stderr).toMatch(/^made the SSH key .*\/mine\/ssh\/id_ed25519.*\n$/)
-    })
-
-    test('ssh and scp work with what ssh-config prints, and a host key that differs is refused', async () => {
-      const config = join(folder, 'ssh.config')
-      const printed = await mortar(['ssh-config', 'first'])
-      expect([printed.code, printed.stderr]).toEqual([0, ''])
-      writeFileSync(config, printed.stdout)
-      const ssh = await outcomeOf(spawn('ssh', ['-F', config, 'first', 'id -un'], { env }))
-      expect([ssh.code, ssh.bytes.toString()]).toEqual([0, `${userInfo().username}\n`])
-      const file = join(folder, 'copied')
-      writeFileSync(join(folder, 'original'), randomBytes(500_000))
-      const scp = await outcomeOf(
-        spawn('scp', ['-O', '-F', config, join(folder, 'original'), `first:${file}`], { env }),
-      )
-      expect([scp.stderr, scp.code]).toEqual(['', 0])
-      expect(spawnSync('cmp', [join(folder, 'original'), file]).status).toBe(0)
-
-      const [known] = /(?<=UserKnownHostsFile ").*(?=")/.exec(printed.stdout) ?? ['']
-      const [alias] = /(?<=HostKeyAlias ).*/.exec(printed.stdout) ?? ['']
-      const other = `AAAAC3NzaC1lZDI1NTE5AAAAI${'B'.repeat(43)}`
-      writeFileSync(known, `${alias} ssh-ed25519 ${other}\n`)
-      const swapped = await outcomeOf(spawn('ssh', ['-F', config, 'first', 'true'], { env }))
-      expect(swapped.code).toBe(255)
-      expect(swapped.stderr).toContain('Host key verification failed')
-    })
-  },
-)
