@@ -132,6 +132,7 @@ export class KeptCalls {
 
   #spend(id: string): void {
     this.#spent.add(id)
-    if (this.#spent.size > SPENT_IDS) for (const oldest of [...this.#spent].slice(0, 1)) this.#spent.delete(oldest)
+    const [oldest] = this.#spent
+    if (this.#spent.size > SPENT_IDS && oldest !== undefined) this.#spent.delete(oldest)
   }
 }
