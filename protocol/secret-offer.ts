@@ -3,7 +3,8 @@
  * of the session around it is then not the secret itself. SPEC §7.4
  */
 import { hkdf } from './channel/derive.ts'
-import type { Aead, Suite } from './channel/suite.ts'
+import { sealToKey } from './channel/seal-to-key.ts'
+import type { Suite } from './channel/suite.ts'
 import { concat, encodeText } from './core/bytes.ts'
 import type { Clock } from './core/clock.ts'
 import { MortarError } from './core/errors.ts'
@@ -23,37 +24,26 @@ export interface SealContext {
   readonly vm: string
 }
 
-/** `opening`: the body of the stream's OPEN, which says what the secret is for. */
-async function sealingKey(
+const INFO = 'mortar secret v1'
+
+/** HKDF's salt. `opening`: the body of the stream's OPEN, which says what the secret is for. */
+function saltOf(
   { suite, bindingHash, vm }: SealContext,
   opening: Uint8Array,
-  keys: { shared: Uint8Array; ephemeral: Uint8Array; offer: Uint8Array },
-): Promise<Uint8Array> {
-  const salt = concat(bindingHash, keys.ephemeral, keys.offer, encodeText(vm), suite.algorithms.hash(opening))
-  return hkdf(suite, keys.shared, salt, 'mortar secret v1', KEY_BYTES)
+  keys: { ephemeral: Uint8Array; offer: Uint8Array },
+): Uint8Array {
+  return concat(bindingHash, keys.ephemeral, keys.offer, encodeText(vm), suite.algorithms.hash(opening))
 }
 
 /** Seals a secret to an offer; the secret stays the caller's to wipe. Fails with handshake for an offer that is no key. */
-export async function sealToOffer(
+export function sealToOffer(
   context: SealContext,
   opening: Uint8Array,
   offer: Uint8Array,
   secret: Uint8Array,
 ): Promise<Uint8Array> {
-  const pair = context.suite.generateKeyPair()
-  let shared: Uint8Array | undefined
-  let key: Uint8Array | undefined
-  let aead: Aead | undefined
-  try {
-    shared = await pair.dh(offer)
-    key = await sealingKey(context, opening, { shared, ephemeral: pair.publicKey, offer })
-    aead = context.suite.algorithms.aead(key)
-    return concat(pair.publicKey, aead.seal(0, NONE, secret))
-  } finally {
-    wipe(shared, key)
-    aead?.wipe()
-    pair.wipe()
-  }
+  const salt = (ephemeral: Uint8Array) => saltOf(context, opening, { ephemeral, offer })
+  return sealToKey(context.suite, offer, { salt, info: INFO }, secret)
 }
 
 export interface SecretOffer {
@@ -84,7 +74,7 @@ export function offerSecret(context: SealContext, opening: Uint8Array): SecretOf
       let key: Uint8Array | undefined
       try {
         shared = await pair.dh(ephemeral)
-        key = await sealingKey(context, opening, { shared, ephemeral, offer: pair.publicKey })
+        key = hkdf(suite, shared, saltOf(context, opening, { ephemeral, offer: pair.publicKey }), INFO, KEY_BYTES)
         const aead = suite.algorithms.aead(key)
         const plaintext = aead.open(0, NONE, sealed.subarray(KEY_BYTES))
         aead.wipe()

@@ -110,12 +110,13 @@ export class SecureChannel implements Transport {
     options: ChannelOptions & { ownerKeys: KeyPair; agent: AgentKeys; contact: Contact; grant?: Uint8Array },
   ): Promise<SecureChannel> {
     const { transport, suite, contact } = options
+    const prologue = prologueOf(options.facts)
     const kem = suite.generateKemKeys()
     const handshake = new Handshake({
       suite,
       protocolName: PROTOCOL_NAME,
       initiator: true,
-      prologue: prologueOf(options.facts),
+      prologue,
       staticKeys: options.ownerKeys,
       remoteStatic: options.agent.dh,
     })
@@ -129,7 +130,8 @@ export class SecureChannel implements Transport {
       if (!equalBytes(answer.sign, options.agent.sign))
         throw new MortarError('agent-key-mismatch', 'another Ed25519 key')
       const secret = kem.decapsulate(answer.kem)
-      addPsk(handshake, options, { secret, launchSecret: contact.kind === 'first' ? contact.launchSecret : null })
+      const launchSecret = contact.kind === 'first' ? contact.launchSecret : null
+      addPsk(handshake, suite, { prologue, secret, launchSecret })
       // -> s, se, psk
       transport.send(await handshake.write(encodeCbor(options.grant ? { grant: options.grant } : {})))
       return new SecureChannel(transport, handshake.split())
@@ -151,17 +153,18 @@ export class SecureChannel implements Transport {
     },
   ): Promise<SecureChannel> {
     const { transport, suite } = options
+    const prologue = prologueOf(options.facts)
     const handshake = new Handshake({
       suite,
       protocolName: PROTOCOL_NAME,
       initiator: false,
-      prologue: prologueOf(options.facts),
+      prologue,
       staticKeys: options.agentKeys,
     })
     return withDeadline(options, handshake, async () => {
       const { contact, kem } = readPayload(helloSchema, await handshake.read(await receivePacket(transport)))
       const { ciphertext, secret } = suite.encapsulate(kem)
-      addPsk(handshake, options, { secret, launchSecret: contact === 'first' ? options.launchSecret : null })
+      addPsk(handshake, suite, { prologue, secret, launchSecret: contact === 'first' ? options.launchSecret : null })
       transport.send(await handshake.write(encodeCbor({ kem: ciphertext, sign: options.agentSign })))
       const { grant } = readPayload(lastSchema, await handshake.read(await receivePacket(transport)))
       const caller = callerOf(handshake.remoteStatic ?? new Uint8Array(), options.ownerDh, contact, grant)
@@ -239,11 +242,11 @@ export class SecureChannel implements Transport {
 /** `secret`: of the KEM, wiped here. */
 function addPsk(
   handshake: Handshake,
-  { suite, facts }: ChannelOptions,
-  { secret, launchSecret }: { secret: Uint8Array; launchSecret: Uint8Array | null },
+  suite: Suite,
+  { prologue, secret, launchSecret }: { prologue: Uint8Array; secret: Uint8Array; launchSecret: Uint8Array | null },
 ): void {
   try {
-    handshake.addPsk(channelPsk(suite, prologueOf(facts), secret, launchSecret))
+    handshake.addPsk(channelPsk(suite, prologue, secret, launchSecret))
   } finally {
     wipe(secret)
   }

@@ -171,7 +171,6 @@ export class KeptStream implements CallStream {
     this.#requireOpen()
     if (bytes.length === 0) return
     this.#spool.pushData(lane, bytes)
-    this.#release()
     if (!this.#on && this.#options.whenFull === 'drop') this.#spool.bound()
     this.#notify()
     while (this.#isFull() && !this.#failure) await this.#changed()

@@ -36,6 +36,7 @@ const PARTLY = [
   'protocol/channel/handshake.ts',
   'protocol/channel/secure-channel.ts',
   'protocol/mux/inbox.ts',
+  'protocol/channel/seal-to-key.ts',
   'protocol/secret-offer.ts',
 ]
 
