@@ -4,14 +4,18 @@
  */
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import {
+  CONTROL,
+  FIN,
+  LONG_FORM,
+  MASKED,
+  MOST_CONTROL_BYTES,
+  OPCODE,
+  RESERVED,
+  SHORT_FORM,
+} from '../../protocol/core/websocket-frames.ts'
 
-export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const
-const FIN = 0x80
-const MASKED = 0x80
-const RESERVED = 0x70
-const CONTROL = 0x08
 const LONGEST_HEADER_BYTES = 14
-const CONTROL_BYTES = 125
 
 export interface FrameSink {
   /** data frames, ready to be sent on: headers and payloads */
@@ -122,14 +126,18 @@ export class FrameReader {
     this.#masked = (second & MASKED) !== 0
     const short = second & 0x7f
     const length =
-      short < 126 ? short : short === 126 ? this.#header.readUInt16BE(2) : Number(this.#header.readBigUInt64BE(2))
+      short < SHORT_FORM
+        ? short
+        : short === SHORT_FORM
+          ? this.#header.readUInt16BE(2)
+          : Number(this.#header.readBigUInt64BE(2))
     if ((first & RESERVED) !== 0) throw new MortarError('protocol-violation', 'reserved bits')
     // RFC 6455 section 5.2: the shortest form that can say the length
-    if (length < (short === 127 ? 65_536 : short)) throw new MortarError('protocol-violation', 'length')
+    if (length < (short === LONG_FORM ? 65_536 : short)) throw new MortarError('protocol-violation', 'length')
     // a client must mask (RFC 6455 section 5.1)
     if (!this.#masked) throw new MortarError('protocol-violation', 'unmasked frame')
     if (this.#isControl()) {
-      if (!fin || length > CONTROL_BYTES || this.#opcode > OPCODE.pong) {
+      if (!fin || length > MOST_CONTROL_BYTES || this.#opcode > OPCODE.pong) {
         throw new MortarError('protocol-violation', 'control frame')
       }
     } else this.#countData(fin, length)
@@ -176,7 +184,7 @@ export class FrameReader {
 function headerLength(header: Buffer): number {
   const second = header[1] as number
   const short = second & 0x7f
-  return 2 + (short === 126 ? 2 : short === 127 ? 8 : 0) + ((second & MASKED) !== 0 ? 4 : 0)
+  return 2 + (short === SHORT_FORM ? 2 : short === LONG_FORM ? 8 : 0) + ((second & MASKED) !== 0 ? 4 : 0)
 }
 
 /** A control frame from the server, unmasked. `payload`: at most 125 bytes. */

@@ -6,7 +6,8 @@ import type { Duplex } from 'node:stream'
 import { release } from '../../protocol/core/bytes.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
 import { asMortarError, type ErrorCode } from '../../protocol/core/errors.ts'
-import { closePayload, controlFrame, FrameReader, OPCODE } from './frames.ts'
+import { OPCODE } from '../../protocol/core/websocket-frames.ts'
+import { closePayload, controlFrame, FrameReader } from './frames.ts'
 
 /** WebSocket close codes: protocol error, and ours, whose reason is a code of the error table */
 const CLOSE = { protocolError: 1002, mortar: 4000 } as const

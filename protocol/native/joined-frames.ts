@@ -4,17 +4,17 @@
  */
 import { MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
+import {
+  CONTROL,
+  FIN,
+  LONG_FORM,
+  MASKED,
+  MOST_CONTROL_BYTES,
+  OPCODE,
+  RESERVED,
+  SHORT_FORM,
+} from '../core/websocket-frames.ts'
 
-export const OPCODE = { continuation: 0, binary: 2, close: 8, ping: 9, pong: 10 } as const
-const FIN = 0x80
-const MASKED = 0x80
-const RESERVED = 0x70
-const CONTROL = 0x08
-/** of a control frame's payload */
-const MOST_CONTROL_BYTES = 125
-/** lengths in the second byte that announce a longer field */
-const SHORT_FORM = 126
-const LONG_FORM = 127
 /** no status was given (RFC 6455 section 7.4.1); never on the wire */
 export const NO_STATUS = 1005
 /** buffers from this size on are not zeroed first: they are filled whole before anyone sees them */

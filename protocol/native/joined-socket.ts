@@ -5,7 +5,8 @@ import { release } from '../core/bytes.ts'
 import { asMortarError, MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
 import { PacketQueue, type Transport } from '../core/transport.ts'
-import { closeFrame, controlFrame, FrameParser, frameHeader, OPCODE } from './joined-frames.ts'
+import { OPCODE } from '../core/websocket-frames.ts'
+import { closeFrame, controlFrame, FrameParser, frameHeader } from './joined-frames.ts'
 import { upgrade } from './upgrade.ts'
 
 /** bytes received and not yet taken at which reading stops, and bytes to send at which senders wait */

@@ -1,14 +1,8 @@
 /** The frames at a joined pair's ends against ws: what ws sends, cut anywhere, comes out as sent; what a server may not send is refused. SPEC §4 */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import {
-  closeFrame,
-  controlFrame,
-  FrameParser,
-  frameHeader,
-  NO_STATUS,
-  OPCODE,
-} from '../../protocol/native/joined-frames.ts'
+import { OPCODE } from '../../protocol/core/websocket-frames.ts'
+import { closeFrame, controlFrame, FrameParser, frameHeader, NO_STATUS } from '../../protocol/native/joined-frames.ts'
 import { clientMessages, serverFrame } from '../support/websocket-frames.ts'
 
 /** Runs chunks through a parser; returns all that it tells, in order. */
