@@ -17,7 +17,7 @@ import { grantRights, ownerRights } from '../../protocol/rights.ts'
 import { serveSession } from '../../protocol/session.ts'
 import { noHandlers } from '../support/session-pair.ts'
 import { transportPair } from '../support/transport-pair.ts'
-import { refusal, type Script, sampleVm, smallBroker } from './small-broker.ts'
+import { refusal, type Script, sampleAgent, sampleVm, smallBroker } from './small-broker.ts'
 
 const owner = Identity.create(nobleSuite)
 const grantee = Identity.create(nobleSuite)
@@ -71,15 +71,7 @@ const certificateBy = (by: Identity) =>
 async function scene(more: Partial<Vm> = {}, script: Script = {}, who = grantee) {
   const vm = sampleVm(owner.signKey, {
     state: 'ready',
-    agent: {
-      generation: 1,
-      agentDh: encodeBase64url(agentKeys.publicKey),
-      agentSign: encodeBase64url(agentSign),
-      addresses: [],
-      version: '1',
-      connected: true,
-      enrolledAt: '2026-01-01T00:00:00Z',
-    },
+    agent: sampleAgent(agentKeys.publicKey, agentSign),
     certificate: certificateBy(owner),
     grants: [grantFor()],
     ...more,

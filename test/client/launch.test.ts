@@ -10,21 +10,12 @@ import { encodeBase64url } from '../../protocol/core/bytes.ts'
 import { decodeCbor } from '../../protocol/core/codec.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { endScene, identity, scene } from './scene.ts'
-import { sampleVm } from './small-broker.ts'
+import { sampleBrick, sampleVm } from './small-broker.ts'
 
 afterEach(endScene)
 
 describe('launching', () => {
-  const brick = {
-    name: 'debian-12',
-    version: '1',
-    sha256: 'cd'.repeat(32),
-    sizeBytes: 1,
-    virtualSizeBytes: 1,
-    agentVersion: '1',
-    builder: 'x',
-    importedAt: '2026-01-01T00:00:00Z',
-  }
+  const brick = sampleBrick
   const options = { name: 'first', brick: 'debian-12', memoryMiB: 1024, vcpus: 1 }
 
   test('sends a ticket that binds owner, brick, broker and the secret beside it, and wipes its own copy of that', async () => {

@@ -12,7 +12,7 @@ import { onlyOwner } from '../../protocol/rights.ts'
 import { serveSession } from '../../protocol/session.ts'
 import { noHandlers } from '../support/session-pair.ts'
 import { transportPair } from '../support/transport-pair.ts'
-import { type Script, sampleVm, smallBroker } from './small-broker.ts'
+import { type Script, sampleAgent, sampleVm, smallBroker } from './small-broker.ts'
 
 export const identity = Identity.create(nobleSuite)
 export const agentKeys = nobleSuite.generateKeyPair()
@@ -52,16 +52,7 @@ export async function scene({
   ...truth
 }: Scene = {}) {
   const vm = sampleVm(identity.signKey, {
-    agent: {
-      generation: 1,
-      agentDh: encodeBase64url(agentKeys.publicKey),
-      agentSign: encodeBase64url(agentSign),
-      addresses: [],
-      version: '1',
-      connected: true,
-      enrolledAt: '2026-01-01T00:00:00Z',
-      ...agent,
-    },
+    agent: sampleAgent(agentKeys.publicKey, agentSign, agent),
     ...more,
   })
   const certificates: string[] = []

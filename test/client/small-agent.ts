@@ -20,7 +20,7 @@ import { KeptCalls } from '../../protocol/kept/kept-calls.ts'
 import { onlyOwner } from '../../protocol/rights.ts'
 import { type Handlers, serveSession } from '../../protocol/session.ts'
 import { noHandlers } from '../support/session-pair.ts'
-import { type Script, sampleVm } from './small-broker.ts'
+import { type Script, sampleAgent, sampleBrick, sampleVm } from './small-broker.ts'
 
 const session = '33333333-3333-4333-8333-333333333333'
 
@@ -133,22 +133,7 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
     },
   }
   const script: Script = {
-    'GET /v1/bricks': () => ({
-      json: {
-        bricks: [
-          {
-            name: 'debian-12',
-            version: '1',
-            sha256: 'cd'.repeat(32),
-            sizeBytes: 1,
-            virtualSizeBytes: 1,
-            agentVersion: '1',
-            builder: 'x',
-            importedAt: '2026-01-01T00:00:00Z',
-          },
-        ],
-      },
-    }),
+    'GET /v1/bricks': () => ({ json: { bricks: [sampleBrick] } }),
     'POST /v1/vms': body => {
       const { ticket, sealedSecret, options } = decodeCbor(
         launchRequest,
@@ -164,15 +149,7 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
         launch: opened.launch,
         name: options.name,
         brickSha256: 'cd'.repeat(32),
-        agent: {
-          generation: 1,
-          agentDh: encodeBase64url(agentKeys.publicKey),
-          agentSign: encodeBase64url(new Uint8Array(32)),
-          addresses: ['10.0.2.15'],
-          version: '1',
-          connected: true,
-          enrolledAt: '2026-01-01T00:00:00Z',
-        },
+        agent: sampleAgent(agentKeys.publicKey, new Uint8Array(32), { addresses: ['10.0.2.15'] }),
       })
       return { json: { vm } }
     },

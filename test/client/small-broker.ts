@@ -120,3 +120,33 @@ export function sampleVm(owner: Uint8Array, more: Partial<Vm> = {}): Vm {
     ...more,
   }
 }
+
+/** The agent of a VM as the broker shows it. */
+export function sampleAgent(
+  agentDh: Uint8Array,
+  agentSign: Uint8Array,
+  more: Partial<NonNullable<Vm['agent']>> = {},
+): NonNullable<Vm['agent']> {
+  return {
+    generation: 1,
+    agentDh: encodeBase64url(agentDh),
+    agentSign: encodeBase64url(agentSign),
+    addresses: [],
+    version: '1',
+    connected: true,
+    enrolledAt: '2026-01-01T00:00:00Z',
+    ...more,
+  }
+}
+
+/** A brick as the broker shows it. */
+export const sampleBrick = {
+  name: 'debian-12',
+  version: '1',
+  sha256: 'cd'.repeat(32),
+  sizeBytes: 1,
+  virtualSizeBytes: 1,
+  agentVersion: '1',
+  builder: 'x',
+  importedAt: '2026-01-01T00:00:00Z',
+}

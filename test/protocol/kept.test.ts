@@ -147,7 +147,10 @@ test('the end of a command that came while nobody was there is told to who comes
   expect(agent.kept.size).toBe(0)
 })
 
-test('so is its failure', async () => {
+test.each([
+  ['when both ends noticed', (agent: Agent) => agent.cut()],
+  ['also when its RESET was lost with a socket that only the client noticed', (agent: Agent) => agent.cutHalf()],
+])('so is its failure, %s', async (_, breakSocket) => {
   const agent = new Agent({
     async exec(call) {
       call.accept({})
@@ -157,25 +160,10 @@ test('so is its failure', async () => {
   })
   const kept = keptCall(exec)
   await (await agent.session()).attach(kept)
-  agent.cut()
+  breakSocket(agent)
   await soon(60)
   await expect((await agent.session()).attach(kept)).rejects.toMatchObject({ code: 'exec-failed' })
   expect(agent.kept.size).toBe(0)
-})
-
-test('also when its RESET was lost with a socket that only the client noticed', async () => {
-  const agent = new Agent({
-    async exec(call) {
-      call.accept({})
-      await soon(20)
-      throw new MortarError('exec-failed')
-    },
-  })
-  const kept = keptCall(exec)
-  await (await agent.session()).attach(kept)
-  agent.cutHalf()
-  await soon(60)
-  await expect((await agent.session()).attach(kept)).rejects.toMatchObject({ code: 'exec-failed' })
 })
 
 test('a reset ends the program at once, and the end of the session in order does not', async () => {
