@@ -1,8 +1,11 @@
 /** The rings of tests, from fast to real (test/README.md says what each proves). */
 import { defineConfig } from 'vitest/config'
 
+/** how long a test waits for what should be there at once: limits against hanging, not claims of speed */
+const patient = { testTimeout: 60_000, hookTimeout: 60_000, expect: { poll: { timeout: 20_000 } } }
+
 const ring = (name: string, include: string[], options: object = {}) => ({
-  test: { name, include: include.map(folder => `test/${folder}/**/*.test.ts`), ...options },
+  test: { name, include: include.map(folder => `test/${folder}/**/*.test.ts`), ...patient, ...options },
 })
 
 /** real programs, one at a time: two cores boot one VM well and two VMs badly */

@@ -66,7 +66,7 @@ test('a connection that says nothing, or never comes to its end, is closed in ti
     expect(ms).toBeGreaterThan(LIMITS.authenticationMs - 1_000)
     expect(ms).toBeLessThan(LIMITS.authenticationMs + 3_000)
   }
-}, 15_000)
+})
 
 test('bad requests and upgrades', async () => {
   const upgrade = 'Upgrade: websocket\r\nConnection: Upgrade\r\n'

@@ -15,7 +15,7 @@ beforeEach(async () => {
 afterEach(() => rig.close())
 
 const until = (id: string, state: string) =>
-  expect.poll(async () => (await rig.vm(id)).state, { timeout: 5_000, interval: 10 }).toBe(state)
+  expect.poll(async () => (await rig.vm(id)).state, { interval: 10 }).toBe(state)
 const stop = (id: string) => rig.call('owner', 'vm.stop', { id })
 
 describe('the enrolment deadline', () => {

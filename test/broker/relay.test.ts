@@ -96,9 +96,7 @@ describe('bytes', () => {
       if (i % 7 === 0) pair.client.socket.ping('p')
       if (i % 50 === 0) await new Promise(setImmediate)
     }
-    await expect
-      .poll(() => [pair.agent.received.length, pair.client.received.length], { timeout: 5_000 })
-      .toEqual([300, 300])
+    await expect.poll(() => [pair.agent.received.length, pair.client.received.length]).toEqual([300, 300])
     expect(Buffer.concat(pair.agent.received).equals(Buffer.concat(sent.client))).toBe(true)
     expect(Buffer.concat(pair.client.received).equals(Buffer.concat(sent.agent))).toBe(true)
     pair.client.socket.close(1000)
@@ -168,7 +166,7 @@ describe('bytes', () => {
     }
     // the broker read them all and holds next to nothing for the client
     client.write(frame(Buffer.from('after them')))
-    await expect.poll(() => joined.received.map(String), { timeout: 5_000 }).toEqual(['after them'])
+    await expect.poll(() => joined.received.map(String)).toEqual(['after them'])
     client.destroy()
   })
 })

@@ -4,12 +4,10 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, vi } from 'vitest'
+import { afterAll, beforeAll } from 'vitest'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { smallAgent } from './small-agent.ts'
 import { smallBroker } from './small-broker.ts'
-
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
 
 export const MAIN = join(import.meta.dirname, '../../client/cli/main.ts')
 const seed = new Uint8Array(32).fill(42)

@@ -4,13 +4,11 @@ import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { Vm } from '../../protocol/control/api.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { describeUnless, missingOf } from '../support/possible.ts'
 import { agent, env, folder, MAIN, mortar, outcomeOf } from './cli-rig.ts'
-
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
 
 test('vm create waits until the VM is ready, by first contact and a certificate', async () => {
   const created = await mortar(['--json', 'vm', 'create', 'first', '--brick', 'debian-12'])
@@ -120,7 +118,7 @@ describe('exec', () => {
       for (const socket of agent.sockets.clients) socket.terminate()
     })
     try {
-      await expect.poll(() => told, { timeout: 20_000 }).toContain('Ctrl-C twice')
+      await expect.poll(() => told).toContain('Ctrl-C twice')
       const ended = once(child, 'close')
       child.kill('SIGINT')
       await new Promise(resolve => setTimeout(resolve, 3_000))
@@ -186,9 +184,9 @@ describeUnless(missingOf({ script: 'bsdutils' }), 'shell', () => {
     child.stdout.on('data', chunk => {
       screen += chunk
     })
-    await expect.poll(() => screen, { timeout: 20_000 }).toMatch(/[$#] $/)
+    await expect.poll(() => screen).toMatch(/[$#] $/)
     child.stdin.write('stty size; echo $((40 + 2))\n')
-    await expect.poll(() => screen, { timeout: 20_000 }).toMatch(/33 101\r\n42\r\n/)
+    await expect.poll(() => screen).toMatch(/33 101\r\n42\r\n/)
     child.stdin.write('exit 3\n')
     await once(child, 'close')
     expect(screen).toContain('ended 3')
@@ -204,12 +202,12 @@ describeUnless(missingOf({ script: 'bsdutils' }), 'shell', () => {
     child.stdout.on('data', chunk => {
       screen += chunk
     })
-    await expect.poll(() => screen, { timeout: 20_000 }).toMatch(/[$#] $/)
+    await expect.poll(() => screen).toMatch(/[$#] $/)
     child.stdin.write('kept=$((6 * 7)); echo set\n')
-    await expect.poll(() => screen, { timeout: 20_000 }).toMatch(/\nset\r\n/)
+    await expect.poll(() => screen).toMatch(/\nset\r\n/)
     for (const socket of agent.sockets.clients) socket.terminate()
     child.stdin.write('echo value $kept\n')
-    await expect.poll(() => screen, { timeout: 20_000 }).toMatch(/value 42\r\n/)
+    await expect.poll(() => screen).toMatch(/value 42\r\n/)
     expect(screen).toContain('connected again')
     expect(agent.kept.running).toBe(1)
     // the terminal goes away

@@ -4,11 +4,9 @@ import { randomBytes } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
-import { beforeAll, expect, test, vi } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import { describeUnless, missingOf, needsRoot } from '../support/possible.ts'
 import { env, folder, mortar, outcomeOf } from './cli-rig.ts'
-
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
 
 beforeAll(() => mortar(['vm', 'create', 'first', '--brick', 'debian-12']))
 

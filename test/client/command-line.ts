@@ -4,14 +4,13 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, afterEach, vi } from 'vitest'
+import { afterAll, afterEach } from 'vitest'
 import { type Script, smallBroker } from './small-broker.ts'
 
 const MAIN = join(import.meta.dirname, '../../client/cli/main.ts')
 
 /** For one test file, which it gives time and cleans up after. */
 export function commandLine() {
-  vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
   const folder = mkdtempSync(join(tmpdir(), 'mortar-cli-'))
   const environment = { PATH: process.env.PATH ?? '', HOME: '/nonexistent', MORTAR_BROKER: 'http://127.0.0.1:9' }
   let close = () => {}

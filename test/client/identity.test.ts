@@ -140,7 +140,7 @@ describeUnless(missingOf({ age: 'age', script: 'bsdutils' }), 'stock age', () =>
       const parsed = await parseIdentityFile(nobleSuite, readFileSync(encrypted), encodeText('correct horse'))
       expect(parsed.text).toBe(identity.text)
     }
-  }, 60_000)
+  })
 })
 
 test('an identity that was wiped makes no more keys, which would be those of a seed of zeros', () => {

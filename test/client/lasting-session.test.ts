@@ -171,4 +171,4 @@ test('close() ends what is being opened, whenever it comes', async () => {
     expect(opened).toHaveLength(2)
     await expect(opened[1]?.closed).resolves.toBeUndefined()
   }
-}, 5_000)
+})

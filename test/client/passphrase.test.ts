@@ -4,9 +4,7 @@ import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-
-vi.setConfig({ testTimeout: 60_000 })
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 
 const MAIN = join(import.meta.dirname, '../../client/cli/main.ts')
 const [CTRL_C, CTRL_U, BACKSPACE] = ['\u0003', '\u0015', '\u007f']
@@ -27,9 +25,9 @@ async function create(first: string, second: string) {
   child.stdout.on('data', chunk => {
     screen += chunk
   })
-  await expect.poll(() => screen, { timeout: 20_000 }).toContain('New passphrase: ')
+  await expect.poll(() => screen).toContain('New passphrase: ')
   child.stdin.write(first)
-  await expect.poll(() => screen, { timeout: 20_000 }).toMatch(/Again: |ended/)
+  await expect.poll(() => screen).toMatch(/Again: |ended/)
   if (!screen.includes('ended')) child.stdin.write(second)
   await closed
   const same = readFileSync(join(folder, 'before'), 'utf8') === readFileSync(join(folder, 'after'), 'utf8')

@@ -149,17 +149,15 @@ describe.each([
   /** Waits until the newest events of the VM are these. */
   async function until(...newest: DomainEvent['kind'][]): Promise<void> {
     await expect
-      .poll(
-        () =>
-          ofVm()
-            .map(event => event.kind)
-            .slice(-newest.length),
-        { timeout: 10_000 },
+      .poll(() =>
+        ofVm()
+          .map(event => event.kind)
+          .slice(-newest.length),
       )
       .toEqual(newest)
   }
   async function kinds(...all: DomainEvent['kind'][]): Promise<void> {
-    await expect.poll(() => ofVm().map(event => event.kind), { timeout: 10_000 }).toEqual(all)
+    await expect.poll(() => ofVm().map(event => event.kind)).toEqual(all)
   }
 
   test('says what it is', async () => {

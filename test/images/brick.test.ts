@@ -54,7 +54,7 @@ test('a step that fails says which tool and why; a missing tool says what to ins
   )
 })
 
-test('a brick in the cache is what its signed manifest says', { timeout: 60_000 }, async ({ skip }) => {
+test('a brick in the cache is what its signed manifest says', async ({ skip }) => {
   const folders = existsSync(CACHE) ? readdirSync(CACHE).filter(name => name.startsWith(`${RECIPE.name}-`)) : []
   const folder = folders
     .flatMap(name => readdirSync(join(CACHE, name), { withFileTypes: true }))

@@ -85,7 +85,7 @@ test.each([
 test('what a program leaves behind ends with it and does not hold the result up', async () => {
   const { out, exits } = await run({ argv: ['sh', '-c', 'sleep 1000 & echo $!'] })
   expect(exits).toEqual([{ code: 0, signal: null }])
-  await expect.poll(() => isAlive(Number(out)), { timeout: 5_000 }).toBe(false)
+  await expect.poll(() => isAlive(Number(out))).toBe(false)
 })
 
 test('programs of a client that goes away are ended', async () => {
@@ -95,7 +95,7 @@ test('programs of a client that goes away are ended', async () => {
   const pid = Number(decodeText((first as { bytes: Uint8Array }).bytes))
   expect(process.kill(pid, 0)).toBe(true)
   other.close()
-  await expect.poll(() => isAlive(pid), { timeout: 5_000 }).toBe(false)
+  await expect.poll(() => isAlive(pid)).toBe(false)
 })
 
 test('a slow reader of 1 GiB of output does not grow the agent', async () => {

@@ -82,7 +82,7 @@ test('a client that goes away hangs the shell up', async () => {
   const pid = /^pid=(\d+)/m.exec(screen.text)?.[1]
   ended.catch(() => {})
   call.reset('going-away')
-  await expect.poll(() => isShell(pid), { timeout: 5_000 }).toBe(false)
+  await expect.poll(() => isShell(pid)).toBe(false)
 })
 
 function isShell(pid: string | undefined): boolean {

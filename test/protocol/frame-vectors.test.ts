@@ -64,7 +64,7 @@ describe.each(Object.entries(BACKENDS))('%s', (_, { suite }) => {
       rekey()
       pass(afterSecret)
     }
-  }, 60_000)
+  })
 
   test('a secret is sealed to an offer as the second implementation seals it, and opens', async () => {
     for (const { vm, transcriptHash, opening, ephemeral, offer, secret, sealed } of vectors.innerSeals) {

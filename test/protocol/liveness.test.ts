@@ -113,7 +113,7 @@ describe.each(['client', 'agent'] as const)('the %s', end => {
     expect(sent.at(-1)).toMatchObject({ type: 'goAway', body: new Uint8Array(0) })
     expect(ended.code).toBe('in order')
     expect(seen.closed).toBe(true)
-  }, 30_000)
+  })
 })
 
 test('two ends that say nothing keep each other for 24 h and no longer', async () => {
@@ -125,7 +125,7 @@ test('two ends that say nothing keep each other for 24 h and no longer', async (
   expect(over).toBe(0)
   await clock.pass(1)
   expect(over).toBe(2)
-}, 60_000)
+})
 
 /** A transport whose line can die without a sign; its close() is not seen at the other end either. */
 function mortal(end: Transport, line: { dead: boolean }): Transport {

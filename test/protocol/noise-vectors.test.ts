@@ -192,4 +192,4 @@ test(`${withModifiers.length} patterns × ciphers × hashes: both back ends writ
       expect(transcripts[0], protocolName).toBe(transcripts[1])
     }
   }
-}, 60_000)
+})

@@ -24,9 +24,7 @@ function idle(until: () => boolean): Suite {
   return { ...nativeSuite, algorithms: { ...nativeSuite.algorithms, aead } }
 }
 
-test('the sender ends before it would pass the limit, and the receiver takes no more', {
-  timeout: 60_000,
-}, async () => {
+test('the sender ends before it would pass the limit, and the receiver takes no more', async () => {
   let real = true
   const suite = idle(() => real)
   const [clientEnd, agentEnd] = transportPair()
