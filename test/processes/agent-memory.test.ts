@@ -1,12 +1,9 @@
 /** How much memory an idle agent takes, above what Node takes by itself. */
 import { spawn } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { bundle } from '../../images/bundle.ts'
+import { buildProgram } from '../../images/build-binaries.ts'
 import { AgentProcess, StandInBroker } from './agent-support.ts'
-
-const settled = () => new Promise(resolve => setTimeout(resolve, 1_500))
 
 /** Memory of a process's own: pages of program files, which all processes share and the kernel may drop, left out. */
 function ownMiB(pid: number | undefined): number {
@@ -18,11 +15,10 @@ test('an idle agent takes at most 20 MiB of its own above a bare Node', async ()
   const agent = new AgentProcess(broker)
   const bare = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 60_000)'])
   try {
-    const script = join(agent.folder, 'agent.cjs')
-    writeFileSync(script, await bundle(new URL('../../agent/main.ts', import.meta.url).pathname, '0.0.0-test'))
-    agent.start(script)
+    const { path } = await buildProgram('mortar-agent', () => {})
+    agent.start([path])
     await agent.saw('enrolled')
-    await settled()
+    await agent.saw('agent.idle')
     expect(ownMiB(agent.pid) - ownMiB(bare.pid)).toBeLessThan(20)
   } finally {
     bare.kill()

@@ -193,6 +193,8 @@ function transportOf(socket: WebSocket): Transport {
 
 type LogLine = { event: string; [field: string]: unknown }
 
+const MAIN = new URL('../../agent/main.ts', import.meta.url).pathname
+
 /** A real agent process. */
 export class AgentProcess {
   readonly folder = mkdtempSync(join(tmpdir(), 'mortar-agent-test-'))
@@ -209,9 +211,9 @@ export class AgentProcess {
     writeFileSync(join(this.folder, 'agent.toml'), config)
   }
 
-  /** `main`: the sources, or a bundle of them. */
-  start(main = new URL('../../agent/main.ts', import.meta.url).pathname): this {
-    const child = spawn(process.execPath, [main, 'serve', '--config', join(this.folder, 'agent.toml')], {
+  /** `program`: the sources, run by Node, or the built program. */
+  start([command, ...first]: readonly [string, ...string[]] = [process.execPath, MAIN]): this {
+    const child = spawn(command, [...first, 'serve', '--config', join(this.folder, 'agent.toml')], {
       env: {
         PATH: process.env.PATH,
         NODE_OPTIONS: '--max-semi-space-size=1',
