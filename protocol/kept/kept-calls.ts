@@ -7,11 +7,6 @@ import { LIMITS } from '../core/limits.ts'
 import type { Rights } from '../rights.ts'
 import { KeptStream } from './kept-stream.ts'
 
-/** ms that a call which failed waits for a client that may not have heard of it: until it has noticed a dead socket and is back */
-const FAILED_MS = 2 * LIMITS.silenceMs
-/** more than sessions that are open can have under way */
-const SPENT_IDS = 8_192
-
 export interface KeptCall {
   readonly command: Command
   /** as they came, to be held against the rights of who takes the call up again */
@@ -115,7 +110,7 @@ export class KeptCalls {
   }
 
   #wait(held: Held, endsMs: number | null): void {
-    const mostMs = held.stream.failed ? FAILED_MS : LIMITS.keptMs
+    const mostMs = held.stream.failed ? LIMITS.keptFailedMs : LIMITS.keptMs
     const left = endsMs === null ? mostMs : Math.max(0, Math.min(mostMs, endsMs - this.#clock.now()))
     held.stopWaiting = this.#clock.after(left, () => this.#giveUp(held, new MortarError('timeout', 'nobody came back')))
   }
@@ -133,6 +128,6 @@ export class KeptCalls {
   #spend(id: string): void {
     this.#spent.add(id)
     const [oldest] = this.#spent
-    if (this.#spent.size > SPENT_IDS && oldest !== undefined) this.#spent.delete(oldest)
+    if (this.#spent.size > LIMITS.spentCalls && oldest !== undefined) this.#spent.delete(oldest)
   }
 }

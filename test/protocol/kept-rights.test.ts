@@ -3,12 +3,13 @@ import { expect, test } from 'vitest'
 import { openAccepted } from '../../protocol/call.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import { encodeCbor } from '../../protocol/core/codec.ts'
-import { MortarError } from '../../protocol/core/errors.ts'
+import { type ErrorCode, MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import { KeptCalls } from '../../protocol/kept/kept-calls.ts'
 import { KeptClientCall } from '../../protocol/kept/kept-client-call.ts'
 import { KeptStream } from '../../protocol/kept/kept-stream.ts'
 import type { Mux } from '../../protocol/mux/mux.ts'
-import type { Rights } from '../../protocol/rights.ts'
+import { ownerRights, type Rights } from '../../protocol/rights.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import { Agent, type Exec, echo, keptCall, newId, params, soon } from '../support/kept-agent.ts'
 import { wallClock } from '../support/session-pair.ts'
@@ -33,17 +34,23 @@ test('a call is its caller’s alone, and needs the rights it began with', async
   await expect((await mine.call).received().next()).rejects.toMatchObject({ code: 'grant-revoked' })
 })
 
+/** Timers that run when the test says. */
+function stillTimers() {
+  const timers: { ms: number; callback: () => void }[] = []
+  const clock = {
+    now: () => 1_000_000,
+    after(ms: number, callback: () => void) {
+      const timer = { ms, callback }
+      timers.push(timer)
+      return () => void timers.splice(timers.indexOf(timer), 1)
+    },
+  }
+  return { timers, clock }
+}
+
 test('nobody comes: the call is given up after its time, or with the grant', async () => {
   for (const endsMs of [null, 1_000_000 + 5_000]) {
-    const timers: { ms: number; callback: () => void }[] = []
-    const clock = {
-      now: () => 1_000_000,
-      after(ms: number, callback: () => void) {
-        const timer = { ms, callback }
-        timers.push(timer)
-        return () => void timers.splice(timers.indexOf(timer), 1)
-      },
-    }
+    const { timers, clock } = stillTimers()
     let reason = ''
     const agent = new Agent(
       {
@@ -67,6 +74,47 @@ test('nobody comes: the call is given up after its time, or with the grant', asy
     expect([reason, agent.kept.size]).toEqual(['timeout', 0])
     await expect((await agent.session()).attach(kept)).rejects.toMatchObject({ code: 'call-unknown' })
   }
+})
+
+test.each([
+  ['a call that fails while its client is there waits for it no longer than a dead socket can stay unnoticed', true],
+  ['a call that fails while nobody is there waits as long as before', false],
+])('%s', async (_, isThere) => {
+  const { timers, clock } = stillTimers()
+  const failing = Promise.withResolvers<never>()
+  const agent = new Agent(
+    {
+      exec(call) {
+        call.accept({})
+        return failing.promise
+      },
+    },
+    clock,
+  )
+  const kept = keptCall(exec)
+  await (await agent.session()).attach(kept)
+  if (isThere) agent.cutHalf()
+  else agent.cut()
+  await soon()
+  failing.reject(new MortarError('exec-failed'))
+  await soon()
+  expect(timers.map(({ ms }) => ms)).toEqual([isThere ? LIMITS.keptFailedMs : LIMITS.keptMs])
+  await expect((await agent.session()).attach(kept)).rejects.toMatchObject({ code: 'exec-failed' })
+  expect(agent.kept.size).toBe(0)
+})
+
+test('an id that was not known begins no call, until it is long forgotten', () => {
+  const kept = new KeptCalls(wallClock)
+  const rights = { ...ownerRights(['exec']), grantee: null }
+  const idOf = (count: number) => new Uint8Array(new BigUint64Array([7n, BigInt(count)]).buffer)
+  const find = (count: number) => () => kept.find(idOf(count), rights)
+  const begin = (count: number) => () => kept.start(idOf(count), rights, { command: exec, params })
+  const refusal = (code: ErrorCode) => expect.objectContaining({ code })
+  for (let i = 0; i < LIMITS.spentCalls; i++) expect(find(i)).toThrow(refusal('call-unknown'))
+  expect(begin(0)).toThrow(refusal('bad-request'))
+  expect(find(LIMITS.spentCalls)).toThrow(refusal('call-unknown'))
+  expect(begin(0)().command).toBe(exec)
+  expect(begin(1)).toThrow(refusal('bad-request'))
 })
 
 test('no more calls are kept than the limits say; one that is done and that nobody came for makes room', async () => {

@@ -234,6 +234,8 @@ const TESTS: Readonly<Record<keyof typeof LIMITS, string | (() => void | Promise
   overruns,
   spoolBytes: 'protocol/kept',
   keptMs: 'protocol/kept-rights',
+  keptFailedMs: 'protocol/kept-rights',
+  spentCalls: 'protocol/kept-rights',
   keptCalls: 'protocol/kept-rights',
   keptCallsEach: 'protocol/kept-rights',
   pingMs: 'protocol/liveness',
