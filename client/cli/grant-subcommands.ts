@@ -1,5 +1,8 @@
 /** The subcommands of `mortar grant`: who else may use a VM, and how far. */
+import { type Permission, ROLES } from '../../protocol/control/roles.ts'
 import type { Subcommand } from './subcommand.ts'
+
+const managersOnly = ROLES.manager.filter(permission => !(ROLES.user as readonly Permission[]).includes(permission))
 
 export const GRANT: readonly Subcommand[] = [
   {
@@ -8,7 +11,10 @@ export const GRANT: readonly Subcommand[] = [
     says: 'let another user into a VM of yours',
     options: [
       { flags: '--role <role>', says: 'user, or manager: may act as any user in the VM', fallback: 'user' },
-      { flags: '--allow <words>', says: 'such as exec,terminal (default: all of the role)' },
+      {
+        flags: '--allow <words>',
+        says: `some of ${ROLES.user.join(',')}, and of a manager ${managersOnly.join(',')} (default: all of the role)`,
+      },
       { flags: '--drive <drive>', says: 'a drive to lock and list; may be repeated', repeated: true },
       { flags: '--all-drives', says: 'every drive' },
       { flags: '--target <host:port>', says: 'where tunnels may lead; may be repeated', repeated: true },
