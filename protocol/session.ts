@@ -54,14 +54,19 @@ export interface ClientSession {
   readonly closed: Promise<MortarError | undefined>
 }
 
+export interface ClientSessionOptions extends SessionOptions {
+  readonly ownerKeys: KeyPair
+  readonly agent: AgentKeys
+  readonly contact: Contact
+  readonly grant?: Uint8Array
+}
+
 /**
  * Opens a session; resolves once the agent's READY has opened, which proves the agent. `grant`: signed, from anybody but
  * the owner, at known contact. Fails with handshake, agent-key-mismatch, owner-mismatch, grant-invalid, timeout,
  * connection-lost.
  */
-export async function openSession(
-  options: SessionOptions & { ownerKeys: KeyPair; agent: AgentKeys; contact: Contact; grant?: Uint8Array },
-): Promise<ClientSession> {
+export async function openSession(options: ClientSessionOptions): Promise<ClientSession> {
   const channel = await SecureChannel.open(options)
   const { suite, clock, facts } = options
   const context = { suite, clock, bindingHash: channel.bindingHash, vm: facts.vm }
@@ -155,7 +160,10 @@ export async function serveSession<Guest>(options: ServeOptions<Guest>): Promise
       // a stream that was reset is closed at once, what it started may take a while to end
       if (running >= LIMITS.streams) return stream.reset('limit-exceeded')
       running++
-      void serveStream(options, { rights, context }, stream, body).finally(() => running--)
+      serveStream(options, { rights, context }, stream, body)
+        // no stream may end the agent, whatever went wrong in telling what went wrong in it
+        .catch(() => stream.reset('internal'))
+        .finally(() => running--)
     },
   })
   const offered = Object.values(COMMANDS).filter(command => rights.permissions.includes(command.permission))

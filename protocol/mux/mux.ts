@@ -72,6 +72,8 @@ export class Mux implements StreamHost {
         this.#lastHeardMs = this.#options.clock.now()
         const frames = decodeFrames(record)
         for (const frame of frames) {
+          // an answer to the one before may have found the transport gone: nothing that comes behind it begins any more
+          if (this.#ended) throw this.#ended
           if (frame.type === 'goAway' && frame.body.length === 0) return this.#end(new MortarError('going-away'))
           this.#receive(frame, frames.length)
         }
@@ -262,8 +264,9 @@ export class Mux implements StreamHost {
     const check = () => {
       const silenceMs = clock.now() - this.#lastHeardMs
       if (silenceMs > LIMITS.silenceMs) return this.#end(new MortarError('connection-lost', 'the other end is silent'))
-      if (silenceMs >= LIMITS.pingMs) this.sendFrame('ping', 0, NONE)
+      // first the timer: the ping may end the session, and that the timer
       this.#cancelTimers[0] = clock.after(LIMITS.pingMs / 2, check)
+      if (silenceMs >= LIMITS.pingMs) this.sendFrame('ping', 0, NONE)
     }
     this.#cancelTimers = [clock.after(LIMITS.pingMs / 2, check), clock.after(LIMITS.sessionMs, () => this.goAway())]
   }

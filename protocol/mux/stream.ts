@@ -18,6 +18,8 @@ export interface StreamHost {
   /** bytes of data with which the record that is being filled is full */
   room(): number
   drained(): Promise<void>
+  /** whether the session has ended */
+  readonly over: boolean
   /** what the windows of all streams may grow by */
   readonly pool: WindowPool
   readonly clock: Clock
@@ -177,10 +179,10 @@ export class Stream implements CallStream {
     this.#forgetIfDone()
   }
 
-  /** Ends both directions at once; the other end sees the code. May be repeated. */
+  /** Ends both directions at once; the other end sees the code. Never fails; may be repeated. */
   reset(code: ErrorCode): void {
     if (this.#failure || (this.#endedHere && this.#endedThere)) return
-    this.#host.sendFrame('reset', this.id, encodeText(code))
+    if (!this.#host.over) this.#host.sendFrame('reset', this.id, encodeText(code))
     this.fail(new MortarError(code))
   }
 

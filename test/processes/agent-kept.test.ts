@@ -3,14 +3,11 @@ import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { exec } from '../../protocol/commands/exec.ts'
 import { grantRevoke } from '../../protocol/commands/grants.ts'
-import { signGrant } from '../../protocol/control/grant.ts'
-import { PERMISSIONS } from '../../protocol/control/roles.ts'
 import { decodeText, encodeText } from '../../protocol/core/bytes.ts'
-import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { KeptClientCall } from '../../protocol/kept/kept-client-call.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { wallClock } from '../support/session-pair.ts'
-import { AgentProcess, StandInBroker } from './agent-support.ts'
+import { AgentProcess, granteeOf, StandInBroker } from './agent-support.ts'
 
 let broker: StandInBroker
 let agent: AgentProcess
@@ -80,27 +77,10 @@ test('a reset ends the program, a lost socket does not', async () => {
 })
 
 test('a grantee whose grant is taken back while away loses the program, and cannot come for it', async () => {
-  const keys = suite.generateKeyPair()
-  const grantee = signingPublicKey(new Uint8Array(32).fill(77))
-  const { ticket, ownerSeed } = broker.launch
-  const sign = (serial: number) =>
-    signGrant(
-      {
-        version: 1,
-        vm: ticket.vm,
-        grantee,
-        granteeDh: keys.publicKey,
-        role: 'user',
-        permissions: PERMISSIONS.filter(permission => permission === 'exec'),
-        drives: [],
-        targets: [],
-        expires: Math.floor(Date.now() / 1000) + 600,
-        serial,
-      },
-      ownerSeed,
-    )
+  const granted = (serial: number) => granteeOf(broker.launch, ['exec'], serial)
+  const grantee = granted(1).sign
   const kept = keptExec('exec sleep 100')
-  await (await broker.session(agentDh, { keys, grant: sign(1) })).attach(kept)
+  await (await broker.session(agentDh, granted(1))).attach(kept)
   broker.cut()
   await soon(100)
   // the owner cannot take what is another's
@@ -112,7 +92,7 @@ test('a grantee whose grant is taken back while away loses the program, and cann
   expect(await agent.log.next(line => line.event === 'command.failed' && line.command === 'exec', from)).toMatchObject({
     code: 'grant-revoked',
   })
-  const again = await broker.session(agentDh, { keys, grant: sign(2) })
+  const again = await broker.session(agentDh, granted(2))
   await expect(again.attach(kept)).rejects.toMatchObject({ code: 'call-unknown' })
 })
 

@@ -8,16 +8,18 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { launchCommitment } from '../../protocol/channel/derive.ts'
+import { SecureChannel } from '../../protocol/channel/secure-channel.ts'
 import type { KeyPair } from '../../protocol/channel/suite.ts'
 import { AGENT_PATH, JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../../protocol/control/api.ts'
 import { openEnrolment, readControl, type ToBroker, toBrokerSchema } from '../../protocol/control/enrolment.ts'
-import { PERMISSIONS } from '../../protocol/control/roles.ts'
+import { signGrant } from '../../protocol/control/grant.ts'
+import { PERMISSIONS, type Permission } from '../../protocol/control/roles.ts'
 import { signTicket } from '../../protocol/control/ticket.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { PacketQueue, type Transport } from '../../protocol/core/transport.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
-import { type ClientSession, openSession } from '../../protocol/session.ts'
+import { type ClientSession, type ClientSessionOptions, openSession } from '../../protocol/session.ts'
 import { endProcess, rssOf } from '../support/process.ts'
 import { wallClock } from '../support/session-pair.ts'
 
@@ -154,13 +156,23 @@ export class StandInBroker {
   cut = () => {}
 
   /** A session of the owner's client, at first contact unless the agent's key is given; or of a grantee. */
-  async session(agentDh?: Uint8Array, grantee?: { keys: KeyPair; grant: Uint8Array }): Promise<ClientSession> {
+  async session(agentDh?: Uint8Array, grantee?: Grantee): Promise<ClientSession> {
+    return openSession((await this.#dial(agentDh, grantee)).options)
+  }
+
+  /** The same without a session over it: the test says what it likes. */
+  async channel(agentDh?: Uint8Array, grantee?: Grantee): Promise<{ channel: SecureChannel; socket: WebSocket }> {
+    const { joined, options } = await this.#dial(agentDh, grantee)
+    return { channel: await SecureChannel.open(options), socket: joined }
+  }
+
+  async #dial(agentDh: Uint8Array | undefined, grantee: Grantee | undefined) {
     const enrolment = await this.enrolments.next(() => true)
     const { ticket, ownerKeys, launchSecret } = this.launch
     const { session, socket } = this.offer('channel')
     const joined = await socket
     this.cut = () => joined.terminate()
-    return openSession({
+    const options: ClientSessionOptions = {
       transport: transportOf(joined),
       suite,
       clock: wallClock,
@@ -169,7 +181,8 @@ export class StandInBroker {
       ...(grantee && { grant: grantee.grant }),
       agent: { dh: agentDh ?? enrolment.agentDh, sign: enrolment.agentSign },
       contact: agentDh ? { kind: 'known' } : { kind: 'first', launchSecret },
-    })
+    }
+    return { joined, options }
   }
 
   close(): void {
@@ -194,6 +207,34 @@ function transportOf(socket: WebSocket): Transport {
 type LogLine = { event: string; [field: string]: unknown }
 
 const MAIN = new URL('../../agent/main.ts', import.meta.url).pathname
+
+export interface Grantee {
+  readonly sign: Uint8Array
+  readonly keys: KeyPair
+  readonly grant: Uint8Array
+}
+
+/** A user to whom the owner granted so much for ten minutes. */
+export function granteeOf({ ticket, ownerSeed }: Launch, permissions: Permission[], serial: number): Grantee {
+  const keys = suite.importKeyPair(new Uint8Array(32).fill(76))
+  const sign = signingPublicKey(new Uint8Array(32).fill(77))
+  const grant = signGrant(
+    {
+      version: 1,
+      vm: ticket.vm,
+      grantee: sign,
+      granteeDh: keys.publicKey,
+      role: 'user',
+      permissions,
+      drives: [],
+      targets: [],
+      expires: Math.floor(Date.now() / 1000) + 600,
+      serial,
+    },
+    ownerSeed,
+  )
+  return { sign, keys, grant }
+}
 
 /** A real agent process. */
 export class AgentProcess {

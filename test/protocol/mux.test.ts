@@ -1,12 +1,13 @@
 /** The multiplexer against a peer that writes its own frames: what it may cost, and what ends the session. SPEC §7.1, §7.3 */
 import { expect, test } from 'vitest'
 import { encodeText } from '../../protocol/core/bytes.ts'
+import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
 import { decodeFrames } from '../../protocol/mux/frame.ts'
 import { Inbox } from '../../protocol/mux/inbox.ts'
 import { Mux } from '../../protocol/mux/mux.ts'
-import type { Stream } from '../../protocol/mux/stream.ts'
+import { Stream } from '../../protocol/mux/stream.ts'
 import { decodeCredit, encodeCredit } from '../../protocol/mux/window.ts'
 import { frame, record } from '../support/frames.ts'
 import { wallClock } from '../support/session-pair.ts'
@@ -150,6 +151,61 @@ test('neither does one who changes the lane with each of them', async () => {
     }
   }
   expect(inbox.shift()).toBeUndefined()
+})
+
+test('nothing begins any more once an answer found the transport gone, and a reset never fails', async () => {
+  const [peer, end] = transportPair()
+  let opened = 0
+  const gone = () => {
+    throw new MortarError('connection-lost')
+  }
+  const mux = new Mux({
+    transport: { ...end, send: gone, rekeySending() {}, rekeyReceiving() {} },
+    clock: wallClock,
+    onOpen(stream) {
+      opened++
+      stream.reset('bad-request')
+    },
+  })
+  const opens = Array.from({ length: 5_000 }, (_, i) => frame('open', 2 * i + 1, Uint8Array.of(0)))
+  peer.send(record(...opens))
+  await expect(mux.run()).rejects.toMatchObject({ code: 'connection-lost' })
+  // as many refusals as one record takes, and the one that no longer fitted
+  expect(opened).toBeGreaterThan(2_000)
+  expect(opened).toBeLessThan(4_000)
+  const late = new Stream(20_001, mux)
+  late.reset('internal')
+  expect(late.signal.aborted).toBe(true)
+})
+
+test('a ping that finds the transport gone leaves no timer behind', async () => {
+  const [, end] = transportPair()
+  const timers: { callback: () => void }[] = []
+  let now = 0
+  const clock = {
+    now: () => now,
+    after(_ms: number, callback: () => void) {
+      const timer = { callback }
+      timers.push(timer)
+      return () => void timers.splice(timers.indexOf(timer), 1)
+    },
+  }
+  const gone = () => {
+    throw new MortarError('connection-lost')
+  }
+  const mux = new Mux({
+    transport: { ...end, send: gone, rekeySending() {}, rekeyReceiving() {} },
+    clock,
+    onReady() {},
+  })
+  const ended = mux.run()
+  mux.openStream(Uint8Array.of(0))
+  // the record is full: the ping has to send it first
+  mux.sendFrame('data', 1, new Uint8Array(mux.room()))
+  now = LIMITS.pingMs
+  timers.shift()?.callback()
+  await expect(ended).rejects.toMatchObject({ code: 'connection-lost' })
+  expect(timers).toEqual([])
 })
 
 test('a flood of pings is answered by few pongs while they cannot leave', async () => {
