@@ -51,8 +51,8 @@ export const LIMITS = {
   keptMs: 3_600_000,
   /** ms that one which failed waits for a client that may not have heard of it: to notice a dead socket and be back (SPEC §8.2) */
   keptFailedMs: 120_000,
-  /** ids of kept calls that begin none any more: more than open sessions can have under way (SPEC §8.2) */
-  spentCalls: 8_192,
+  /** ids of one caller's kept calls that begin none any more: as many as a grantee's sessions can have under way (SPEC §8.2) */
+  spentCalls: 2_048,
   /** kept calls of one agent, and of one caller; grantees together may have the difference (SPEC §8.2) */
   keptCalls: 32,
   keptCallsEach: 16,

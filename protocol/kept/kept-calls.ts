@@ -27,8 +27,8 @@ interface Held extends KeptCall {
 export class KeptCalls {
   readonly #clock: Clock
   readonly #held = new Map<string, Held>()
-  /** ids that begin no call any more, oldest first */
-  readonly #spent = new Set<string>()
+  /** by caller: ids that begin no call of theirs any more, oldest first */
+  readonly #spent = new Map<string | null, Set<string>>()
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -47,7 +47,7 @@ export class KeptCalls {
   start(id: Uint8Array, rights: Rights, { command, params }: Pick<KeptCall, 'command' | 'params'>): KeptCall {
     if (!command.kept) throw new MortarError('bad-request', `${command.name} cannot be kept`)
     const key = encodeHex(id)
-    if (this.#held.has(key) || this.#spent.has(key)) {
+    if (this.#held.has(key) || this.#spent.get(rights.grantee)?.has(key)) {
       throw new MortarError('bad-request', 'id of a kept call used twice')
     }
     this.#makeRoom(rights.grantee)
@@ -78,13 +78,14 @@ export class KeptCalls {
     const held = this.#held.get(key)
     if (held && held.grantee === rights.grantee) return held
     // who was told that there is no such call must not have it begin later, when an OPEN that was held up arrives
-    if (!held) this.#spend(key)
+    if (!held) this.#spend(rights.grantee, key)
     throw new MortarError('call-unknown')
   }
 
-  /** A client is there again. */
+  /** A client is there again, unless it is gone already. */
   taken(call: KeptCall): void {
     const held = call as Held
+    if (!held.stream.carried) return
     held.stopWaiting?.()
     held.stopWaiting = undefined
   }
@@ -94,6 +95,8 @@ export class KeptCalls {
     for (const held of [...this.#held.values()]) {
       if (whose === 'all' || held.grantee === whose.grantee) this.#giveUp(held, error)
     }
+    // with its sessions goes what could still have begun in them
+    if (whose !== 'all') this.#spent.delete(whose.grantee)
   }
 
   /** The caller's own that are done and that nobody fetched go first, never another's. Fails with limit-exceeded. */
@@ -110,6 +113,7 @@ export class KeptCalls {
   }
 
   #wait(held: Held, endsMs: number | null): void {
+    held.stopWaiting?.()
     const mostMs = held.stream.failed ? LIMITS.keptFailedMs : LIMITS.keptMs
     const left = endsMs === null ? mostMs : Math.max(0, Math.min(mostMs, endsMs - this.#clock.now()))
     held.stopWaiting = this.#clock.after(left, () => this.#giveUp(held, new MortarError('timeout', 'nobody came back')))
@@ -122,12 +126,13 @@ export class KeptCalls {
 
   #forget(held: Held): void {
     held.stopWaiting?.()
-    if (this.#held.delete(held.id)) this.#spend(held.id)
+    if (this.#held.delete(held.id)) this.#spend(held.grantee, held.id)
   }
 
-  #spend(id: string): void {
-    this.#spent.add(id)
-    const [oldest] = this.#spent
-    if (this.#spent.size > LIMITS.spentCalls && oldest !== undefined) this.#spent.delete(oldest)
+  #spend(grantee: string | null, id: string): void {
+    const spent = this.#spent.get(grantee) ?? new Set()
+    this.#spent.set(grantee, spent.add(id))
+    const [oldest] = spent
+    if (spent.size > LIMITS.spentCalls && oldest !== undefined) spent.delete(oldest)
   }
 }

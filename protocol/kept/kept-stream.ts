@@ -56,6 +56,11 @@ export class KeptStream implements CallStream {
     return this.#failure !== undefined
   }
 
+  /** whether a stream carries it */
+  get carried(): boolean {
+    return this.#on !== undefined
+  }
+
   /** position up to which the reader has taken what the other end sent */
   get received(): number {
     return this.#received + (this.#on?.stream.discarded ?? 0)

@@ -9,9 +9,12 @@ import { KeptCalls } from '../../protocol/kept/kept-calls.ts'
 import { KeptClientCall } from '../../protocol/kept/kept-client-call.ts'
 import { KeptStream } from '../../protocol/kept/kept-stream.ts'
 import type { Mux } from '../../protocol/mux/mux.ts'
+import type { Stream } from '../../protocol/mux/stream.ts'
 import { ownerRights, type Rights } from '../../protocol/rights.ts'
 import type { ClientSession } from '../../protocol/session.ts'
+import { frame } from '../support/frames.ts'
 import { Agent, type Exec, echo, keptCall, newId, params, soon } from '../support/kept-agent.ts'
+import { muxEnd } from '../support/mux-end.ts'
 import { wallClock } from '../support/session-pair.ts'
 
 test('a call is its caller’s alone, and needs the rights it began with', async () => {
@@ -103,13 +106,56 @@ test.each([
   expect(agent.kept.size).toBe(0)
 })
 
-test('an id that was not known begins no call, until it is long forgotten', () => {
+test('who comes back and is gone in the same moment leaves one timer, and none once somebody stays', async () => {
+  const { timers, clock } = stillTimers()
+  const kept = new KeptCalls(clock)
+  const rights = ownerRights(['exec'])
+  const id = newId()
+  /** an agent's end with one stream open */
+  const streamOf = async () => {
+    const end = muxEnd('agent')
+    end.say(frame('open', 1, Uint8Array.of(0)))
+    await soon()
+    return { ...end, stream: end.streams[0] as Stream }
+  }
+  const takeUp = (stream: Stream) => {
+    const call = kept.find(id, rights)
+    call.stream.attach(stream, 0)
+    kept.taken(call)
+  }
+  const first = await streamOf()
+  const call = kept.start(id, rights, { command: exec, params })
+  call.stream.attach(first.stream, 0)
+  call.stream.accept({})
+  first.peer.close()
+  await soon()
+  expect(timers).toHaveLength(1)
+  // a full record waits, so that the answer to the attach finds the socket gone
+  const second = await streamOf()
+  second.mux.sendFrame('data', 1, new Uint8Array(second.mux.room()))
+  second.peer.close()
+  takeUp(second.stream)
+  await soon()
+  expect(timers).toHaveLength(1)
+  const third = await streamOf()
+  takeUp(third.stream)
+  expect(timers).toEqual([])
+  expect(kept.size).toBe(1)
+})
+
+test('an id that was not known begins no call, until its caller has asked for many others', () => {
   const kept = new KeptCalls(wallClock)
-  const rights = { ...ownerRights(['exec']), grantee: null }
   const idOf = (count: number) => new Uint8Array(new BigUint64Array([7n, BigInt(count)]).buffer)
-  const find = (count: number) => () => kept.find(idOf(count), rights)
-  const begin = (count: number) => () => kept.start(idOf(count), rights, { command: exec, params })
+  const rightsOf = (grantee: string | null) => ({ ...ownerRights(['exec']), grantee })
+  const find = (count: number, grantee: string | null = null) => {
+    return () => kept.find(idOf(count), rightsOf(grantee))
+  }
+  const begin = (count: number) => () => kept.start(idOf(count), rightsOf(null), { command: exec, params })
   const refusal = (code: ErrorCode) => expect.objectContaining({ code })
+  expect(find(0)).toThrow(refusal('call-unknown'))
+  // another caller's questions change nothing
+  for (let i = 1; i <= LIMITS.spentCalls; i++) expect(find(i, 'another')).toThrow(refusal('call-unknown'))
+  expect(begin(0)).toThrow(refusal('bad-request'))
   for (let i = 0; i < LIMITS.spentCalls; i++) expect(find(i)).toThrow(refusal('call-unknown'))
   expect(begin(0)).toThrow(refusal('bad-request'))
   expect(find(LIMITS.spentCalls)).toThrow(refusal('call-unknown'))
