@@ -120,9 +120,8 @@ export interface Accepted {
   readonly answer: Uint8Array
 }
 
-/** Opens a stream with the body of OPEN and waits for ACCEPT. Fails with the agent's code. */
-export async function openAccepted(mux: Mux, opening: Uint8Array, clock: Clock): Promise<Accepted> {
-  const stream = mux.openStream(opening)
+/** Waits for ACCEPT in a stream that was just opened. Fails with the agent's code. */
+export async function accepted(stream: Stream, clock: Clock): Promise<Accepted> {
   const items = stream.items()
   const cancel = clock.after(LIMITS.acceptMs, () => stream.reset('timeout'))
   const { value: first } = await items.next().finally(cancel)
@@ -139,7 +138,7 @@ export async function clientCall<C extends Command>(
   context: SealContext,
 ): Promise<ClientCall<C>> {
   const opening = encodeCbor({ command: command.name, params })
-  const { stream, items, answer } = await openAccepted(mux, opening, context.clock)
+  const { stream, items, answer } = await accepted(mux.openStream(opening), context.clock)
   const { ready, offer } = await refusing(stream, () => readAccept(command, answer))
   return clientHalf(command, stream, {
     items,

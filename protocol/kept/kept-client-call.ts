@@ -2,7 +2,7 @@
  * The client's half of a kept call, which is begun in one session and taken up again in others. The client chooses the id,
  * so that even a call whose ACCEPT was lost is found again. SPEC §8.2
  */
-import { type ClientCall, clientHalf, openAccepted } from '../call.ts'
+import { accepted, type ClientCall, clientHalf } from '../call.ts'
 import type { Command, Params, Ready } from '../commands/command.ts'
 import type { Clock } from '../core/clock.ts'
 import { decodeCbor, encodeCbor } from '../core/codec.ts'
@@ -10,6 +10,7 @@ import { asMortarError, MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
 import { object, uint } from '../core/schema.ts'
 import type { Mux } from '../mux/mux.ts'
+import type { Stream } from '../mux/stream.ts'
 import { KeptStream } from './kept-stream.ts'
 
 export interface KeptClientCallOptions<C extends Command> {
@@ -54,10 +55,12 @@ export class KeptClientCall<C extends Command> {
    */
   async attachTo(mux: Mux): Promise<void> {
     const { command, params, id } = this.#options
-    const begins = !this.#tried
-    this.#tried = true
+    const begin = { command: command.name, params, keep: id }
     const attach = { attach: id, received: this.#stream.received }
-    await this.#open(mux, begins ? { command: command.name, params, keep: id } : attach)
+    const stream = mux.openStream(encodeCbor(this.#tried ? attach : begin))
+    // not when the session was gone before anything could leave
+    this.#tried = true
+    await this.#carryOn(stream)
   }
 
   /** Gives the call up: its reader and its writers fail with the error. */
@@ -66,9 +69,9 @@ export class KeptClientCall<C extends Command> {
     this.#stream.fail(error)
   }
 
-  async #open(mux: Mux, opening: Readonly<Record<string, unknown>>): Promise<void> {
+  async #carryOn(stream: Stream): Promise<void> {
     const { command, clock } = this.#options
-    const { stream, items, answer } = await openAccepted(mux, encodeCbor(opening), clock)
+    const { items, answer } = await accepted(stream, clock)
     try {
       const schema = object({ ready: command.ready, from: uint(), received: uint() })
       const { ready, ...positions } = decodeCbor(schema, answer, LIMITS.messageBytes, 'protocol-violation')

@@ -26,7 +26,10 @@ async function scene(connect: Connect, { chance = 0 } = {}) {
   const time = { ms: 0 }
   const pauses: number[] = []
   const opened: ClientSession[] = []
-  const suite = { ...nobleSuite, randomBytes: (count: number) => new Uint8Array(count).fill(chance) }
+  // an id is random, jitter the test's
+  const randomBytes = (count: number) =>
+    count === 16 ? nobleSuite.randomBytes(16) : new Uint8Array(count).fill(chance)
+  const suite = { ...nobleSuite, randomBytes }
   const clock = { now: () => time.ms, after: () => () => undefined }
   let number = 0
   const session = await openLasting({
@@ -152,6 +155,16 @@ test('the loss of a session that held is a new one', async () => {
   const before = long.pauses.length
   await expect.poll(() => long.pauses.length).toBeGreaterThan(before + 1)
   long.session.close()
+})
+
+test('a program that begins while it connects again begins in the next session', async () => {
+  const { agent, session, opened } = await scene(open)
+  agent.cut()
+  await soon(0)
+  const second = await session.open(exec, params)
+  expect(opened).toHaveLength(2)
+  await echoes(second)
+  session.close()
 })
 
 test('close() ends what is being opened, whenever it comes', async () => {

@@ -1,6 +1,6 @@
 /** Kept calls at the agent: whose they are, for how long, how many, and which positions are refused. SPEC §8.2 */
 import { expect, test } from 'vitest'
-import { openAccepted } from '../../protocol/call.ts'
+import { accepted } from '../../protocol/call.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import { encodeCbor } from '../../protocol/core/codec.ts'
 import { type ErrorCode, MortarError } from '../../protocol/core/errors.ts'
@@ -247,7 +247,8 @@ test('positions that never were are refused at either end', async () => {
   const session = await agent.session()
   const id = newId()
   const attach = (received: number) => ({
-    attachTo: async (mux: Mux) => void (await openAccepted(mux, encodeCbor({ attach: id, received }), wallClock)),
+    attachTo: async (mux: Mux) =>
+      void (await accepted(mux.openStream(encodeCbor({ attach: id, received })), wallClock)),
   })
   await session.attach(
     new KeptClientCall<Exec>({ command: exec, params, id, clock: wallClock, onLost() {}, onOver() {} }),
