@@ -2,12 +2,10 @@
  * What one end has sent, or will send, in a kept call, and the other end may not have read: numbered, so that it can be
  * sent again. Each byte of DATA counts one, each MESSAGE counts one. SPEC §8.2
  */
-
 import { LIMITS } from '../core/limits.ts'
+import { RUN_BYTES, Run } from './run.ts'
 
-/** bytes up to which small pieces of data share an entry */
-const SHARED_BYTES = 16_384
-/** what an entry costs beside its bytes, so that a flood of single bytes is not free */
+/** what an entry costs beside its bytes */
 const ENTRY_BYTES = 512
 
 export type Piece =
@@ -20,13 +18,14 @@ interface Entry {
   /** bytes of DATA, and messages, before it */
   data: number
   messages: number
-  piece: Piece
-  /** whether the buffer behind its bytes is the spool's own and may have room */
-  own: boolean
+  piece: Piece | Run
 }
 
-const countOf = (piece: Piece) => (piece.type === 'data' ? piece.bytes.length : 1)
-const costOf = (piece: Piece) => ENTRY_BYTES + (piece.type === 'data' ? piece.bytes : piece.body).length
+const bytesOf = (piece: Piece | Run) =>
+  piece.type === 'data' ? piece.bytes.length : piece.type === 'run' ? piece.length : 0
+/** positions that a piece takes */
+const countOf = (piece: Piece | Run) => (piece.type === 'message' ? 1 : bytesOf(piece))
+const costOf = (piece: Piece | Run) => ENTRY_BYTES + (piece.type === 'message' ? piece.body.length : bytesOf(piece))
 
 export class Spool {
   #entries: Entry[] = []
@@ -52,7 +51,8 @@ export class Spool {
 
   /** Adds data; the bytes are the spool's from here on. */
   pushData(lane: number, bytes: Uint8Array): void {
-    if (!this.#share(lane, bytes)) this.#push({ type: 'data', lane, bytes })
+    if (bytes.length > RUN_BYTES) this.#push({ type: 'data', lane, bytes })
+    else this.#pushSmall(lane, bytes)
     this.#end += bytes.length
     this.#dataEnd += bytes.length
   }
@@ -65,26 +65,18 @@ export class Spool {
     this.#messagesEnd++
   }
 
-  /** Puts a small piece behind the last one of its lane, if it is the last of all. */
-  #share(lane: number, bytes: Uint8Array): boolean {
-    const last = this.#entries.at(-1)
-    if (last?.piece.type !== 'data' || last.piece.lane !== lane) return false
-    const before = last.piece.bytes
-    const length = before.length + bytes.length
-    if (length > SHARED_BYTES) return false
-    const room = before.buffer.byteLength - before.byteOffset
-    const fits = last.own && room >= length
-    const joined = fits ? new Uint8Array(before.buffer, before.byteOffset, length) : new Uint8Array(length * 2)
-    if (!fits) joined.set(before)
-    joined.set(bytes, before.length)
-    last.piece = { type: 'data', lane, bytes: joined.subarray(0, length) }
-    last.own = true
+  #pushSmall(lane: number, bytes: Uint8Array): void {
+    const last = this.#entries.at(-1)?.piece
+    if (last?.type !== 'run' || !last.push(lane, bytes)) {
+      const run = new Run()
+      this.#push(run)
+      run.push(lane, bytes)
+    }
     this.#cost += bytes.length
-    return true
   }
 
-  #push(piece: Piece): void {
-    this.#entries.push({ at: this.#end, data: this.#dataEnd, messages: this.#messagesEnd, piece, own: false })
+  #push(piece: Piece | Run): void {
+    this.#entries.push({ at: this.#end, data: this.#dataEnd, messages: this.#messagesEnd, piece })
     this.#cost += costOf(piece)
   }
 
@@ -107,6 +99,7 @@ export class Spool {
     const entry = this.#entryOf(position)
     if (!entry) return undefined
     const { piece } = entry
+    if (piece.type === 'run') return piece.from(position - entry.at)
     return piece.type === 'data' ? { ...piece, bytes: piece.bytes.subarray(position - entry.at) } : piece
   }
 
@@ -119,7 +112,8 @@ export class Spool {
   before(position: number): { data: number; messages: number } {
     const entry = this.#entryOf(position)
     if (!entry) return { data: this.#dataEnd, messages: this.#messagesEnd }
-    return { data: entry.data + (entry.piece.type === 'data' ? position - entry.at : 0), messages: entry.messages }
+    // within a message there is no position
+    return { data: entry.data + position - entry.at, messages: entry.messages }
   }
 
   #entryOf(position: number): Entry | undefined {
@@ -146,7 +140,7 @@ export class Spool {
     for (const entry of this.#entries) {
       count++
       const { piece } = entry
-      const isRead = piece.type === 'data' ? entry.data + piece.bytes.length <= data : entry.messages < messages
+      const isRead = piece.type === 'message' ? entry.messages < messages : entry.data + bytesOf(piece) <= data
       if (isRead) read = count
       else if (entry.data >= data && entry.messages >= messages) break
     }
@@ -170,10 +164,12 @@ export class Spool {
   }
 
   #cut(first: Entry, byteCount: number): void {
-    if (first.piece.type !== 'data') return
+    const { piece } = first
+    if (piece.type === 'message') return
     this.#cost -= byteCount
     first.at += byteCount
     first.data += byteCount
-    first.piece = { ...first.piece, bytes: first.piece.bytes.subarray(byteCount) }
+    if (piece.type === 'run') piece.cut(byteCount)
+    else first.piece = { ...piece, bytes: piece.bytes.subarray(byteCount) }
   }
 }

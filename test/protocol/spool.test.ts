@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { Spool } from '../../protocol/kept/spool.ts'
+import { heldBytes } from '../support/held-bytes.ts'
 
 /** One position each: a byte on a lane, or a message. */
 type Unit = { readonly lane: number; readonly byte: number } | { readonly body: number }
@@ -75,19 +76,34 @@ test('of messages with a key only the last stays of those that are not sent, and
   expect([spool.end, spool.messagesFrom(1)]).toEqual([5, 2])
 })
 
-test('single bytes, on one lane or on two in turn, cost the memory that is counted', () => {
+test('single bytes, on one lane or on two in turn, cost about the memory of their bytes', () => {
   for (const lanes of [1, 2]) {
     const spool = new Spool()
-    const before = process.memoryUsage().heapUsed + process.memoryUsage().external
-    for (let i = 0; i < 1_000_000; i++) {
-      spool.pushData(i % lanes, Uint8Array.of(i % 251))
+    const before = heldBytes()
+    // as many as a client may leave unread
+    for (let i = 0; i < LIMITS.mostWindowBytes; i++) spool.pushData(i % lanes, Uint8Array.of(i % 251))
+    expect(heldBytes() - before).toBeLessThan(4 * LIMITS.mostWindowBytes)
+    expect(spool.bytes).toBeLessThan(LIMITS.spoolBytes)
+    spool.bound()
+    expect(spool.start).toBe(0)
+    for (let i = 0; i < LIMITS.mostWindowBytes; i += 9_973) {
+      expect(spool.at(i)).toMatchObject({ type: 'data', lane: i % lanes })
+      expect(spool.at(i)?.type === 'data' && spool.at(i)).toHaveProperty('bytes.0', i % 251)
+    }
+  }
+})
+
+test('what is more than the limit is dropped from the front, whatever it is made of', () => {
+  for (const size of [1, 700, 20_000]) {
+    const spool = new Spool()
+    while (spool.end < 2 * LIMITS.spoolBytes) {
+      spool.pushData((spool.end / size) % 2, new Uint8Array(size).fill(spool.end % 251))
       spool.bound()
     }
     expect(spool.bytes).toBeLessThanOrEqual(LIMITS.spoolBytes)
-    expect(spool.end).toBe(1_000_000)
-    const after = process.memoryUsage().heapUsed + process.memoryUsage().external
-    // with what garbage there may be
-    expect(after - before).toBeLessThan(128 * 2 ** 20)
-    expect(unitsFrom(spool).every((unit, i) => 'byte' in unit && unit.byte === (spool.start + i) % 251)).toBe(true)
+    expect(spool.end - spool.start).toBeGreaterThan(LIMITS.spoolBytes * 0.85)
+    const first = Math.ceil(spool.start / size) * size
+    expect(spool.at(first)).toMatchObject({ type: 'data', lane: (first / size) % 2 })
+    expect(spool.at(first)).toHaveProperty('bytes.0', first % 251)
   }
 })
