@@ -2,9 +2,8 @@
  * Fuzzing of parsers: true inputs, bent in many ways. A parser may refuse with its own codes and do nothing else: no other
  * error, no input that takes long, no memory kept.
  */
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { MortarError } from '../../protocol/core/errors.ts'
+import { heldBytes } from '../support/held-bytes.ts'
 import type { Parser } from './parsers.ts'
 import { Random } from './random.ts'
 
@@ -76,15 +75,6 @@ function makeInput(parser: Parser, random: Random): Uint8Array {
     input = random.pick(MUTATIONS)(input, random, random.pick(parser.corpus))
   }
   return input.length > MOST_BYTES ? input.subarray(0, MOST_BYTES) : input
-}
-
-setFlagsFromString('--expose-gc')
-const collectGarbage = runInNewContext('gc') as () => void
-
-function heldBytes(): number {
-  collectGarbage()
-  const { heapUsed, external } = process.memoryUsage()
-  return heapUsed + external
 }
 
 /** Feeds `times` inputs to a parser. */
