@@ -24,8 +24,9 @@ export async function askPassphrase(prompt: string): Promise<Uint8Array> {
     throw new MortarError('identity-locked', 'there is no terminal to ask on', { cause })
   }
   const terminal = new ReadStream(descriptor)
-  process.stderr.write(prompt)
+  // first, for who answers the prompt at once must not be shown either
   terminal.setRawMode(true)
+  process.stderr.write(prompt)
   try {
     return await readLine(terminal)
   } finally {

@@ -157,7 +157,7 @@ test.skipIf(!existsSync('/usr/sbin/sshd'))(
   async () => {
     const access = new SshAccess(directRunner, folder)
     const kept = () => readFileSync(join(folder, 'ssh/keys/ada'), 'utf8').trim().split('\n')
-    const endsMs = Date.now() + 3_000
+    const endsMs = Date.now() + 6_000
     await access.authorise(user, 'ssh-ed25519 AAAA', 600, owner, going)
     for (const grantee of ['B', 'C']) await access.authorise(user, 'ssh-ed25519 AAAA', 600, { grantee, endsMs }, going)
     expect(kept()).toHaveLength(3)

@@ -64,7 +64,8 @@ test('a connection that says nothing, or never comes to its end, is closed in ti
   })
   for (const ms of await Promise.all(lives)) {
     expect(ms).toBeGreaterThan(LIMITS.authenticationMs - 1_000)
-    expect(ms).toBeLessThan(LIMITS.authenticationMs + 3_000)
+    // a request whose head came may take 30 s
+    expect(ms).toBeLessThan(LIMITS.authenticationMs + 15_000)
   }
 })
 

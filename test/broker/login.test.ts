@@ -83,7 +83,7 @@ describe('login', () => {
   test('limits calls without login by address, and lets them through again later', async () => {
     const own = await Rig.start({ brick: false })
     try {
-      const answers = await Promise.all(Array.from({ length: 80 }, () => own.call(null, 'broker.show')))
+      const answers = await Promise.all(Array.from({ length: 160 }, () => own.call(null, 'broker.show')))
       expect(new Set(answers.map(({ code }) => code))).toEqual(new Set([undefined, 'rate-limited']))
       own.clock.advance(10_000)
       expect((await own.call(null, 'broker.show')).status).toBe(200)

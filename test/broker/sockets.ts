@@ -9,7 +9,8 @@ import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
 import type { Launch } from './rig.ts'
 
-const PATIENCE_MS = 5_000
+/** a limit against hanging, as long as a poll waits (vitest.config.ts) */
+const PATIENCE_MS = 20_000
 
 /** Rejects when `promise` takes longer than a test should wait. */
 export function soon<T>(promise: Promise<T>, what: string): Promise<T> {

@@ -56,7 +56,7 @@ describeBrowser('the console page', () => {
   beforeEach(async () => {
     watched = await openWatched(browser, console_.url, [new URL(console_.url).origin, machine.url])
     page = watched.page
-    page.setDefaultTimeout(15_000)
+    page.setDefaultTimeout(60_000)
   })
   afterEach(async () => {
     const { foreign, refused, uncaught } = watched
@@ -174,7 +174,7 @@ describeBrowser('the console page', () => {
     await logIn(page, owner().identityPath)
     await problem('broker-unreachable').waitFor()
     expect(await problem('denied').innerText()).toContain('connect-src')
-    expect(watched.refused).toHaveLength(1)
+    await expect.poll(() => watched.refused.length).toBe(1)
     ;(watched.refused as string[]).splice(0)
     // Chromium reports the request that it then does not send
     ;(watched.foreign as string[]).splice(0)

@@ -74,7 +74,7 @@ describe('against a broker', () => {
   })
 
   test('a broker that takes its time is said to be waited for, and not with --quiet', async () => {
-    const env = await against({ 'GET /v1/drives': () => ({ json: { drives: [] }, delayMs: 2500 }) })
+    const env = await against({ 'GET /v1/drives': () => ({ json: { drives: [] }, delayMs: 4000 }) })
     expect((await mortar(['drive', 'list'], env)).stderr).toContain(`waiting for the broker at ${env.MORTAR_BROKER} …`)
     expect((await mortar(['drive', 'list', '--quiet'], env)).stderr).toBe('')
   })

@@ -127,11 +127,12 @@ describeGuest('drives', () => {
   })
 
   test('a drive that a program uses is not locked', async () => {
-    const held = machine.mortar(owner(), ['exec', 'lab', '--cwd', '/drives/data', '--', 'sleep', '20'])
+    const held = machine.mortar(owner(), ['exec', 'lab', '--cwd', '/drives/data', '--', 'sleep', '600'])
     await expect
-      .poll(() => machine.inVm(owner(), 'lab', ['pgrep', '-c', '-x', 'sleep']).catch(() => ''), { timeout: 15_000 })
+      .poll(() => machine.inVm(owner(), 'lab', ['pgrep', '-c', '-x', 'sleep']).catch(() => ''), { timeout: 60_000 })
       .toBe('1\n')
     expect(await failed('drive', 'lock', 'data')).toMatchObject({ code: 'drive-busy' })
+    await machine.inVm(owner(), 'lab', ['pkill', '-x', 'sleep'])
     await held
     await machine.must(owner(), ['drive', 'lock', 'data'])
   })

@@ -28,7 +28,7 @@ describeGuest('secrecy', () => {
     const { owner } = machine.people
     const { words } = await machine.must<{ words: string }>(owner, ['vm', 'verify', 'lab'])
     const log = async () => (await machine.must<{ console: string }>(owner, ['vm', 'logs', 'lab'])).console
-    await expect.poll(log, { timeout: 15_000, interval: 1_000 }).toContain(`"words":"${words}"`)
+    await expect.poll(log, { timeout: 60_000, interval: 1_000 }).toContain(`"words":"${words}"`)
   })
 
   test("the joiner's capture holds none of the plaintext of a session", async () => {

@@ -99,14 +99,15 @@ describeGuest('ssh', () => {
         env: environment(),
       })
       await new Promise(resolve => guest.stdout.once('data', resolve))
-      const tunnel = spawn('ssh', ['-F', config, '-N', '-L', '18082:127.0.0.1:18081', 'lab'], {
+      // the port from before, which is free again
+      const tunnel = spawn('ssh', ['-F', config, '-N', '-L', `${port}:127.0.0.1:18081`, 'lab'], {
         env: { PATH: process.env.PATH, ...environment() },
       })
       try {
         let answer = ''
-        for (let tries = 0; tries < 50 && answer === ''; tries++) {
+        for (let tries = 0; tries < 200 && answer === ''; tries++) {
           await delay(300)
-          const { stdout } = await runProgram('bash', ['-c', 'cat < /dev/tcp/127.0.0.1/18082'])
+          const { stdout } = await runProgram('bash', ['-c', `cat < /dev/tcp/127.0.0.1/${port}`])
           answer = stdout
         }
         expect(answer).toBe('hello from the VM\n')

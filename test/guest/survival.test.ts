@@ -34,7 +34,7 @@ describeGuest('survival', () => {
       env: machine.environment(owner()),
     })
     const count = () => machine.inVm(owner(), 'lab', ['sh', '-c', "pgrep -c -f '^[^ ]*sleep 9876$' || true"])
-    await expect.poll(count, { timeout: 30_000, interval: 1_000 }).not.toBe('0\n')
+    await expect.poll(count, { timeout: 60_000, interval: 1_000 }).not.toBe('0\n')
     client.kill('SIGKILL')
     // what ran for the client waits for it to come back; the VM stays in any case
     await delay(3_000)

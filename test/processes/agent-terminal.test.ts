@@ -78,7 +78,7 @@ test('an interrupt key reaches the program', async () => {
 test('a client that goes away hangs the shell up', async () => {
   const { call, screen, ended, type } = await open()
   await type('echo pid=$$\n')
-  await expect.poll(() => screen.text).toMatch(/^pid=\d+/m)
+  await expect.poll(() => screen.text).toMatch(/^pid=\d+\r?$/m)
   const pid = /^pid=(\d+)/m.exec(screen.text)?.[1]
   ended.catch(() => {})
   call.reset('going-away')

@@ -78,9 +78,9 @@ function configFor(key: string): string {
   return path
 }
 const ssh = (key: string, ...args: string[]) =>
-  runProgram('ssh', ['-F', configFor(key), ...args], { timeoutMs: 30_000 })
+  runProgram('ssh', ['-F', configFor(key), ...args], { timeoutMs: 60_000 })
 const jump = (key: string, ...args: string[]) =>
-  runProgram('ssh', ['-F', configFor(key), '-o', 'ProxyJump=none', ...args], { timeoutMs: 30_000 })
+  runProgram('ssh', ['-F', configFor(key), '-o', 'ProxyJump=none', ...args], { timeoutMs: 60_000 })
 
 test.each(['by id', 'by name'])("ssh -J reaches one's own VM %s", async how => {
   const outcome = await ssh('owner-key', how === 'by id' ? vmIds.owner : 'mine', 'echo out; echo err >&2; exit 7')
@@ -216,7 +216,7 @@ test('who connects and says nothing is not kept', async () => {
   silent.resume()
   const started = Date.now()
   await new Promise(resolve => silent.once('close', resolve))
-  expect(Date.now() - started).toBeLessThan(25_000)
+  expect(Date.now() - started).toBeLessThan(45_000)
 })
 
 test('who opens many connections and does not log in loses the oldest of them', async () => {

@@ -61,7 +61,7 @@ describe('mortar-broker serve', () => {
     const outcome = await runProgram(
       process.execPath,
       [MAIN, 'serve', '--config', join(broker.folder, 'broker.toml')],
-      { timeoutMs: 20_000 },
+      { timeoutMs: 60_000 },
     )
     free()
     expect([outcome.code, outcome.stdout]).toEqual([1, ''])
@@ -94,7 +94,7 @@ describe('mortar-broker serve', () => {
     const outcome = await runProgram(
       process.execPath,
       [MAIN, 'serve', '--config', join(broker.folder, 'broker.toml')],
-      { timeoutMs: 20_000 },
+      { timeoutMs: 60_000 },
     )
     expect([outcome.code, outcome.stdout]).toEqual([1, ''])
     expect(outcome.stderr).toContain(`Another broker uses the data directory: ${join(broker.folder, 'data')}`)

@@ -26,7 +26,7 @@ const take = async (transport: Transport) => Buffer.from((await transport.receiv
 async function withWs(server: Server, scheme: string): Promise<{ transport: Transport; far: WebSocket }> {
   const accepted = new WebSocketServer({ server, handleProtocols: () => JOIN_PROTOCOL })
   const connected = once(accepted, 'connection')
-  const transport = await openJoinedSocket(await listen(server, scheme), 'abc', 5_000)
+  const transport = await openJoinedSocket(await listen(server, scheme), 'abc', 20_000)
   const [far] = (await connected) as [WebSocket]
   return { transport, far }
 }
@@ -85,7 +85,7 @@ describeUnless(missingOf({ openssl: 'openssl' }), 'over TLS', () => {
 /** An end, and the raw socket of its server. `early`: what comes in one piece with the answer. */
 async function withRaw(early: Uint8Array = Buffer.alloc(0)) {
   const { url, upgraded } = await answering(proper, early)
-  const transport = await openJoinedSocket(url, 'abc', 5_000)
+  const transport = await openJoinedSocket(url, 'abc', 20_000)
   const far = await upgraded
   const chunks: Buffer[] = []
   const listening = () => far.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -172,7 +172,7 @@ describe('an end', () => {
     const { url, upgraded } = await answering(proper)
     const module = new URL('../../protocol/native/joined-socket.ts', import.meta.url)
     const script = `import { openJoinedSocket } from '${module}'
-      const transport = await openJoinedSocket(new URL('${url}'), 'abc', 5000)
+      const transport = await openJoinedSocket(new URL('${url}'), 'abc', 20_000)
       transport.send(new Uint8Array(3))
       transport.close()
       process.exit(0)`

@@ -26,8 +26,7 @@ test('more messages than may be unread wait, and none is lost with a socket that
     for (let i = 0; i < count; i++) call.post('signal', { name: i % 2 ? 'SIGHUP' : 'SIGINT' })
   }
   post(50)
-  await soon(100)
-  expect(seen).toHaveLength(50)
+  await expect.poll(() => seen.length).toBe(50)
   agent.cutHalf()
   post(30)
   await soon()

@@ -10,6 +10,7 @@ import { Mux } from '../../protocol/mux/mux.ts'
 import { Stream } from '../../protocol/mux/stream.ts'
 import { decodeCredit, encodeCredit } from '../../protocol/mux/window.ts'
 import { frame, record } from '../support/frames.ts'
+import { heldBytes } from '../support/held-bytes.ts'
 import { wallClock } from '../support/session-pair.ts'
 import { transportPair } from '../support/transport-pair.ts'
 
@@ -37,12 +38,6 @@ function agentMux(drained: () => Promise<void> = () => Promise.resolve()) {
     (error: { code: string }) => error.code,
   )
   return { peer, mux, streams, received, ended }
-}
-
-/** bytes in use, of which what is garbage may be a part */
-function memory(): number {
-  const { heapUsed, external } = process.memoryUsage()
-  return heapUsed + external
 }
 
 const settled = () => new Promise(resolve => setTimeout(resolve, 20))
@@ -141,9 +136,9 @@ test('a sender of single bytes costs the memory of its window and no more', asyn
 
 test('neither does one who changes the lane with each of them', async () => {
   const inbox = new Inbox(() => undefined)
-  const before = memory()
+  const before = heldBytes()
   for (let i = 0; i < 1_000_000; i++) inbox.pushData(i % 2, Uint8Array.of(i % 251))
-  expect(memory() - before).toBeLessThan(32 * 2 ** 20)
+  expect(heldBytes() - before).toBeLessThan(32 * 2 ** 20)
   for (let i = 0; i < 1_000_000; i++) {
     const item = inbox.shift()
     if (item?.type !== 'data' || item.lane !== i % 2 || item.bytes.length !== 1 || item.bytes[0] !== i % 251) {
