@@ -70,13 +70,8 @@ export class Mux implements StreamHost {
         // what came in the same turn as the end comes too late
         if (!record || this.#ended) throw this.#ended ?? new MortarError('connection-lost')
         this.#lastHeardMs = this.#options.clock.now()
-        const frames = decodeFrames(record)
-        for (const frame of frames) {
-          // an answer to the one before may have found the transport gone: nothing that comes behind it begins any more
-          if (this.#ended) throw this.#ended
-          if (frame.type === 'goAway' && frame.body.length === 0) return this.#end(new MortarError('going-away'))
-          this.#receive(frame, frames.length)
-        }
+        this.#takeRecord(record)
+        if (this.#ended) throw this.#ended
         // An end that makes the agent answer must take the answers. The client always reads, so that never both wait.
         if (this.#options.onOpen) await this.#options.transport.drained()
       }
@@ -86,6 +81,21 @@ export class Mux implements StreamHost {
       if (error.code === 'going-away') return
       this.#end(error)
       throw error
+    }
+  }
+
+  /** What is wrong with a record that opened is told to who sent it. */
+  #takeRecord(record: Uint8Array): void {
+    try {
+      const frames = decodeFrames(record)
+      for (const frame of frames) {
+        // an answer to the one before may have found the transport gone: nothing that comes behind it begins any more
+        if (this.#ended) return
+        this.#receive(frame, frames.length)
+      }
+    } catch (thrown) {
+      const error = asMortarError(thrown)
+      this.#leave(error, encodeText(error.code))
     }
   }
 
@@ -106,10 +116,15 @@ export class Mux implements StreamHost {
 
   /** Ends the session in order: streams still open are reset at both ends. */
   goAway(code?: ErrorCode): void {
+    this.#leave(new MortarError(code ?? 'going-away'), code ? encodeText(code) : NONE)
+  }
+
+  /** Ends the session with a last word. */
+  #leave(error: MortarError, goAway: Uint8Array): void {
     if (this.#ended) return
-    this.sendFrame('goAway', 0, code ? encodeText(code) : NONE)
+    this.sendFrame('goAway', 0, goAway)
     this.#flush()
-    this.#end(new MortarError(code ?? 'going-away'))
+    this.#end(error)
   }
 
   sendFrame(type: FrameType, streamId: number, body: Uint8Array, flags = 0): void {
@@ -195,11 +210,13 @@ export class Mux implements StreamHost {
   }
 
   #receive(frame: Frame, framesInRecord: number): void {
+    if (frame.type === 'goAway') {
+      return this.#end(frame.body.length === 0 ? new MortarError('going-away') : resetError(frame.body))
+    }
     if (this.#awaitsReady !== (frame.type === 'ready'))
       throw new MortarError('protocol-violation', 'READY comes first, once')
     if (frame.streamId !== 0) return this.#receiveForStream(frame, framesInRecord)
     if (frame.type === 'ping') this.#pong()
-    else if (frame.type === 'goAway') throw resetError(frame.body)
     else if (frame.type === 'ready') {
       this.#awaitsReady = false
       this.#options.onReady?.(frame.body)

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { driveUnlock } from '../../protocol/commands/drives.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import { PERMISSIONS } from '../../protocol/control/roles.ts'
-import { writeUint } from '../../protocol/core/bytes.ts'
+import { encodeText, writeUint } from '../../protocol/core/bytes.ts'
 import { encodeCbor } from '../../protocol/core/codec.ts'
 import type { Frame } from '../../protocol/mux/frame.ts'
 import { encodeMessage } from '../../protocol/mux/stream.ts'
@@ -15,6 +15,7 @@ import { facts } from '../support/session-pair.ts'
 import { settled } from '../support/still-clock.ts'
 
 const MAP = Uint8Array.of(0xa0)
+const goAway = (code: string) => frame('goAway', 0, encodeText(code))
 const violation = reset(1, 'protocol-violation')
 const open = (id: number) => frame('open', id, MAP)
 const opening = (command: string, params: unknown = {}) => frame('open', 1, encodeCbor({ command, params }))
@@ -31,13 +32,34 @@ describe.each<[string, 'client' | 'agent', () => Frame[]]>([
   ['data in a stream that nobody opened', 'agent', () => [frame('data', 1, MAP)]],
   ['data in an even stream', 'client', () => [frame('data', 2, MAP)]],
   ['a window for a stream that nobody opened', 'client', () => [frame('window', 1, new Uint8Array(8))]],
-  ['GOAWAY with a code that is none', 'client', () => [frame('goAway', 0, Uint8Array.of(0x61))]],
 ])('%s at the %s', (_name, end, frames) => {
-  test('ends the session as protocol-violation', async () => {
-    const { say, ended } = muxEnd(end)
+  test('ends the session as protocol-violation, which is its last word', async () => {
+    const { say, ended, peer } = muxEnd(end)
     say(...frames())
     expect(await ended).toBe('protocol-violation')
+    expect((await framesUntil(peer, 'goAway')).at(-1)).toEqual(goAway('protocol-violation'))
+    expect(await peer.receive()).toBeNull()
   })
+})
+
+test.each(['client', 'agent'] as const)('GOAWAY ends the session at the %s and is not answered', async end => {
+  for (const [body, code] of [
+    ['', 'in order'],
+    ['limit-exceeded', 'limit-exceeded'],
+    ['no-such-code', 'protocol-violation'],
+  ] as const) {
+    const { say, ended, peer } = muxEnd(end)
+    say(goAway(body), frame('ping', 0))
+    expect(await ended).toBe(code)
+    expect(await peer.receive()).toBeNull()
+  }
+})
+
+test('a record that is no row of frames is told of, too', async () => {
+  const { ended, peer } = muxEnd('agent')
+  peer.send(Uint8Array.of(99, 0, 0))
+  expect(await ended).toBe('protocol-violation')
+  expect((await framesUntil(peer, 'goAway')).at(-1)).toEqual(goAway('protocol-violation'))
 })
 
 test.each([
