@@ -56,7 +56,7 @@ export interface Call<C extends Command> {
   write(bytes: Uint8Array, lane?: number): Promise<void>
   /** What the client sends, until it half-closes; credit goes back as items are taken. Fails when the stream was reset. */
   received(): AsyncGenerator<FromClient<C>, void, undefined>
-  /** The one secret of a command that takes one; the handler wipes it. Fails with protocol-violation when something else comes. */
+  /** The one secret of a command that takes one; the handler wipes it. Fails with protocol-violation when something else comes, with timeout when nothing does in time. */
   secret(): Promise<Uint8Array>
 }
 
@@ -94,8 +94,9 @@ export function handlerCall<C extends Command>(
     signal: stream.signal,
     accept(body) {
       if (!command.takesSecret) return stream.accept(body as Readonly<Record<string, unknown>>)
-      offer = offerSecret(context, opening)
+      offer = offerSecret(context, opening, () => stream.reset('timeout'))
       stream.signal.addEventListener('abort', () => offer?.wipe(), { once: true })
+      if (stream.signal.aborted) offer.wipe()
       stream.accept({ ready: body, offer: offer.publicKey })
     },
     post: (name, body) => stream.post(encodeMessage(name, body)),

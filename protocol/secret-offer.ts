@@ -51,28 +51,45 @@ export interface SecretOffer {
   readonly publicKey: Uint8Array
   /** The secret, the caller's to wipe. Serves once. Fails with secret-invalid; with timeout after LIMITS.offerMs. */
   open(sealed: Uint8Array): Promise<Uint8Array>
+  /** Forgets the key and the time; whoever waits for nothing more calls it. May be repeated. */
   wipe(): void
 }
 
-export function offerSecret(context: SealContext, opening: Uint8Array): SecretOffer {
+/** Makes a key for one secret, which is forgotten after LIMITS.offerMs; then `onLate` is called, unless it served or was wiped. */
+export function offerSecret(context: SealContext, opening: Uint8Array, onLate = () => {}): SecretOffer {
   const { suite, clock } = context
   const pair = suite.generateKeyPair()
   const madeAt = clock.now()
-  let used = false
+  let over: 'secret-invalid' | 'timeout' | undefined
+  const expire = () => {
+    over = 'timeout'
+    pair.wipe()
+  }
+  const cancel = clock.after(LIMITS.offerMs, () => {
+    expire()
+    onLate()
+  })
+  const stop = () => {
+    over ??= 'secret-invalid'
+    cancel()
+  }
   return {
     publicKey: pair.publicKey,
-    wipe: () => pair.wipe(),
+    wipe() {
+      stop()
+      pair.wipe()
+    },
     async open(sealed) {
-      if (used || sealed.length < KEY_BYTES + TAG_BYTES) throw new MortarError('secret-invalid')
-      used = true
-      if (clock.now() - madeAt > LIMITS.offerMs) {
-        pair.wipe()
-        throw new MortarError('timeout', 'the secret came too late')
-      }
+      // a program that was stopped meanwhile finds its timer late
+      if (!over && clock.now() - madeAt >= LIMITS.offerMs) expire()
+      const refusal = over
+      stop()
+      if (refusal) throw new MortarError(refusal, refusal === 'timeout' ? 'the secret came too late' : '')
       const ephemeral = sealed.slice(0, KEY_BYTES)
       let shared: Uint8Array | undefined
       let key: Uint8Array | undefined
       try {
+        if (sealed.length < KEY_BYTES + TAG_BYTES) throw new MortarError('secret-invalid')
         shared = await pair.dh(ephemeral)
         key = hkdf(suite, shared, saltOf(context, opening, { ephemeral, offer: pair.publicKey }), INFO, KEY_BYTES)
         const aead = suite.algorithms.aead(key)

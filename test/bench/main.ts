@@ -1,16 +1,17 @@
 /** npm run bench: what Mortar does against what people would use instead, in one run. Ends with 0 only if every gate is met. */
-import { readOptions } from '../support/options.ts'
+import { readNumber, readOptions, refuseOptions } from '../support/options.ts'
 import { type Bench, type Judged, judge } from './benches.ts'
 import { channel } from './channel.ts'
 
 const BENCHES: readonly Bench[] = [channel]
+const MOST_ROUNDS = 1_000
 
 const HELP = `Usage: npm run bench [-- OPTIONS]
 
 Compares in one run, in alternating rounds; a ratio has a gate, below which this ends with 1, and an aim.
 
   --only NAME     only this bench (may be repeated): ${BENCHES.map(bench => bench.name).join(' ')}
-  --rounds N      counted rounds (default 5)
+  --rounds N      counted rounds, 1 to ${MOST_ROUNDS.toLocaleString('en-GB')} (default 5)
   --json          one line of JSON instead of the table
 
 Examples:
@@ -25,16 +26,14 @@ const { values } = readOptions('bench', {
     help: { type: 'boolean', short: 'h' },
   },
 })
-const rounds = Number(values.rounds)
-const unknown = values.only.filter(name => !BENCHES.some(bench => bench.name === name))
-if (values.help || unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
-  console.log(
-    values.help
-      ? HELP
-      : `bench: ${unknown.length > 0 ? `no bench is called ${unknown.join(', ')}` : '--rounds needs a number'}\n\n${HELP}`,
-  )
-  process.exit(values.help ? 0 : 2)
+if (values.help) {
+  console.log(HELP)
+  process.exit(0)
 }
+const rounds = readNumber('bench', { option: '--rounds', given: values.rounds, least: 1, most: MOST_ROUNDS })
+const names = BENCHES.map(bench => bench.name)
+const unknown = values.only.filter(name => !names.includes(name))
+if (unknown.length > 0) refuseOptions('bench', `no bench is called ${unknown.join(', ')}, only ${names.join(', ')}`)
 
 const results: Judged[] = []
 for (const bench of BENCHES.filter(({ name }) => values.only.length === 0 || values.only.includes(name))) {

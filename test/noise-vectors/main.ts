@@ -6,8 +6,9 @@ import { readOptions } from '../support/options.ts'
 
 const HELP = `Usage: npm run noise-vectors -- FILE [--backend noble|native]
 
-Runs every vector of a JSON file in the format of cacophony ({"vectors": [...]}). A protocol that the engine does not run
-counts as failed.
+Runs every vector of a JSON file in the format of cacophony, snow and noise-c: {"vectors": [...]}, or the list alone. A
+vector that is malformed, or of a protocol that the engine does not run, counts as failed. One with "fail": true passes
+when its last message is refused, and only that one.
 
   --backend NAME  noble (default) or native, Node's own cryptography
   --quiet         failures and the last line only
@@ -16,7 +17,7 @@ Examples:
   npm run noise-vectors -- test/vectors/noise.json
   npm run noise-vectors -- test/vectors/noise-patterns.json --quiet
   npm run noise-vectors -- cacophony.json --backend native --quiet
-Exit: 0 all passed, 1 some failed, 2 usage, or a file that holds no vectors or a malformed one: then none is run.`
+Exit: 0 all passed, 1 some failed, 2 usage, or a file that cannot be read or holds no vectors.`
 
 function vectorsIn(path: string): unknown[] {
   try {
@@ -47,14 +48,16 @@ async function main(): Promise<number> {
   if (path === undefined || more.length > 0) throw new Error('needs one file of vectors; see --help')
   const backend = BACKENDS[values.backend as keyof typeof BACKENDS]
   let [passed, failed] = [0, 0]
-  for (const vector of vectorsIn(path)) {
+  for (const [index, vector] of vectorsIn(path).entries()) {
+    // what a file says is not to reach a terminal as it is
+    const say = (line: string) => console.log(line.replaceAll(/\p{Cc}+/gu, ' '))
     try {
       await runVector(vector, backend)
       passed++
-      if (!values.quiet) console.log(`passed  ${nameOf(vector)}`)
+      if (!values.quiet) say(`passed  ${nameOf(vector)}`)
     } catch (thrown) {
       failed++
-      console.log(`FAILED  ${nameOf(vector)}: ${(thrown as Error).message.split('\n')[0]}`)
+      say(`FAILED  vector ${index + 1}, ${nameOf(vector)}: ${(thrown as Error).message}`)
     }
   }
   console.log(`${passed} passed, ${failed} failed`)

@@ -98,6 +98,26 @@ describe.each(['client', 'agent'] as const)('the %s', end => {
     expect(mux.over).toBe(true)
   })
 
+  test('looks every 10 s: what is due just after a look is done at the next one, and a ping repeated at each', async () => {
+    const { clock, peer, types, ended } = muxOf(end)
+    await clock.pass(CHECK_MS)
+    await clock.pass(1)
+    peer.send(record(frame('pong', 0)))
+    await settled()
+    const pings: number[] = []
+    // the looks are 10 s apart, less this millisecond
+    for (let look = 1; look <= 7; look++) {
+      await clock.pass(CHECK_MS - 2)
+      pings.push(types().length)
+      expect(ended.code).toBe('open')
+      await clock.pass(1)
+      pings.push(types().length)
+      await clock.pass(1)
+    }
+    expect(pings).toEqual([0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4])
+    expect(ended.code).toBe('connection-lost')
+  })
+
   test('ends a session in order after 24 h, however lively it is', async () => {
     const { clock, peer, sent, ended, types, seen } = muxOf(end)
     const talk = async (ms: number) => {

@@ -72,6 +72,14 @@ test('its vectors have each pattern with each cipher and hash, and each place of
 const XX = vectors.find(vector => patternOf(vector) === 'XX') as Record<string, unknown>
 const withPsk = patternVectors.find(vector => patternOf(vector) === 'XXpsk3') as { init_psks: string[] }
 const key = '11'.repeat(32)
+const { messages } = XX as { messages: { payload: string; ciphertext: string }[] }
+const nothing = (...members: string[]) => Object.fromEntries(members.map(member => [member, null]))
+
+/** A protocol's name in the members of noise-c, and none in ours. */
+function partsOf(name: string) {
+  const [, pattern, dh, cipher, hash] = name.split('_')
+  return { protocol_name: null, pattern, dh, cipher, hash }
+}
 
 test.each([
   [
@@ -113,22 +121,102 @@ describe('npm run noise-vectors', () => {
     expect(stdout).toContain('psks of the initiator: 1, the pattern takes 0')
   })
 
+  test('counts what is malformed, tells which it is and why, and runs the rest', () => {
+    const { status, stdout, stderr } = run(
+      file(
+        7,
+        null,
+        { ...XX, messages: [] },
+        { ...XX, messages: [...messages.slice(0, 2), { payload: '00' }] },
+        { ...XX, init_static: 'xy' },
+        { ...XX, resp_ephemeral: key.slice(2) },
+        { ...withPsk, init_psks: [`${key}11`] },
+        { ...XX, protocol_name: 7 },
+        { ...XX, protocol_name: 'Noise_XX_448_ChaChaPoly_SHA256', init_static: '11'.repeat(56) },
+        { messages },
+        { ...XX, protocol_name: 'a\u001b[2J\nb' },
+        { ...XX, fallback: true },
+        XX,
+      ),
+    )
+    const failed = stdout.split('\n').filter(line => line.startsWith('FAILED'))
+    const name = nameOf(XX)
+    const says = [
+      'a vector without a name: Invalid input: expected object',
+      'a vector without a name: Invalid input: expected object',
+      `${name}: messages: `,
+      `${name}: messages.2.ciphertext: `,
+      `${name}: init_static: not bytes in hex`,
+      `${name}: resp_ephemeral: needs 32 bytes, has 31`,
+      `${nameOf(withPsk)}: init_psks.0: needs 32 bytes, has 33`,
+      'a vector without a name: protocol_name: ',
+      'Noise_XX_448_ChaChaPoly_SHA256: Noise_XX_448_ChaChaPoly_SHA256 is not a protocol we run',
+      'a vector without a name: ',
+      'a [2J b: ',
+      `${name}: vectors that fall back to another pattern are not run`,
+    ]
+    for (const [index, line] of failed.entries()) expect(line).toContain(`FAILED  vector ${index + 1}, ${says[index]}`)
+    expect([status, stderr, failed.length]).toEqual([1, '', says.length])
+    expect(stdout.endsWith(`\n1 passed, ${says.length} failed\n`), stdout).toBe(true)
+  })
+
+  test.each([
+    ['members that are null', file({ ...XX, ...nothing('handshake_hash', 'init_psks', 'init_remote_static', 'fail') })],
+    ['a byte order mark', `\uFEFF${file(XX)}`],
+    ['a list alone', JSON.stringify([XX])],
+    ['the parts of a name, as noise-c has them', file({ ...XX, ...partsOf(nameOf(XX)), name: 'a test' })],
+  ])('takes a file with %s', (_, text) => {
+    expect(run(text)).toEqual({ status: 0, stderr: '', stdout: `passed  ${nameOf(XX)}\n1 passed, 0 failed\n` })
+  })
+
   test.each([
     ['no JSON', '{"vectors": [\n', 'FILE: not JSON: '],
     ['no vectors in it', file(), 'FILE: holds no vectors'],
     ['no list of vectors', '{}', 'FILE: not a file of vectors: vectors: '],
-    ['a vector that is none', file(XX, 7), 'FILE: vector 2, a vector without a name: '],
-    ['a vector without messages', file({ ...XX, messages: [] }), `FILE: vector 1, ${nameOf(XX)}: messages: `],
-    [
-      'a key that is not hex',
-      file(XX, XX, { ...XX, init_static: 'xy' }),
-      `FILE: vector 3, ${nameOf(XX)}: init_static: `,
-    ],
-  ])('says in one line what is wrong with %s', (_, text, says) => {
+    ['something else for a list', '{"vectors": {}}', 'FILE: not a file of vectors: vectors: '],
+    ['a word', '"vectors"', 'FILE: not a file of vectors: '],
+  ])('refuses a file with %s, in one line', (_, text, says) => {
     const { status, stdout, stderr } = run(text)
     expect([status, stdout]).toEqual([2, ''])
     expect(stderr.startsWith(`noise-vectors: ${says}`), stderr).toBe(true)
     expect(stderr.trimEnd().split('\n')).toHaveLength(1)
+  })
+})
+
+describe.each(Object.entries(BACKENDS))('with %s', (_, backend) => {
+  const otherEnd = { ...XX, init_prologue: 'ff' }
+  const last = messages.length
+
+  test.each([
+    ['ends that differ', otherEnd, 'message 2: does not authenticate'],
+    ['a key that lacks', { ...XX, resp_static: null }, 'message 2: the pattern needs a key that was not given'],
+    [
+      'a key that both must know lacking',
+      { ...XX, protocol_name: 'Noise_XK_25519_ChaChaPoly_SHA256', resp_static: null, init_remote_static: key },
+      'responder: the pattern needs a key that was not given',
+    ],
+    [
+      'a public key of low order',
+      { ...XX, protocol_name: 'Noise_NK_25519_ChaChaPoly_SHA256', init_remote_static: '00'.repeat(32) },
+      'message 1: invalid public key',
+    ],
+  ])('a vector with %s says at which message, and why', async (_name, vector, says) => {
+    await expect(runVector(vector, backend)).rejects.toThrow(new RegExp(`^${says}$`))
+  })
+
+  test('a vector that must fail passes when its last message is refused, and only it', async () => {
+    const bent = messages.map(({ payload, ciphertext }, index) => ({
+      payload,
+      ciphertext: index === last - 1 ? ciphertext.replace(/..$/, end => (end === '00' ? '01' : '00')) : ciphertext,
+    }))
+    await runVector({ ...XX, fail: true, messages: bent }, backend)
+    await runVector({ ...otherEnd, fail: true, messages: messages.slice(0, 2), handshake_hash: key }, backend)
+    await runVector({ ...XX, fail: true, messages: [{ payload: '', ciphertext: '00' }] }, backend)
+    const failing = (vector: object) => expect(runVector({ ...vector, fail: true }, backend)).rejects
+    await failing(XX).toThrow(`message ${last}: must be refused, and was read`)
+    await failing(otherEnd).toThrow('message 2: does not authenticate')
+    await failing({ ...XX, messages: [...bent, ...bent.slice(-1)] }).toThrow(`message ${last}: `)
+    await failing({ ...XX, messages: bent, handshake_hash: key }).toThrow('handshake hash')
   })
 })
 

@@ -20,6 +20,11 @@ export class StillClock implements Clock {
     return () => this.#timers.delete(timer)
   }
 
+  /** how many calls back are still to come */
+  get waiting(): number {
+    return this.#timers.size
+  }
+
   /** Moves on; what is due calls back at its own time and in order, also what was set meanwhile. */
   advance(ms: number): void {
     const end = this.#now + ms
