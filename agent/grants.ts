@@ -18,8 +18,6 @@ import { replaceFile } from './replace-file.ts'
 
 /** keeps the file small; an owner who gets here launches another VM */
 const MOST_GRANTEES = 1_000
-/** of one grantee at a time, so that nobody takes all that the agent has */
-const MOST_SESSIONS_EACH = 8
 
 const schema = object({ version: z.literal(1), least: z.record(base64urlOf(32), uint()) })
 
@@ -76,9 +74,6 @@ export class Grants {
     if (grant.serial < least) throw new MortarError('grant-revoked', `serial ${grant.serial}, at least ${least}`)
     if (least === 0 && this.#least.size >= MOST_GRANTEES) {
       throw new MortarError('limit-exceeded', `${MOST_GRANTEES} grantees`)
-    }
-    if ([...this.#open].filter(open => open.grantee === grantee).length >= MOST_SESSIONS_EACH) {
-      throw new MortarError('limit-exceeded', `${MOST_SESSIONS_EACH} sessions`)
     }
     if (grant.serial > least) this.#raise(grantee, grant.serial)
     else if (!this.#kept) this.#keep()

@@ -77,6 +77,12 @@ export const LIMITS = {
   controlBytes: 8_192,
   /** ms that a join token may be used after it is given out (SPEC §4) */
   joinMs: 30_000,
+  /** sessions at one agent, of one grantee, and those of the first that are the owner's alone (SPEC §4) */
+  sessions: 32,
+  sessionsEach: 8,
+  sessionsOwner: 8,
+  /** sessions at one agent whose caller has proven nothing yet; beyond it the oldest of them goes (SPEC §4) */
+  unprovenSessions: 32,
   /** sessions of one user at a broker, waiting or joined (SPEC §4) */
   sessionsPerUser: 64,
   /** ms from a connection to its authentication (SPEC §3) */

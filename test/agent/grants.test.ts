@@ -82,16 +82,6 @@ describe('a grantee', () => {
   test('with another’s grant is refused', async () => {
     await expectRefused(agent(), sign(), 'grant-invalid', { clientKeys: third.keys })
   })
-
-  test('opens eight sessions at a time and no more', async () => {
-    const grants = agent()
-    const open = []
-    for (let i = 0; i < 8; i++) open.push(await mustConnect(grants, sign()))
-    await expectRefused(grants, sign(), 'limit-exceeded')
-    open[0]?.leave()
-    open.push(await mustConnect(grants, sign()))
-    for (const { session } of open) session.close()
-  })
 })
 
 describe('serials', () => {
