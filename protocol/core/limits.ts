@@ -83,8 +83,11 @@ export const LIMITS = {
   sessionsOwner: 8,
   /** sessions at one agent whose caller has proven nothing yet; beyond it the oldest of them goes (SPEC §4) */
   unprovenSessions: 32,
-  /** sessions of one user at a broker, waiting or joined (SPEC §4) */
+  /** sessions at a broker, waiting or joined: in all, of one user, of one VM, and of one user but its owner at one VM (SPEC §4) */
+  sessionsPerBroker: 4_096,
   sessionsPerUser: 64,
+  sessionsPerVm: 64,
+  sessionsPerVmEach: 16,
   /** ms from a connection to its authentication (SPEC §3) */
   authenticationMs: 5_000,
   /** sockets of one address, or of one VM, that have not authenticated; beyond it the oldest of them goes (SPEC §3) */
