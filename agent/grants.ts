@@ -16,9 +16,6 @@ import { grantRights, ownerRights, type Rights } from '../protocol/rights.ts'
 import type { Caller } from '../protocol/session.ts'
 import { replaceFile } from './replace-file.ts'
 
-/** keeps the file small; an owner who gets here launches another VM */
-const MOST_GRANTEES = 1_000
-
 const schema = object({ version: z.literal(1), least: z.record(base64urlOf(32), uint()) })
 
 export interface GrantsOptions {
@@ -72,8 +69,9 @@ export class Grants {
     const grantee = encodeBase64url(grant.grantee)
     const least = this.#least.get(grantee) ?? 0
     if (grant.serial < least) throw new MortarError('grant-revoked', `serial ${grant.serial}, at least ${least}`)
-    if (least === 0 && this.#least.size >= MOST_GRANTEES) {
-      throw new MortarError('limit-exceeded', `${MOST_GRANTEES} grantees`)
+    // keeps the file small; an owner who gets here launches another VM
+    if (least === 0 && this.#least.size >= LIMITS.grantees) {
+      throw new MortarError('limit-exceeded', `${LIMITS.grantees} grantees`)
     }
     if (grant.serial > least) this.#raise(grantee, grant.serial)
     else if (!this.#kept) this.#keep()

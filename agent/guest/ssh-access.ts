@@ -18,8 +18,6 @@ const SSHD = '/usr/sbin/sshd'
 /** there while the system starts: PAM lets nobody in */
 const NO_LOGIN = '/run/nologin'
 const BOOTED_MS = 90_000
-/** of the owner, and of each grantee, for one user of the guest */
-const MOST_KEYS_EACH = 64
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
 /** A user's public key that may log in. */
@@ -81,8 +79,8 @@ export class SshAccess {
     signal.throwIfAborted()
     const expires = Math.min(Date.now() + validSeconds * 1000, endsMs ?? Number.POSITIVE_INFINITY)
     const others = (this.#keys.get(user.name) ?? []).filter(held => held.key !== key || held.grantee !== grantee)
-    if (others.filter(held => held.grantee === grantee && held.expires > Date.now()).length >= MOST_KEYS_EACH) {
-      throw new MortarError('limit-exceeded', `${MOST_KEYS_EACH} SSH keys`)
+    if (others.filter(held => held.grantee === grantee && held.expires > Date.now()).length >= LIMITS.sshKeysEach) {
+      throw new MortarError('limit-exceeded', `${LIMITS.sshKeysEach} SSH keys`)
     }
     this.#write(user.name, [...others, { key, expires, grantee }])
     return [hostKey]

@@ -63,6 +63,8 @@ export const LIMITS = {
   /** items and bytes of an exec's argv (SPEC §9.2) */
   argvItems: 256,
   argvBytes: 12_288,
+  /** SSH keys that the owner, and each grantee, may have delivered for one user of the guest (SPEC §9.5) */
+  sshKeysEach: 64,
 
   /** seconds a launch ticket may be valid (SPEC §2) */
   ticketSeconds: 900,
@@ -73,6 +75,8 @@ export const LIMITS = {
   /** bytes of a signed grant, which travels in a handshake message; drives and targets that it may name (SPEC §2.7) */
   grantBytes: 3_584,
   grantItems: 64,
+  /** grantees whose serials an agent remembers (SPEC §2.7) */
+  grantees: 1_000,
   /** bytes of one control message between agent and broker (SPEC §3) */
   controlBytes: 8_192,
   /** ms that a join token may be used after it is given out (SPEC §4) */

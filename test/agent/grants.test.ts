@@ -10,6 +10,7 @@ import { info } from '../../protocol/commands/info.ts'
 import { terminal } from '../../protocol/commands/terminal.ts'
 import { driveSerial } from '../../protocol/control/drive-serial.ts'
 import { encodeBase64url } from '../../protocol/core/bytes.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
 import { facts } from '../support/session-pair.ts'
 
 import {
@@ -138,13 +139,13 @@ describe('serials', () => {
       expect(Object.keys(least)).toHaveLength(count)
       writeFileSync(join(state.folder, 'grants.json'), JSON.stringify({ version: 1, least }))
     }
-    knownBefore(999)
+    knownBefore(LIMITS.grantees - 1)
     const grants = agent()
     await mustConnect(grants, sign())
     const another = sign({ grantee: third.signKey, granteeDh: third.keys.publicKey })
     await expectRefused(grants, another, 'limit-exceeded', { clientKeys: third.keys })
     await mustConnect(grants, sign({ serial: 11 }))
-    knownBefore(1_000)
+    knownBefore(LIMITS.grantees)
     await expectRefused(agent(), sign(), 'limit-exceeded')
   })
 
