@@ -8,7 +8,7 @@ import { checkGrantTime, type Grant, openGrant } from '../protocol/control/grant
 import type { Permission } from '../protocol/control/roles.ts'
 import type { LaunchTicket } from '../protocol/control/ticket.ts'
 import { encodeBase64url, equalBytes } from '../protocol/core/bytes.ts'
-import type { Clock } from '../protocol/core/clock.ts'
+import { type Clock, callAt } from '../protocol/core/clock.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { LIMITS } from '../protocol/core/limits.ts'
 import { base64urlOf, object, uint, z } from '../protocol/core/schema.ts'
@@ -96,12 +96,9 @@ export class Grants {
   }
 
   #enter(open: Open, rights: Rights): Admission {
-    const { clock } = this.#options
     this.#open.add(open)
-    const leftMs = (rights.endsMs ?? 0) - clock.now()
-    // no session lives longer than sessionMs
     const expire = () => open.end(new MortarError('grant-expired'))
-    const cancel = leftMs < LIMITS.sessionMs ? clock.after(leftMs, expire) : () => {}
+    const cancel = callAt(this.#options.clock, rights.endsMs ?? 0, expire)
     return {
       rights,
       leave: () => {

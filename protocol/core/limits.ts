@@ -77,6 +77,8 @@ export const LIMITS = {
   grantItems: 64,
   /** grantees whose serials an agent remembers (SPEC §2.7) */
   grantees: 1_000,
+  /** ms between looks at the clock until the end of a grant: who sets it forward does not prolong one by more (SPEC §2.7) */
+  clockStepMs: 60_000,
   /** bytes of one control message between agent and broker (SPEC §3) */
   controlBytes: 8_192,
   /** ms that a join token may be used after it is given out (SPEC §4) */

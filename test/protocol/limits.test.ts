@@ -249,6 +249,7 @@ const TESTS: Readonly<Record<keyof typeof LIMITS, string | (() => void | Promise
   grantBytes,
   grantItems,
   grantees: 'agent/grants',
+  clockStepMs: 'protocol/clock',
   controlBytes,
   secretsPerMinute: 'agent/secret-attempts',
   secretsPerSession: 'agent/secret-attempts',
