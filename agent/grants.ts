@@ -8,18 +8,13 @@ import { checkGrantTime, type Grant, openGrant } from '../protocol/control/grant
 import type { Permission } from '../protocol/control/roles.ts'
 import type { LaunchTicket } from '../protocol/control/ticket.ts'
 import { encodeBase64url, equalBytes } from '../protocol/core/bytes.ts'
-import type { Clock } from '../protocol/core/clock.ts'
+import { type Clock, callAt } from '../protocol/core/clock.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { LIMITS } from '../protocol/core/limits.ts'
 import { base64urlOf, object, uint, z } from '../protocol/core/schema.ts'
 import { grantRights, ownerRights, type Rights } from '../protocol/rights.ts'
 import type { Caller } from '../protocol/session.ts'
 import { replaceFile } from './replace-file.ts'
-
-/** keeps the file small; an owner who gets here launches another VM */
-const MOST_GRANTEES = 1_000
-/** of one grantee at a time, so that nobody takes all that the agent has */
-const MOST_SESSIONS_EACH = 8
 
 const schema = object({ version: z.literal(1), least: z.record(base64urlOf(32), uint()) })
 
@@ -74,11 +69,9 @@ export class Grants {
     const grantee = encodeBase64url(grant.grantee)
     const least = this.#least.get(grantee) ?? 0
     if (grant.serial < least) throw new MortarError('grant-revoked', `serial ${grant.serial}, at least ${least}`)
-    if (least === 0 && this.#least.size >= MOST_GRANTEES) {
-      throw new MortarError('limit-exceeded', `${MOST_GRANTEES} grantees`)
-    }
-    if ([...this.#open].filter(open => open.grantee === grantee).length >= MOST_SESSIONS_EACH) {
-      throw new MortarError('limit-exceeded', `${MOST_SESSIONS_EACH} sessions`)
+    // keeps the file small; an owner who gets here launches another VM
+    if (least === 0 && this.#least.size >= LIMITS.grantees) {
+      throw new MortarError('limit-exceeded', `${LIMITS.grantees} grantees`)
     }
     if (grant.serial > least) this.#raise(grantee, grant.serial)
     else if (!this.#kept) this.#keep()
@@ -103,12 +96,9 @@ export class Grants {
   }
 
   #enter(open: Open, rights: Rights): Admission {
-    const { clock } = this.#options
     this.#open.add(open)
-    const leftMs = (rights.endsMs ?? 0) - clock.now()
-    // no session lives longer than sessionMs
     const expire = () => open.end(new MortarError('grant-expired'))
-    const cancel = leftMs < LIMITS.sessionMs ? clock.after(leftMs, expire) : () => {}
+    const cancel = callAt(this.#options.clock, rights.endsMs ?? 0, expire)
     return {
       rights,
       leave: () => {

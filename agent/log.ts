@@ -15,6 +15,7 @@ export type LogEvent =
   | 'session.ended'
   | 'session.failed'
   | 'session.declined'
+  | 'session.dropped'
   | 'command.failed'
   | 'drive.formatted'
   | 'drive.unlocked'

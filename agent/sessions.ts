@@ -1,5 +1,5 @@
 /** Sessions at this agent: each offer becomes a data socket and, over it, an encrypted session or bytes for sshd. SPEC §4 */
-import { type ErrorCode, MortarError } from '../protocol/core/errors.ts'
+import { asMortarError, type ErrorCode, MortarError } from '../protocol/core/errors.ts'
 import type { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
 import { type Handlers, serveSession } from '../protocol/session.ts'
@@ -11,10 +11,8 @@ import { allowOptimising, collectWhenIdle } from './frugal.ts'
 import type { Admission } from './grants.ts'
 import type { Guest } from './guest/guest.ts'
 import { failure, type Log, type LogFields } from './log.ts'
+import { Places, type Unproven } from './places.ts'
 import { openJoined } from './websocket.ts'
-
-/** sessions at a time, of both kinds */
-const MOST_SESSIONS = 32
 
 export interface SessionsOptions {
   readonly bootData: BootData
@@ -31,6 +29,7 @@ export interface SessionsOptions {
 export class Sessions {
   readonly #options: SessionsOptions
   readonly #running = new Set<Promise<void>>()
+  readonly #places = new Places()
 
   constructor(options: SessionsOptions) {
     this.#options = options
@@ -38,28 +37,42 @@ export class Sessions {
 
   /** Takes an offer; the result is the code to decline it with, or null. `onProven`: the owner proved an identity in it. */
   async take(offer: Offer, onProven: () => void): Promise<ErrorCode | null> {
-    const { guest, log, signal } = this.#options
-    const refusal = signal.aborted
-      ? 'going-away'
-      : this.#running.size >= MOST_SESSIONS
-        ? 'limit-exceeded'
-        : offer.kind === 'ssh' && !guest.ssh.authorised()
-          ? 'ssh-not-authorised'
-          : null
-    if (refusal) {
-      log('session.declined', { session: offer.session, code: refusal })
-      return refusal
+    const { log } = this.#options
+    try {
+      const running = this.#begin(offer, onProven).catch(thrown =>
+        log('session.failed', { session: offer.session, ...failure(thrown), ...refusalOf(thrown) }),
+      )
+      allowOptimising()
+      this.#running.add(running)
+      void running.finally(() => {
+        this.#running.delete(running)
+        collectWhenIdle()
+      })
+      return null
+    } catch (thrown) {
+      const { code } = asMortarError(thrown)
+      log('session.declined', { session: offer.session, code })
+      return code
     }
-    const running = (offer.kind === 'ssh' ? this.#serveSsh(offer) : this.#serve(offer, onProven)).catch(thrown =>
-      log('session.failed', { session: offer.session, ...failure(thrown), ...refusalOf(thrown) }),
-    )
-    allowOptimising()
-    this.#running.add(running)
-    void running.finally(() => {
-      this.#running.delete(running)
-      collectWhenIdle()
+  }
+
+  /** Fails at once with the code to decline the offer with. */
+  #begin(offer: Offer, onProven: () => void): Promise<void> {
+    const { guest, log, signal } = this.#options
+    if (signal.aborted) throw new MortarError('going-away')
+    if (this.#places.full) throw new MortarError('limit-exceeded', 'sessions')
+    if (offer.kind === 'ssh') {
+      if (!guest.ssh.authorised()) throw new MortarError('ssh-not-authorised')
+      const leave = this.#places.take('ssh')
+      return this.#serveSsh(offer).finally(leave)
+    }
+    const dropped = new AbortController()
+    const place = this.#places.enter(() => {
+      log('session.dropped', { session: offer.session })
+      // cut, for a close in order would say that something the caller showed was wrong
+      dropped.abort()
     })
-    return null
+    return this.#serve(offer, place, { onProven, cut: dropped.signal }).finally(() => place.leave())
   }
 
   /** Resolves when all sessions have ended. */
@@ -67,7 +80,11 @@ export class Sessions {
     await Promise.all(this.#running)
   }
 
-  async #serve(offer: Offer, onProven: () => void): Promise<void> {
+  async #serve(
+    offer: Offer,
+    place: Unproven,
+    { onProven, cut }: { onProven: () => void; cut: AbortSignal },
+  ): Promise<void> {
     const { bootData, keys, guest, handlers, kept, log, signal } = this.#options
     const { session } = offer
     const { ticket, launchSecret, brokerUrl } = bootData
@@ -75,7 +92,7 @@ export class Sessions {
     let admission: Admission | undefined
     try {
       await serveSession({
-        transport: await openJoined(brokerUrl, offer.token),
+        transport: await openJoined(brokerUrl, offer.token, cut),
         suite: nativeSuite,
         clock,
         facts: { broker: ticket.broker, vm: ticket.vm, launch: ticket.launch, session },
@@ -89,6 +106,14 @@ export class Sessions {
         signal: AbortSignal.any([signal, ending.signal]),
         admit(caller) {
           admission = guest.grants.admit(caller, error => ending.abort(error))
+          const { grantee } = admission.rights
+          try {
+            place.prove(grantee === null ? 'owner' : { grantee })
+          } catch (thrown) {
+            // told in the session: hanging up would say to the owner that the key is not the owner's
+            if (grantee !== null || (thrown as MortarError).code !== 'limit-exceeded') throw thrown
+            ending.abort(thrown)
+          }
           return admission.rights
         },
         onReady(bindingHash) {

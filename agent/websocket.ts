@@ -57,10 +57,10 @@ export function dialControl(url: string, events: ControlEvents): ControlSocket {
   }
 }
 
-/** Opens the agent's end of a joined pair. Fails with connection-lost. */
-export async function openJoined(controlUrl: string, token: string): Promise<Transport> {
+/** Opens the agent's end of a joined pair; `cut` cuts it, also while it is being opened. Fails with connection-lost. */
+export async function openJoined(controlUrl: string, token: string, cut?: AbortSignal): Promise<Transport> {
   try {
-    return await openJoinedSocket(new URL(JOIN_PATH, controlUrl), token, LIMITS.authenticationMs)
+    return await openJoinedSocket(new URL(JOIN_PATH, controlUrl), token, LIMITS.authenticationMs, cut)
   } catch (thrown) {
     const { detail, cause } = asMortarError(thrown)
     throw new MortarError('connection-lost', detail, { cause })

@@ -128,8 +128,9 @@ export function assemble({ config, driver, clock, log }: BrokerParts, place: Pla
     grants: new Grants(stores.grants, clock),
     dataDir,
     openPair(user, vmId, kind) {
-      if (!agents.connected(vmId)) throw new MortarError('vm-unreachable', book.get(vmId)?.name ?? vmId)
-      const { session, clientToken, agentToken } = relay.open(vmId, user)
+      const vm = book.get(vmId)
+      if (!agents.connected(vmId)) throw new MortarError('vm-unreachable', vm?.name ?? vmId)
+      const { session, clientToken, agentToken } = relay.open({ vmId, user, isOwner: vm?.owner === user })
       agents.offer(vmId, { session, token: agentToken, kind })
       return { session, token: clientToken }
     },

@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { callAt } from '../../protocol/core/clock.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
@@ -18,9 +19,6 @@ const SSHD = '/usr/sbin/sshd'
 /** there while the system starts: PAM lets nobody in */
 const NO_LOGIN = '/run/nologin'
 const BOOTED_MS = 90_000
-/** of the owner, and of each grantee, for one user of the guest */
-const MOST_KEYS_EACH = 64
-const LONGEST_TIMER_MS = 2 ** 31 - 1
 
 /** A user's public key that may log in. */
 interface DeliveredKey {
@@ -81,8 +79,8 @@ export class SshAccess {
     signal.throwIfAborted()
     const expires = Math.min(Date.now() + validSeconds * 1000, endsMs ?? Number.POSITIVE_INFINITY)
     const others = (this.#keys.get(user.name) ?? []).filter(held => held.key !== key || held.grantee !== grantee)
-    if (others.filter(held => held.grantee === grantee && held.expires > Date.now()).length >= MOST_KEYS_EACH) {
-      throw new MortarError('limit-exceeded', `${MOST_KEYS_EACH} SSH keys`)
+    if (others.filter(held => held.grantee === grantee && held.expires > Date.now()).length >= LIMITS.sshKeysEach) {
+      throw new MortarError('limit-exceeded', `${LIMITS.sshKeysEach} SSH keys`)
     }
     this.#write(user.name, [...others, { key, expires, grantee }])
     return [hostKey]
@@ -92,7 +90,7 @@ export class SshAccess {
   #watch(grantee: string, endsMs: number | null): () => void {
     const known = this.#grantees.get(grantee)
     if (known) return known
-    const cancel = endsMs === null ? () => {} : callAt(endsMs, () => this.withdraw(grantee))
+    const cancel = endsMs === null ? () => {} : callAt(deadlineClock, endsMs, () => this.withdraw(grantee))
     this.#grantees.set(grantee, cancel)
     return cancel
   }
@@ -164,18 +162,6 @@ export class SshAccess {
     writeFileSync(join(this.#folder, 'sshd_config'), sshdConfig(this.#folder), { mode: 0o600 })
     return readFileSync(`${path}.pub`, 'utf8').trim().split(' ').slice(0, 2).join(' ')
   }
-}
-
-/** Calls back at a time (ms since 1970), though timers of the host count no further than 24 days. Returns what cancels. */
-function callAt(ms: number, callback: () => void): () => void {
-  const wait = () => {
-    const leftMs = Math.max(ms - deadlineClock.now(), 0)
-    const check = () => (deadlineClock.now() >= ms ? callback() : wait())
-    cancel = deadlineClock.after(Math.min(leftMs, LONGEST_TIMER_MS), check)
-  }
-  let cancel = () => {}
-  wait()
-  return () => cancel()
 }
 
 /** Lines of authorized_keys(5). A grantee's forwards would lead past the targets of the grant. */

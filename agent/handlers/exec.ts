@@ -19,11 +19,11 @@ export const exec: Handlers<Guest>['exec'] = async (call, guest) => {
   if (!isDirectory(cwd)) throw new MortarError('directory-unknown', cwd)
   const argv = resolveProgram(params.argv, user, cwd, params.env?.PATH)
   const running = await guest.runner.run({ argv, user, cwd, env: params.env ?? {} })
-  await supervise(call, running, async kill => {
-    // ends with the stream; when the program ends first there is nothing left to wait for
-    void feed(call, running).catch(kill)
-    await Promise.all([copy(running.stdout, call, STDOUT), copy(running.stderr, call, STDERR)])
-    call.post('exit', await running.exited)
+  await supervise(call, running, {
+    feed: () => feed(call, running),
+    async output() {
+      await Promise.all([copy(running.stdout, call, STDOUT), copy(running.stderr, call, STDERR)])
+    },
   })
 }
 

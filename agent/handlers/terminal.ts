@@ -14,10 +14,9 @@ export const terminal: Handlers<Guest>['terminal'] = async (call, guest) => {
   const cwd = homeOf(user)
   const argv = resolveProgram([user.shell, '-l'], user, cwd)
   const running = await guest.runner.terminal({ argv, user, cwd, env: { TERM: term } }, { cols, rows })
-  await supervise(call, running, async kill => {
-    void feed(call, running).catch(kill)
-    await running.output(bytes => call.write(bytes))
-    call.post('exit', await running.exited)
+  await supervise(call, running, {
+    feed: () => feed(call, running),
+    output: () => running.output(bytes => call.write(bytes)),
   })
 }
 

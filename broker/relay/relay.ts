@@ -10,9 +10,6 @@ import { type ErrorCode, MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { closeWith, joinPair } from './pair.ts'
 
-const MOST_PAIRS_PER_VM = 64
-const MOST_PAIRS = 4_096
-
 type End = 'client' | 'agent'
 
 interface Pair {
@@ -20,6 +17,8 @@ interface Pair {
   readonly vmId: string
   /** who asked for it */
   readonly user: string
+  /** whether that is the VM's owner */
+  readonly isOwner: boolean
   readonly tokens: Readonly<Record<End, string>>
   readonly sockets: Partial<Record<End, Duplex>>
   /** what a socket that closes before the other end came sets off */
@@ -30,6 +29,8 @@ interface Pair {
   /** ends it once it is joined */
   end?: (code: ErrorCode) => void
 }
+
+type Asked = Pick<Pair, 'vmId' | 'user' | 'isOwner'>
 
 export interface RelayParts {
   readonly clock: Clock
@@ -48,18 +49,12 @@ export class Relay {
   }
 
   /** Expects a pair; both ends must come within LIMITS.joinMs. Fails with rate-limited. */
-  open(vmId: string, user: string): { session: string; clientToken: string; agentToken: string } {
-    const pairs = [...this.#pairs.values()]
-    const full =
-      pairs.length >= MOST_PAIRS ||
-      pairs.filter(pair => pair.vmId === vmId).length >= MOST_PAIRS_PER_VM ||
-      pairs.filter(pair => pair.user === user).length >= LIMITS.sessionsPerUser
-    if (full) throw new MortarError('rate-limited', 'sessions')
+  open(asked: Asked): { session: string; clientToken: string; agentToken: string } {
+    if (this.#isFull(asked)) throw new MortarError('rate-limited', 'sessions')
     const [clientToken, agentToken] = [newToken(), newToken()]
     const pair: Pair = {
       session: randomUUID(),
-      vmId,
-      user,
+      ...asked,
       tokens: { client: hashOf(clientToken), agent: hashOf(agentToken) },
       sockets: {},
       early: () => this.#forget(pair, 'connection-lost'),
@@ -68,6 +63,21 @@ export class Relay {
     this.#pairs.set(pair.session, pair)
     for (const end of ['client', 'agent'] as const) this.#tokens.set(pair.tokens[end], { pair, end })
     return { session: pair.session, clientToken, agentToken }
+  }
+
+  #isFull({ vmId, user, isOwner }: Asked): boolean {
+    const pairs = [...this.#pairs.values()]
+    const ofUser = pairs.filter(pair => pair.user === user)
+    const ofVm = pairs.filter(pair => pair.vmId === vmId)
+    if (pairs.length >= LIMITS.sessionsPerBroker || ofUser.length >= LIMITS.sessionsPerUser) return true
+    if (ofVm.length >= LIMITS.sessionsPerVm) return true
+    if (isOwner) return false
+    // what all the others may have together leaves the owner as many as one of them
+    const ofOthers = ofVm.filter(pair => !pair.isOwner)
+    return (
+      ofOthers.length >= LIMITS.sessionsPerVm - LIMITS.sessionsPerVmEach ||
+      ofOthers.filter(pair => pair.user === user).length >= LIMITS.sessionsPerVmEach
+    )
   }
 
   /** Spends a token; false when there is none such. The caller then answers the upgrade and calls take(). */

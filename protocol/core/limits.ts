@@ -63,6 +63,8 @@ export const LIMITS = {
   /** items and bytes of an exec's argv (SPEC §9.2) */
   argvItems: 256,
   argvBytes: 12_288,
+  /** SSH keys that the owner, and each grantee, may have delivered for one user of the guest (SPEC §9.5) */
+  sshKeysEach: 64,
 
   /** seconds a launch ticket may be valid (SPEC §2) */
   ticketSeconds: 900,
@@ -73,12 +75,25 @@ export const LIMITS = {
   /** bytes of a signed grant, which travels in a handshake message; drives and targets that it may name (SPEC §2.7) */
   grantBytes: 3_584,
   grantItems: 64,
+  /** grantees whose serials an agent remembers (SPEC §2.7) */
+  grantees: 1_000,
+  /** ms between looks at the clock until the end of a grant: who sets it forward does not prolong one by more (SPEC §2.7) */
+  clockStepMs: 60_000,
   /** bytes of one control message between agent and broker (SPEC §3) */
   controlBytes: 8_192,
   /** ms that a join token may be used after it is given out (SPEC §4) */
   joinMs: 30_000,
-  /** sessions of one user at a broker, waiting or joined (SPEC §4) */
+  /** sessions at one agent, of one grantee, and those of the first that are the owner's alone (SPEC §4) */
+  sessions: 32,
+  sessionsEach: 8,
+  sessionsOwner: 8,
+  /** sessions at one agent whose caller has proven nothing yet; beyond it the oldest of them goes (SPEC §4) */
+  unprovenSessions: 32,
+  /** sessions at a broker, waiting or joined: in all, of one user, of one VM, and of one user but its owner at one VM (SPEC §4) */
+  sessionsPerBroker: 4_096,
   sessionsPerUser: 64,
+  sessionsPerVm: 64,
+  sessionsPerVmEach: 16,
   /** ms from a connection to its authentication (SPEC §3) */
   authenticationMs: 5_000,
   /** sockets of one address, or of one VM, that have not authenticated; beyond it the oldest of them goes (SPEC §3) */

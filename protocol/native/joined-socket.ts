@@ -19,10 +19,18 @@ const NORMAL = 1000
 const PROTOCOL_ERROR = 1002
 const NOW = Promise.resolve()
 
-/** Opens an end by its token; `url`: ws or wss, of the join path. Fails with broker-unreachable, timeout or protocol-violation. */
-export async function openJoinedSocket(url: URL, token: string, timeoutMs: number): Promise<Transport> {
-  const { socket, head } = await upgrade(url, token, timeoutMs)
-  return new JoinedSocket(socket, head)
+/**
+ * Opens an end by its token; `url`: ws or wss, of the join path; `cut` cuts the connection, whatever state it is in. Fails
+ * with broker-unreachable, timeout, connection-lost (cut) or protocol-violation.
+ */
+export async function openJoinedSocket(
+  url: URL,
+  token: string,
+  timeoutMs: number,
+  cut?: AbortSignal,
+): Promise<Transport> {
+  const { socket, head } = await upgrade(url, token, timeoutMs, cut)
+  return new JoinedSocket(socket, head, cut)
 }
 
 class JoinedSocket implements Transport {
@@ -38,7 +46,7 @@ class JoinedSocket implements Transport {
   #ponging = false
   #ping: Uint8Array | undefined
 
-  constructor(socket: Socket, head: Uint8Array) {
+  constructor(socket: Socket, head: Uint8Array, cut: AbortSignal | undefined) {
     this.#socket = socket
     this.#parser = new FrameParser({
       packet: bytes => this.#take(bytes),
@@ -52,6 +60,8 @@ class JoinedSocket implements Transport {
     socket.on('error', cause => this.#lose(cause.message, cause))
     socket.on('end', () => this.#lose('ended without a close'))
     socket.on('close', () => this.#lose('ended without a close'))
+    cut?.addEventListener('abort', () => this.#lose('cut here'), { once: true })
+    if (cut?.aborted) this.#lose('cut here')
     if (head.length > 0) this.#read(head)
     socket.on('data', (chunk: Buffer) => {
       this.#read(chunk)

@@ -19,9 +19,9 @@ export interface Upgraded {
 
 /**
  * `url`: ws or wss. Fails with broker-unreachable (no connection, or refused), timeout (ms after which the dial is given
- * up) or protocol-violation (an answer that is none of a broker).
+ * up), connection-lost (once `cut` is aborted) or protocol-violation (an answer that is none of a broker).
  */
-export function upgrade(url: URL, token: string, timeoutMs: number): Promise<Upgraded> {
+export function upgrade(url: URL, token: string, timeoutMs: number, cut?: AbortSignal): Promise<Upgraded> {
   // it becomes part of a header
   if (!/^[\w-]{1,64}$/.test(token)) return Promise.reject(new MortarError('protocol-violation', 'join token'))
   const secure = url.protocol === 'wss:'
@@ -42,8 +42,14 @@ export function upgrade(url: URL, token: string, timeoutMs: number): Promise<Upg
       },
     })
     const late = setTimeout(() => fail(new MortarError('timeout', `no answer from ${url}`)), timeoutMs)
-    const fail = (error: MortarError) => {
+    const abort = () => fail(new MortarError('connection-lost', 'cut here'))
+    cut?.addEventListener('abort', abort, { once: true })
+    const settle = () => {
       clearTimeout(late)
+      cut?.removeEventListener('abort', abort)
+    }
+    const fail = (error: MortarError) => {
+      settle()
       reject(error)
       request.destroy()
     }
@@ -55,7 +61,7 @@ export function upgrade(url: URL, token: string, timeoutMs: number): Promise<Upg
     request.on('upgrade', (response, socket, head) => {
       // until it has an owner; afterwards of no effect
       socket.on('error', () => undefined)
-      clearTimeout(late)
+      settle()
       if (proper(response, key)) return resolve({ socket: socket as Socket, head })
       socket.destroy()
       fail(new MortarError('protocol-violation', `${url} is not a broker of this version`))

@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { directRunner } from '../../agent/guest/direct-runner.ts'
 import { Drives } from '../../agent/guest/drives.ts'
 import type { Guest } from '../../agent/guest/guest.ts'
@@ -13,6 +13,7 @@ import { terminal } from '../../agent/handlers/terminal.ts'
 import { exec as execCommand } from '../../protocol/commands/exec.ts'
 import { terminal as terminalCommand } from '../../protocol/commands/terminal.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
 import { sessionPair } from '../support/session-pair.ts'
 
 let folder: string
@@ -60,6 +61,27 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that is being deliver
     ending.abort(new MortarError('going-away'))
     for (const delivery of deliveries) await expect(delivery).rejects.toMatchObject({ code: 'going-away' })
     expect([keys(), access.authorised()]).toEqual(['', false])
+  })
+})
+
+describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that was delivered', () => {
+  afterEach(() => {
+    vi.useRealTimers()
+    vi.restoreAllMocks()
+  })
+
+  test('ends with the grant, though the clock is set forward after the delivery', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const access = new SshAccess(directRunner, folder)
+    const now = Date.now()
+    const grantee = { grantee: 'B', endsMs: now + 600_000 }
+    await access.authorise(user, 'ssh-ed25519 AAAA', 43_200, grantee, ending.signal)
+    const file = join(folder, 'ssh/keys/ada')
+    vi.advanceTimersByTime(LIMITS.clockStepMs)
+    expect(readFileSync(file, 'utf8')).toMatch(/AAAA/)
+    vi.spyOn(Date, 'now').mockReturnValue(grantee.endsMs)
+    vi.advanceTimersByTime(LIMITS.clockStepMs)
+    expect(readFileSync(file, 'utf8')).toBe('')
   })
 })
 

@@ -6,9 +6,10 @@ import { exec } from '../../protocol/commands/exec.ts'
 import { grantRevoke } from '../../protocol/commands/grants.ts'
 import { PERMISSIONS } from '../../protocol/control/roles.ts'
 import { encodeBase64url } from '../../protocol/core/bytes.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
 import { wallClock } from '../support/session-pair.ts'
 
-import { agent, expectRefused, grantee, mustConnect, owner, sign, state, third } from './grants-rig.ts'
+import { agent, expectRefused, grantee, mustConnect, owner, seconds, sign, state, third } from './grants-rig.ts'
 
 describe('revocation', () => {
   test('by the owner ends the open sessions of that grantee alone, and is on disk before it is answered', async () => {
@@ -42,18 +43,26 @@ describe('revocation', () => {
     expect(kept.least[encodeBase64url(grantee.signKey)]).toBe(11)
   })
 
-  test('an expiry ends an open session', async () => {
-    const late: (() => void)[] = []
+  test.each([
+    ['soon', 600],
+    ['longer than a session lives', 3 * 86_400],
+  ])('a grant that ends %s ends an open session, though the clock is set forward after it began', async (_, left) => {
+    const due: (() => void)[] = []
+    let setForwardMs = 0
     const clock = {
-      now: wallClock.now,
+      now: () => wallClock.now() + setForwardMs,
       after(ms: number, callback: () => void) {
-        if (ms <= 600_000) late.push(callback)
+        expect(ms).toBeLessThanOrEqual(LIMITS.clockStepMs)
+        due.push(callback)
         return () => {}
       },
     }
-    const { session } = await mustConnect(agent(PERMISSIONS, clock), sign())
-    expect(late).toHaveLength(1)
-    late[0]?.()
+    const { session } = await mustConnect(agent(PERMISSIONS, clock), sign({ expires: seconds() + left }))
+    due.shift()?.()
+    expect(due).toHaveLength(1)
+    setForwardMs = left * 1_000
+    due.shift()?.()
     expect(await session.closed).toMatchObject({ code: 'grant-expired' })
+    expect(due).toEqual([])
   })
 })

@@ -12,6 +12,7 @@ import { authorizedKeys, SshAccess } from '../../agent/guest/ssh-access.ts'
 import { hasSwapOnDisk } from '../../agent/guest/swap.ts'
 import { environmentFile, escapeDollars, parseExit } from '../../agent/guest/systemd-runner.ts'
 import { parseUser } from '../../agent/guest/users.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
 import { transportPair } from '../support/transport-pair.ts'
 
 let folder: string
@@ -137,13 +138,17 @@ const going = new AbortController().signal
 
 test.skipIf(!existsSync('/usr/sbin/sshd'))('one user cannot fill the memory with SSH keys', async () => {
   const access = new SshAccess(directRunner, folder)
-  for (let i = 0; i < 64; i++) await access.authorise(user, `ssh-ed25519 ${'A'.repeat(60)}${100 + i}`, 60, owner, going)
+  const key = (i: number) => `ssh-ed25519 ${'A'.repeat(60)}${100 + i}`
+  for (let i = 0; i < LIMITS.sshKeysEach; i++) await access.authorise(user, key(i), 60, owner, going)
   await expect(access.authorise(user, 'ssh-ed25519 AAAA', 60, owner, going)).rejects.toMatchObject({
     code: 'limit-exceeded',
   })
   // one that is known may be prolonged
-  await access.authorise(user, `ssh-ed25519 ${'A'.repeat(60)}100`, 120, owner, going)
-  expect(readFileSync(join(folder, 'ssh/keys/ada'), 'utf8').trim().split('\n')).toHaveLength(64)
+  await access.authorise(user, key(0), 120, owner, going)
+  expect(readFileSync(join(folder, 'ssh/keys/ada'), 'utf8').trim().split('\n')).toHaveLength(LIMITS.sshKeysEach)
+  // nor does the one hold up another
+  await access.authorise(user, key(0), 60, { grantee: 'B', endsMs: Date.now() + 60_000 }, going)
+  access.withdraw('B')
 })
 
 test('swap on a disk is swap, compressed memory is not', () => {

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { WebSocket } from 'ws'
 import { info } from '../../protocol/commands/info.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
 import { AgentProcess, StandInBroker } from './agent-support.ts'
 
 let broker: StandInBroker
@@ -62,13 +63,23 @@ test.each([
   expect((await session.open(info, {})).ready.generation).toBe(1)
 })
 
-test('sockets that the broker leaves half open take no more than their share', async () => {
-  const offers = Array.from({ length: 40 }, () => broker.offer('channel'))
-  await broker.messages.next(message => message.type === 'declined' && message.session === offers[39]?.session)
-  expect(broker.messages.all.filter(message => message.type === 'declined')).toHaveLength(8)
-  for (const offer of offers.slice(0, 32)) (await offer.socket).terminate()
+test('sockets on which nobody proves anything take no more than their share, and keep the owner out of nothing', async () => {
+  const sockets: WebSocket[] = []
+  const open = () => sockets.filter(({ readyState }) => readyState === 1).length
+  for (let i = 0; i < LIMITS.unprovenSessions; i++) sockets.push(await broker.offer('channel').socket)
   const session = await broker.session()
   expect((await session.open(info, {})).ready.generation).toBe(1)
+  // the oldest went, without a word
+  await expect.poll(open).toBe(LIMITS.unprovenSessions - 1)
+  const before = new Promise(resolve => sockets[1]?.once('close', resolve))
+  expect(sockets[0]?.readyState).toBe(3)
+  const flood = Array.from({ length: 40 }, () => broker.offer('channel'))
+  for (const offer of flood.slice(-LIMITS.unprovenSessions)) sockets.push(await offer.socket)
+  expect(await before).toBe(1006)
+  await expect.poll(open).toBe(LIMITS.unprovenSessions)
+  expect(broker.messages.all.filter(({ type }) => type === 'declined')).toEqual([])
+  expect((await session.open(info, {})).ready.generation).toBe(1)
+  expect((await (await broker.session()).open(info, {})).ready.generation).toBe(1)
 })
 
 test('a joined socket that says text, too much, or nothing sensible ends alone', async () => {

@@ -55,6 +55,26 @@ describe('an answer', () => {
     await expect(openJoinedSocket(url, 'abc', 20_000)).rejects.toMatchObject({ code: 'broker-unreachable' })
   })
 
+  test('is cut when it is no longer wanted, while it is asked for and afterwards', async () => {
+    const cut = new AbortController()
+    const waiting = await answering(() => [])
+    const opened = openJoinedSocket(waiting.url, 'abc', 5_000, cut.signal)
+    const far = await waiting.upgraded
+    cut.abort()
+    await expect(opened).rejects.toMatchObject({ code: 'connection-lost' })
+    await expect.poll(() => far.destroyed || far.readableEnded).toBe(true)
+    const later = new AbortController()
+    const answered = await answering(proper)
+    const transport = await openJoinedSocket(answered.url, 'abc', 5_000, later.signal)
+    const heard: Buffer[] = []
+    const other = (await answered.upgraded).on('data', (chunk: Buffer) => heard.push(chunk))
+    later.abort()
+    await expect(transport.receive()).rejects.toMatchObject({ code: 'connection-lost' })
+    await expect.poll(() => other.destroyed || other.readableEnded).toBe(true)
+    // not a close in order, which would say something
+    expect(heard).toEqual([])
+  })
+
   test('is not asked for with a token that would be a header of its own', async () => {
     const opened = openJoinedSocket(new URL('ws://127.0.0.1:1/'), 'abc\r\nX: y', 20_000)
     await expect(opened).rejects.toMatchObject({ code: 'protocol-violation' })
