@@ -1,7 +1,7 @@
 /** The kept calls of an agent, across its sessions: who may take which up again, and how long they wait. SPEC §8.2 */
 import type { Command } from '../commands/command.ts'
 import { encodeHex } from '../core/bytes.ts'
-import type { Clock } from '../core/clock.ts'
+import { type Clock, callAt } from '../core/clock.ts'
 import { MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
 import type { Rights } from '../rights.ts'
@@ -114,9 +114,13 @@ export class KeptCalls {
 
   #wait(held: Held, endsMs: number | null): void {
     held.stopWaiting?.()
-    const mostMs = held.stream.failed ? LIMITS.keptFailedMs : LIMITS.keptMs
-    const left = endsMs === null ? mostMs : Math.max(0, Math.min(mostMs, endsMs - this.#clock.now()))
-    held.stopWaiting = this.#clock.after(left, () => this.#giveUp(held, new MortarError('timeout', 'nobody came back')))
+    const giveUp = () => this.#giveUp(held, new MortarError('timeout', 'nobody came back'))
+    const cancel = this.#clock.after(held.stream.failed ? LIMITS.keptFailedMs : LIMITS.keptMs, giveUp)
+    const cancelEnd = endsMs === null ? () => {} : callAt(this.#clock, endsMs, giveUp)
+    held.stopWaiting = () => {
+      cancel()
+      cancelEnd()
+    }
   }
 
   #giveUp(held: Held, error: MortarError): void {

@@ -77,7 +77,7 @@ test('a reset ends the program, a lost socket does not', async () => {
 })
 
 test('a grantee whose grant is taken back while away loses the program, and cannot come for it', async () => {
-  const granted = (serial: number) => granteeOf(broker.launch, ['exec'], serial)
+  const granted = (serial: number) => granteeOf(broker.launch, ['exec'], { serial })
   const grantee = granted(1).sign
   const kept = keptExec('exec sleep 100')
   await (await broker.session(agentDh, granted(1))).attach(kept)

@@ -1,12 +1,9 @@
 /** Sessions at a real agent: what grantees may have of them, and what is always the owner's. SPEC §4 */
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { info } from '../../protocol/commands/info.ts'
-import { signGrant } from '../../protocol/control/grant.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
-import { signingPublicKey } from '../../protocol/core/signing.ts'
-import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import type { ClientSession } from '../../protocol/session.ts'
-import { AgentProcess, StandInBroker } from './agent-support.ts'
+import { AgentProcess, granteeOf, StandInBroker } from './agent-support.ts'
 
 let broker: StandInBroker
 let agent: AgentProcess
@@ -22,23 +19,7 @@ afterEach(async () => {
   broker.close()
 })
 
-function newGrantee(number: number) {
-  const keys = suite.generateKeyPair()
-  const { ticket, ownerSeed } = broker.launch
-  const statement = {
-    version: 1 as const,
-    vm: ticket.vm,
-    grantee: signingPublicKey(new Uint8Array(32).fill(number)),
-    granteeDh: keys.publicKey,
-    role: 'user' as const,
-    permissions: ['info' as const],
-    drives: [],
-    targets: [],
-    expires: Math.floor(Date.now() / 1000) + 600,
-    serial: 1,
-  }
-  return { keys, grant: signGrant(statement, ownerSeed) }
-}
+const newGrantee = (number: number) => granteeOf(broker.launch, ['info'], { number })
 
 const works = async (session: ClientSession) => {
   const { ready, received } = await session.open(info, {})

@@ -214,10 +214,14 @@ export interface Grantee {
   readonly grant: Uint8Array
 }
 
-/** A user to whom the owner granted so much for ten minutes. */
-export function granteeOf({ ticket, ownerSeed }: Launch, permissions: Permission[], serial: number): Grantee {
-  const keys = suite.importKeyPair(new Uint8Array(32).fill(76))
-  const sign = signingPublicKey(new Uint8Array(32).fill(77))
+/** A user, one for each `number`, to whom the owner granted so much for ten minutes. */
+export function granteeOf(
+  { ticket, ownerSeed }: Launch,
+  permissions: Permission[],
+  { serial = 1, number = 1 } = {},
+): Grantee {
+  const keys = suite.importKeyPair(new Uint8Array(32).fill(number))
+  const sign = signingPublicKey(new Uint8Array(32).fill(number))
   const grant = signGrant(
     {
       version: 1,
