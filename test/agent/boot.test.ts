@@ -10,7 +10,7 @@ import { parseConfig } from '../../agent/config.ts'
 import { countBoot } from '../../agent/generation.ts'
 import { PERMISSIONS } from '../../protocol/control/roles.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
-import { newLaunch } from '../processes/agent-support.ts'
+import { newLaunch } from '../processes/agent-people.ts'
 
 let folder: string
 beforeEach(() => {

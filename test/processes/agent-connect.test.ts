@@ -1,7 +1,8 @@
 /** The agent as a process against a broker's end: enrolment, dialling again, whom it refuses, and how it ends. SPEC §3.2 */
 import { afterEach, expect, test } from 'vitest'
 import { info } from '../../protocol/commands/info.ts'
-import { AgentProcess, newLaunch, StandInBroker } from './agent-support.ts'
+import { newLaunch } from './agent-people.ts'
+import { AgentProcess, StandInBroker } from './agent-support.ts'
 
 let broker: StandInBroker
 let agent: AgentProcess

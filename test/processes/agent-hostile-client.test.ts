@@ -3,7 +3,8 @@ import type { Socket } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { info } from '../../protocol/commands/info.ts'
 import { frame, record } from '../support/frames.ts'
-import { AgentProcess, granteeOf, StandInBroker } from './agent-support.ts'
+import { granteeOf } from './agent-people.ts'
+import { AgentProcess, StandInBroker } from './agent-support.ts'
 
 let broker: StandInBroker
 let agent: AgentProcess

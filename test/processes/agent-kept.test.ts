@@ -7,7 +7,8 @@ import { decodeText, encodeText } from '../../protocol/core/bytes.ts'
 import { KeptClientCall } from '../../protocol/kept/kept-client-call.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { wallClock } from '../support/session-pair.ts'
-import { AgentProcess, granteeOf, StandInBroker } from './agent-support.ts'
+import { granteeOf } from './agent-people.ts'
+import { AgentProcess, StandInBroker } from './agent-support.ts'
 
 let broker: StandInBroker
 let agent: AgentProcess

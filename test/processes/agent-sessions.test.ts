@@ -3,7 +3,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { info } from '../../protocol/commands/info.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { ClientSession } from '../../protocol/session.ts'
-import { AgentProcess, granteeOf, StandInBroker } from './agent-support.ts'
+import { granteeOf } from './agent-people.ts'
+import { AgentProcess, StandInBroker } from './agent-support.ts'
 
 let broker: StandInBroker
 let agent: AgentProcess

@@ -7,47 +7,20 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type WebSocket, WebSocketServer } from 'ws'
-import { launchCommitment } from '../../protocol/channel/derive.ts'
 import { SecureChannel } from '../../protocol/channel/secure-channel.ts'
-import type { KeyPair } from '../../protocol/channel/suite.ts'
 import { AGENT_PATH, JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../../protocol/control/api.ts'
 import { openEnrolment, readControl, type ToBroker, toBrokerSchema } from '../../protocol/control/enrolment.ts'
-import { signGrant } from '../../protocol/control/grant.ts'
-import { PERMISSIONS, type Permission } from '../../protocol/control/roles.ts'
-import { signTicket } from '../../protocol/control/ticket.ts'
+import { PERMISSIONS } from '../../protocol/control/roles.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
-import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { PacketQueue, type Transport } from '../../protocol/core/transport.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { type ClientSession, type ClientSessionOptions, openSession } from '../../protocol/session.ts'
 import { endProcess, rssOf } from '../support/process.ts'
 import { wallClock } from '../support/session-pair.ts'
+import { type Grantee, type Launch, newLaunch } from './agent-people.ts'
 
 /** A configuration that allows everything. */
 export const everythingAs = (user: string) => `default_user = "${user}"\nfeatures = ${JSON.stringify(PERMISSIONS)}\n`
-
-/** Who owns the VM, and the launch. */
-export function newLaunch() {
-  const ownerSeed = randomBytes(32)
-  const ownerKeys = suite.generateKeyPair()
-  const brokerKey = new Uint8Array(randomBytes(32))
-  const launchSecret = new Uint8Array(randomBytes(32))
-  const ticket = {
-    version: 1 as const,
-    vm: randomUUID() as string,
-    launch: randomUUID() as string,
-    owner: signingPublicKey(ownerSeed),
-    ownerDh: ownerKeys.publicKey,
-    brick: new Uint8Array(32).fill(1),
-    broker: brokerKey,
-    commitment: launchCommitment(suite, launchSecret),
-    nonce: new Uint8Array(randomBytes(16)),
-    // long past: an agent that reboots must not mind
-    expires: 1_000_000,
-  }
-  return { ticket, signed: signTicket(ticket, ownerSeed), ownerKeys, ownerSeed, launchSecret }
-}
-export type Launch = ReturnType<typeof newLaunch>
 
 /** What a test bends of the broker. */
 export interface Lies {
@@ -207,38 +180,6 @@ function transportOf(socket: WebSocket): Transport {
 type LogLine = { event: string; [field: string]: unknown }
 
 const MAIN = new URL('../../agent/main.ts', import.meta.url).pathname
-
-export interface Grantee {
-  readonly sign: Uint8Array
-  readonly keys: KeyPair
-  readonly grant: Uint8Array
-}
-
-/** A user, one for each `number`, to whom the owner granted so much for ten minutes. */
-export function granteeOf(
-  { ticket, ownerSeed }: Launch,
-  permissions: Permission[],
-  { serial = 1, number = 1 } = {},
-): Grantee {
-  const keys = suite.importKeyPair(new Uint8Array(32).fill(number))
-  const sign = signingPublicKey(new Uint8Array(32).fill(number))
-  const grant = signGrant(
-    {
-      version: 1,
-      vm: ticket.vm,
-      grantee: sign,
-      granteeDh: keys.publicKey,
-      role: 'user',
-      permissions,
-      drives: [],
-      targets: [],
-      expires: Math.floor(Date.now() / 1000) + 600,
-      serial,
-    },
-    ownerSeed,
-  )
-  return { sign, keys, grant }
-}
 
 /** A real agent process. */
 export class AgentProcess {
