@@ -1,7 +1,7 @@
 #!/bin/sh
 # What every npm script begins with: installs what a fresh clone lacks, and only that.
 # usage: setup.sh                                        npm packages
-#        setup.sh demo|test|brick [--yes] [arguments]    Debian packages too, then runs the job as root
+#        setup.sh demo|test|brick|attacks [--yes] [arguments]    Debian packages too, then runs the job as root
 # Before Debian packages are installed it asks, unless --yes; with nobody to ask it changes nothing and exits with 2.
 set -eu
 cd "$(dirname "$0")"
@@ -39,6 +39,7 @@ case $job in
   brick) packages=$building script=images/build-brick.ts ;;
   demo) packages="$building $running" script=test/demo/main.ts ;;
   test) packages="$building $running chromium age" script=test/main.ts ;;
+  attacks) packages="$building $running" script=test/attacks/main.ts ;;
   *) echo "setup.sh: no job is called $job" >&2 && exit 2 ;;
 esac
 

@@ -18,6 +18,7 @@ const projects = [
   ring('processes', ['processes'], real),
   ring('browser', ['browser'], real),
   ring('guest', ['guest'], { ...real, testTimeout: 300_000, hookTimeout: 900_000 }),
+  ring('attacks', ['attacks'], { ...real, testTimeout: 300_000, hookTimeout: 900_000 }),
 ]
 
 /** names of the rings, from fast to real */
