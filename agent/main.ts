@@ -73,6 +73,8 @@ async function serve(configPath: string | undefined): Promise<void> {
     onWithdrawn(grantee) {
       kept.end({ grantee }, new MortarError('grant-revoked'))
       ssh.withdraw(grantee)
+      // what a program left behind it, such as by nohup, is the default user's and is not found again
+      return Promise.resolve(false)
     },
   })
   const guest: Guest = {

@@ -181,13 +181,20 @@ type LogLine = { event: string; [field: string]: unknown }
 
 const MAIN = new URL('../../agent/main.ts', import.meta.url).pathname
 
+/** What an agent is given of its broker and its launch. */
+export interface Dialled {
+  readonly url: string
+  readonly launch: Pick<Launch, 'signed' | 'launchSecret'>
+}
+
 /** A real agent process. */
 export class AgentProcess {
   readonly folder = mkdtempSync(join(tmpdir(), 'mortar-agent-test-'))
   readonly log = new Inbox<LogLine>()
   #child: ChildProcess | undefined
 
-  constructor(broker: StandInBroker, config = everythingAs('nobody')) {
+  /** `broker`: where the agent dials, and what it was launched with. */
+  constructor(broker: Dialled, config = everythingAs('nobody')) {
     for (const name of ['credentials', 'state', 'runtime']) mkdirSync(join(this.folder, name))
     const credential = (name: string, bytes: Uint8Array | string) =>
       writeFileSync(join(this.folder, 'credentials', name), bytes)
