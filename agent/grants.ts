@@ -23,8 +23,8 @@ export interface GrantsOptions {
   readonly ticket: Pick<LaunchTicket, 'vm' | 'owner'>
   readonly config: { readonly features: readonly Permission[]; readonly defaultUser: string }
   readonly clock: Clock
-  /** a grantee has lost rights: takes back what was handed out under the old ones */
-  onWithdrawn(grantee: string): void
+  /** a grantee has lost rights: takes back what was handed out under the old ones, and resolves once it is */
+  onWithdrawn(grantee: string): Promise<void>
 }
 
 /** A session that is let in: how it is ended when its grant no longer holds. */
@@ -73,15 +73,19 @@ export class Grants {
     if (least === 0 && this.#least.size >= LIMITS.grantees) {
       throw new MortarError('limit-exceeded', `${LIMITS.grantees} grantees`)
     }
-    if (grant.serial > least) this.#raise(grantee, grant.serial)
+    // what runs under the old one ends beside; programs of the new one wait for that
+    if (grant.serial > least) this.#raise(grantee, grant.serial).catch(() => undefined)
     else if (!this.#kept) this.#keep()
     return this.#enter({ grantee, serial: grant.serial, end }, grantRights(grant, features, defaultUser))
   }
 
-  /** Refuses the grantee's grants up to `serial` from now on and ends the sessions they opened. Returns once the disk has it. */
-  revoke(grantee: Uint8Array, serial: number): void {
+  /**
+   * Refuses the grantee's grants up to `serial` from now on and ends the sessions they opened. Resolves once the disk has
+   * it and all that was handed out is taken back.
+   */
+  async revoke(grantee: Uint8Array, serial: number): Promise<void> {
     const name = encodeBase64url(grantee)
-    if (serial + 1 > (this.#least.get(name) ?? 0)) this.#raise(name, serial + 1)
+    if (serial + 1 > (this.#least.get(name) ?? 0)) await this.#raise(name, serial + 1)
     else if (!this.#kept) this.#keep()
   }
 
@@ -109,16 +113,15 @@ export class Grants {
   }
 
   /** What came under a lower serial ends, even when the disk is full and the new one cannot be kept. */
-  #raise(grantee: string, least: number): void {
+  #raise(grantee: string, least: number): Promise<void> {
     this.#least.set(grantee, least)
     for (const open of [...this.#open]) {
       if (open.grantee === grantee && open.serial < least) open.end(new MortarError('grant-revoked'))
     }
-    try {
-      this.#options.onWithdrawn(grantee)
-    } finally {
-      this.#keep()
-    }
+    const withdrawn = this.#options.onWithdrawn(grantee)
+    withdrawn.catch(() => undefined)
+    this.#keep()
+    return withdrawn
   }
 
   #keep(): void {

@@ -70,9 +70,13 @@ async function serve(configPath: string | undefined): Promise<void> {
     ticket: bootData.ticket,
     config,
     clock: deadlineClock,
-    onWithdrawn(grantee) {
+    async onWithdrawn(grantee) {
       kept.end({ grantee }, new MortarError('grant-revoked'))
-      ssh.withdraw(grantee)
+      try {
+        ssh.withdraw(grantee)
+      } finally {
+        await runner.end(grantee)
+      }
     },
   })
   const guest: Guest = {

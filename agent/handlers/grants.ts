@@ -5,7 +5,7 @@ import type { Guest } from '../guest/guest.ts'
 
 export const grantRevoke: Handlers<Guest>['grant-revoke'] = async (call, guest) => {
   const { grantee, serial } = call.params
-  guest.grants.revoke(grantee, serial)
+  await guest.grants.revoke(grantee, serial)
   guest.log('grant.revoked', { grantee: encodeBase64url(grantee), serial })
   call.accept({})
 }

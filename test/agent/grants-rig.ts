@@ -32,7 +32,7 @@ export const agent = (features: readonly Permission[] = PERMISSIONS, clock = wal
     ticket: { vm: facts.vm, owner: owner.signKey },
     config: { features, defaultUser: 'researcher' },
     clock,
-    onWithdrawn: name => state.withdrawn.push(name),
+    onWithdrawn: async name => void state.withdrawn.push(name),
   })
 
 export const sign = (more: Partial<Grant> = {}, by = owner) =>
@@ -84,7 +84,7 @@ export async function connect(grants: Grants, grant: Uint8Array | undefined, mor
         call.accept({})
       },
       async 'grant-revoke'(call) {
-        grants.revoke(call.params.grantee, call.params.serial)
+        await grants.revoke(call.params.grantee, call.params.serial)
         call.accept({})
       },
     },

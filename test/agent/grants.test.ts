@@ -104,21 +104,21 @@ describe('serials', () => {
     await mustConnect(agent(), sign({ serial: 20 }))
     await expectRefused(agent(), sign({ serial: 19 }), 'grant-revoked')
     await mustConnect(agent(), sign({ serial: 20 }))
-    agent().revoke(grantee.signKey, 20)
+    await agent().revoke(grantee.signKey, 20)
     await expectRefused(agent(), sign({ serial: 20 }), 'grant-revoked')
     await mustConnect(agent(), sign({ serial: 21 }))
   })
 
   test('of one grantee say nothing of another’s', async () => {
     const grants = agent()
-    grants.revoke(third.signKey, 1_000)
+    await grants.revoke(third.signKey, 1_000)
     await mustConnect(grants, sign({ serial: 1 }))
   })
 
   test('never go back: a revocation below the highest serial changes nothing', async () => {
     const grants = agent()
-    grants.revoke(grantee.signKey, 50)
-    grants.revoke(grantee.signKey, 40)
+    await grants.revoke(grantee.signKey, 50)
+    await grants.revoke(grantee.signKey, 40)
     await expectRefused(grants, sign({ serial: 50 }), 'grant-revoked')
   })
 
