@@ -33,6 +33,8 @@ export interface Created {
   readonly grant: Grant
   /** why the VM could not be asked which revocation the grant must name; undefined: it was asked */
   readonly notAsked: MortarError | undefined
+  /** an older grant is known, which the VM goes on taking until this one is used */
+  readonly replaces: boolean
 }
 
 /**
@@ -71,7 +73,7 @@ export async function createGrant(
     vm.id,
     identity.withSigningSeed(seed => signGrant(grant, seed)),
   )
-  return { grant, notAsked }
+  return { grant, notAsked, replaces: shown !== undefined || (known?.taken ?? null) !== null }
 }
 
 /** What the VM knows of one grantee, or why it could not be asked. */

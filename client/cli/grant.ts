@@ -25,7 +25,7 @@ export const create: Action = async (context, given) => {
     targets: given.list('target'),
     seconds,
   })
-  const { grant, notAsked } = await context.progress.during(`asking ${vm.name}`, creating)
+  const { grant, notAsked, replaces } = await context.progress.during(`asking ${vm.name}`, creating)
   const shown = jsonOfGrant(grant)
   const pairs: [string, string][] = [
     ['vm', `${vm.name} (${vm.id})`],
@@ -36,13 +36,15 @@ export const create: Action = async (context, given) => {
     ['tunnels to', shown.targets.join(', ')],
     ['until', time(shown.expiresAt)],
   ]
-  const lines = [facts(pairs), '', `An older grant holds in ${vm.name} until this one is first used there.`]
+  const lines = [facts(pairs)]
+  if (replaces) lines.push('', `The older grant holds in ${vm.name} until this one is first used there.`)
   if (notAsked) {
     lines.push(
+      '',
       `${vm.name} was not asked (${notAsked.message}). If it ever took a grant of theirs back, it refuses this one: create it again when ${vm.name} answers.`,
     )
   }
-  return { json: { grant: shown, vmAsked: notAsked === undefined }, text: lines.join('\n') }
+  return { json: { grant: shown, vmAsked: notAsked === undefined, replaces }, text: lines.join('\n') }
 }
 
 export const revoke: Action = async (context, given) => {

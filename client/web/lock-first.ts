@@ -45,6 +45,11 @@ export async function lockFirst(vm: Vm, login: Login, before: Ending): Promise<s
     const error = asMortarError(thrown)
     if (error.code === 'drive-busy') throw error
     const detail = `${vm.name} did not say that its drives are locked, and so the broker was not told to ${before} it: ${error.message}`
-    throw new Unconfirmed(detail, 'Try again when the VM answers', { drivesLocked: null }, error)
+    throw new Unconfirmed(
+      detail,
+      'Try again when the VM answers; whoever goes on all the same loses what open drives have not saved yet',
+      { drivesLocked: null },
+      error,
+    )
   }
 }

@@ -1,8 +1,7 @@
 /** A lying broker: what is told as done is told on the word of who did it. A real broker behind a proxy that lies, a real agent. SPEC §9.6 */
-import { randomUUID } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, expect } from 'vitest'
-import { signGrant } from '../../protocol/control/grant.ts'
-import { encodeBase64url } from '../../protocol/core/bytes.ts'
+import { openGrant, signGrant } from '../../protocol/control/grant.ts'
+import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { ERRORS, type ErrorCode } from '../../protocol/core/errors.ts'
 import { LiedTo } from '../support/lied-to.ts'
 import type { Lie } from '../support/lying-proxy.ts'
@@ -36,21 +35,11 @@ const swallowUngrant = ({ method, path }: { method: string; path: string }) =>
 const asked = (method: string, end: string) =>
   world.proxy.asked.some(request => request.method === method && request.path.endsWith(end))
 
-/** The owner, on another device whose clock is ten minutes ahead. */
+/** The owner, on another device whose clock is ten minutes ahead, gives the same grant again. */
 async function grantElsewhere(): Promise<void> {
   const { owner, other: grantee } = world.rig.people
-  const grant = {
-    version: 1 as const,
-    vm,
-    grantee: grantee.signKey,
-    granteeDh: grantee.keys.publicKey,
-    role: 'user' as const,
-    permissions: ['exec' as const],
-    drives: [],
-    targets: [],
-    expires: Math.floor(Date.now() / 1000) + 3_600,
-    serial: Date.now() + 600_000,
-  }
+  const [given = ''] = (await world.rig.vm(vm)).grants
+  const grant = { ...openGrant(decodeBase64url(given), owner.signKey), serial: Date.now() + 600_000 }
   const signed = encodeBase64url(owner.withSigningSeed(seed => signGrant(grant, seed)))
   await world.rig.call('owner', 'vm.ungrant', { id: vm, grantee: encodeBase64url(grantee.signKey) })
   expect(await world.rig.call('owner', 'vm.grant', { id: vm, body: { grant: signed } })).toMatchObject({ status: 200 })
@@ -58,7 +47,7 @@ async function grantElsewhere(): Promise<void> {
 
 attack(
   'a broker that swallows the end of a grant and says that the VM is stopped does not make a revocation look done',
-  { tries: 2 },
+  { tries: 2, timeoutMs: 900_000 },
   async number => {
     await world.must('owner', ['grant', 'create', 'lab', other(), '--allow', 'exec'])
     expect(await works()).toBe(true)
@@ -77,26 +66,20 @@ attack(
 
 attack(
   'a grant that the broker hides, signed on a device whose clock is ahead, does not outlive a revocation',
-  { tries: 2 },
+  { tries: 2, timeoutMs: 900_000 },
   async number => {
-    // before anything was revoked here, and after
-    const after = (await world.must('owner', ['grant', 'create', 'lab', other(), '--allow', 'exec', '--json'])) !== ''
-    expect(after).toBe(true)
+    await world.must('owner', ['grant', 'create', 'lab', other(), '--allow', 'exec'])
     expect(await works()).toBe(true)
-    if (number === 0) return hiddenGrant(true)
-    return hiddenGrant(false)
+    await grantElsewhere()
+    // used before it is taken back, and not used
+    if (number === 0) expect(await works()).toBe(true)
+    world.proxy.swallow = swallowUngrant
+    world.proxy.bend = showing({ grants: [] })
+    await world.must('owner', ['grant', 'revoke', 'lab', other()])
+    world.proxy.repent()
+    expect(await works()).toBe(false)
   },
 )
-
-async function hiddenGrant(used: boolean): Promise<void> {
-  await grantElsewhere()
-  if (used) await works()
-  world.proxy.swallow = swallowUngrant
-  world.proxy.bend = showing({ grants: [] })
-  await world.must('owner', ['grant', 'revoke', 'lab', other()])
-  world.proxy.repent()
-  expect(await works()).toBe(false)
-}
 
 attack('a grant that the broker hides is shown to the owner by the VM that took it', { tries: 1 }, async () => {
   await world.rig.call('owner', 'vm.ungrant', { id: vm, grantee: encodeBase64url(world.rig.people.other.signKey) })
@@ -110,7 +93,7 @@ attack('a grant that the broker hides is shown to the owner by the VM that took 
 
 attack(
   'a broker that says that a VM is away makes nobody stop or delete it with drives that may be open',
-  { tries: 2 },
+  { tries: 2, timeoutMs: 900_000 },
   async number => {
     const verb = number === 0 ? 'stop' : 'delete'
     if (number === 0) {
@@ -135,8 +118,7 @@ attack('a broker that calls a VM ready, of which nothing runs, does not make it 
   const agent = (await world.rig.vm(vm)).agent
   world.proxy.bend = showing({ state: 'ready', agent })
   const told = await world.mortar('owner', ['vm', 'wait', 'hollow', '--timeout', '5', '--json'])
-  expect([told.code, told.stdout]).toEqual([expect.not.stringMatching(/^0$/), ''])
-  expect(told.code).not.toBe(0)
+  expect([told.code === 0, told.stdout]).toEqual([false, ''])
 })
 
 attack('a broker that calls a VM stopped is named as the one who says so', { tries: 1 }, async () => {
@@ -161,7 +143,7 @@ attack('the words of a session are not offered as proof against who serves the c
 
 attack(
   'another’s VM is stopped and deleted by its id alone, and nothing without being asked',
-  { tries: 2 },
+  { tries: 2, timeoutMs: 900_000 },
   async number => {
     const verb = number === 0 ? 'stop' : 'delete'
     const [named, unasked] = [
@@ -174,6 +156,5 @@ attack(
       { code: 'usage', detail: expect.stringContaining('--yes') },
     ])
     expect(asked('POST', '/stop') || asked('DELETE', vm)).toBe(false)
-    expect(randomUUID()).not.toBe(vm)
   },
 )

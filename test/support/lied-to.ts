@@ -31,8 +31,9 @@ export class LiedTo {
     }
   }
 
-  static async start(): Promise<LiedTo> {
-    const rig = await Rig.start()
+  /** `origins`: where a console page that talks to the broker is served. */
+  static async start(origins: readonly string[] = []): Promise<LiedTo> {
+    const rig = await Rig.start({ origins: [...origins] })
     return new LiedTo(rig, await lyingProxy(rig.broker.origin))
   }
 

@@ -50,10 +50,13 @@ export async function lyingProxy(origin: string): Promise<LyingProxy> {
   const server = createServer((incoming, outgoing) => {
     const asked = { method: incoming.method ?? '', path: (incoming.url ?? '').split('?')[0] ?? '' }
     proxy.asked.push(asked)
-    const lie = proxy.swallow(asked)
+    // what a browser asks before it asks is no part of a lie
+    const lie = asked.method === 'OPTIONS' ? undefined : proxy.swallow(asked)
     if (!lie) return passOn(incoming, outgoing, asked)
     incoming.resume()
-    outgoing.writeHead(lie.status ?? 200, { 'content-type': 'application/json' }).end(JSON.stringify(lie.json))
+    const origin = incoming.headers.origin
+    const headers = { 'content-type': 'application/json', ...(origin && { 'access-control-allow-origin': origin }) }
+    outgoing.writeHead(lie.status ?? 200, headers).end(JSON.stringify(lie.json))
   })
   const passOn = (incoming: IncomingMessage, outgoing: ServerResponse, asked: Asked) => {
     const { method, url: path, headers } = incoming
@@ -61,9 +64,10 @@ export async function lyingProxy(origin: string): Promise<LyingProxy> {
       const chunks: Buffer[] = []
       for await (const chunk of answer) chunks.push(chunk as Buffer)
       const body = Buffer.concat(chunks)
-      const type = answer.headers['content-type'] ?? 'text/plain'
-      const bent = type.startsWith('application/json') ? JSON.stringify(proxy.bend(asked, JSON.parse(`${body}`))) : body
-      outgoing.writeHead(answer.statusCode ?? 500, { 'content-type': type }).end(bent)
+      const { 'content-length': _, 'transfer-encoding': __, connection: ___, ...rest } = answer.headers
+      const isJson = rest['content-type']?.startsWith('application/json') ?? false
+      const bent = isJson ? JSON.stringify(proxy.bend(asked, JSON.parse(`${body}`))) : body
+      outgoing.writeHead(answer.statusCode ?? 500, rest).end(bent)
     })
     onward.on('error', () => outgoing.destroy())
     incoming.pipe(onward)

@@ -78,8 +78,7 @@ export function VmActions({ vm, onDeleted }: { vm: Vm; onDeleted?: () => void })
       { action },
       lost
         ? h(Button, {
-            label: tried === 'stop' ? 'Stop without' : 'Delete without',
-            about: `${vm.name}; what open drives have not saved is lost`,
+            label: `${tried === 'stop' ? 'Stop' : 'Delete'} ${vm.name} all the same`,
             kind: 'danger',
             onPress: () => act(tried, true),
           })
