@@ -13,7 +13,8 @@ use Errno qw(EINPROGRESS ECONNREFUSED);
 use Time::HiRes qw(time sleep);
 $| = 1;
 my ($AF_PACKET, $ETH_P_ALL) = (17, 3);
-my ($BATCH, $PATIENCE) = (900, 2.5);
+# sockets at once, which ulimit -n bounds; seconds to wait for an answer
+my ($BATCH, $PATIENCE) = ($ENV{PROBE_BATCH} // 900, 2.5);
 
 sub say_json { my %answer = @_; print '{' . join(',', map { "\"$_\":$answer{$_}" } sort keys %answer) . "}\n" }
 sub quoted { my ($text) = @_; $text =~ s/([^ -!#-\[\]-~])/sprintf '\u%04x', ord $1/ge; "\"$text\"" }
