@@ -38,7 +38,7 @@ case $job in
   '') packages= ;;
   brick) packages=$building script=images/build-brick.ts ;;
   demo) packages="$building $running" script=test/demo/main.ts ;;
-  test) packages="$building $running chromium age" script=test/main.ts ;;
+  test) packages="$building $running chromium age gcc libc6-dev" script=test/main.ts ;;
   attacks) packages="$building $running" script=test/attacks/main.ts ;;
   *) echo "setup.sh: no job is called $job" >&2 && exit 2 ;;
 esac
