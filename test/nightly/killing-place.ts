@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Identity } from '../../client/identity.ts'
 import { launchCommitment } from '../../protocol/channel/derive.ts'
 import { PERMISSIONS } from '../../protocol/control/roles.ts'
 import { encodeBase64url, encodeHex } from '../../protocol/core/bytes.ts'
@@ -13,8 +14,6 @@ import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { builderSeed, Rig } from '../broker/rig.ts'
 import type { Report } from './kill-report.ts'
 import { makeBundles, Victim } from './victim.ts'
-
-const CLIENTS = 4
 
 async function freePort(): Promise<number> {
   const server = createServer()
@@ -40,12 +39,16 @@ export interface KillingPlace {
   readonly broker: Victim
   readonly agent: Victim
   readonly clients: readonly Client[]
+  /** http://host:port of the broker */
+  readonly url: string
+  readonly owner: Identity
+  readonly vm: string
   startClient(client: Client): void
   remove(): Promise<void>
 }
 
-/** Launches a VM, whose guest is the agent process, and makes first contact. */
-export async function makePlace(): Promise<KillingPlace> {
+/** Launches a VM, whose guest is the agent process; the first of at least one client makes first contact. */
+export async function makePlace(clientCount: number): Promise<KillingPlace> {
   const folder = mkdtempSync(join(tmpdir(), 'mortar-kills-'))
   const port = await freePort()
   const dataDir = join(folder, 'data')
@@ -77,6 +80,7 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
   const agentConfig = join(folder, 'agent.toml')
   writeFileSync(agentConfig, `default_user = "nobody"\nfeatures = ${JSON.stringify(PERMISSIONS)}\n`)
 
+  const url = `http://127.0.0.1:${port}`
   const logOf = (name: string) => join(folder, `${name}.log`)
   const broker = new Victim([bundles.broker, config, vm], logOf('broker'))
   const agent = new Victim([bundles.agent, 'serve', '--config', agentConfig], logOf('agent'), {
@@ -84,8 +88,8 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     STATE_DIRECTORY: join(folder, 'state'),
     RUNTIME_DIRECTORY: join(folder, 'runtime'),
   })
-  const clients = Array.from({ length: CLIENTS }, (_, i): Client => {
-    const args = [bundles.client, `http://127.0.0.1:${port}`, ownerSeed, vm]
+  const clients = Array.from({ length: clientCount }, (_, i): Client => {
+    const args = [bundles.client, url, ownerSeed, vm]
     return { victim: new Victim(args, logOf(`client-${i}`)), report() {} }
   })
   const startClient = (client: Client) => {
@@ -109,6 +113,9 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     broker,
     agent,
     clients,
+    url,
+    owner,
+    vm,
     startClient,
     async remove() {
       for (const victim of [...clients.map(client => client.victim), agent, broker]) await victim.kill()

@@ -21,6 +21,7 @@ export interface KillCounts {
   readonly returnsMs: number[]
 }
 
+const CLIENTS = 4
 const KILLS_AT_ONCE = 4
 /** ms within which a program's client hears of its end, beyond the program's own time */
 const MOST_RETURN_MS = 60_000
@@ -69,7 +70,7 @@ export async function runKills(kills: number, seed: string, programsOutliveAgent
     returnsMs: [],
   }
   const killed = () => counts.kills.client + counts.kills.broker + counts.kills.agent
-  const place = await makePlace()
+  const place = await makePlace(CLIENTS)
   const orphans: Promise<void>[] = []
   try {
     while (killed() < kills) orphans.push(...(await runRound(place, random, counts, programsOutliveAgent)))

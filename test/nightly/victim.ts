@@ -62,6 +62,10 @@ export class Victim {
     return first
   }
 
+  get pid(): number {
+    return this.#child?.pid ?? 0
+  }
+
   say(line: object): void {
     this.#child?.stdin?.write(`${JSON.stringify(line)}\n`)
   }
