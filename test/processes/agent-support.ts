@@ -181,10 +181,11 @@ type LogLine = { event: string; [field: string]: unknown }
 
 const MAIN = new URL('../../agent/main.ts', import.meta.url).pathname
 
-/** What an agent is given of its broker and its launch. */
-export interface Dialled {
+/** What a VM is given at its launch, as far as an agent under test looks at it. */
+export interface BootData {
+  readonly launch: { readonly signed: Uint8Array; readonly launchSecret: Uint8Array }
+  /** of the broker's control socket */
   readonly url: string
-  readonly launch: Pick<Launch, 'signed' | 'launchSecret'>
 }
 
 /** A real agent process. */
@@ -193,8 +194,7 @@ export class AgentProcess {
   readonly log = new Inbox<LogLine>()
   #child: ChildProcess | undefined
 
-  /** `broker`: where the agent dials, and what it was launched with. */
-  constructor(broker: Dialled, config = everythingAs('nobody')) {
+  constructor(broker: BootData, config = everythingAs('nobody')) {
     for (const name of ['credentials', 'state', 'runtime']) mkdirSync(join(this.folder, name))
     const credential = (name: string, bytes: Uint8Array | string) =>
       writeFileSync(join(this.folder, 'credentials', name), bytes)
