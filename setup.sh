@@ -36,7 +36,7 @@ quietly() {
 
 building='mmdebstrap gdisk dosfstools mtools syslinux syslinux-common e2fsprogs qemu-utils binutils'
 running='qemu-system-x86 seabios libvirt-daemon libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients
-  cryptsetup-bin openssh-client openssh-server iproute2'
+  cryptsetup-bin openssh-client openssh-server iproute2 nftables ebtables'
 case $job in
   '') packages= ;;
   brick) packages=$building script=images/build-brick.ts ;;

@@ -37,7 +37,15 @@ export class Random {
 
   bytes(length: number): Uint8Array<ArrayBuffer> {
     const bytes = new Uint8Array(length)
-    for (let i = 0; i < length; i++) bytes[i] = this.word() >>> 24
+    let i = 0
+    for (; i + 3 < length; i += 4) {
+      const word = this.word()
+      bytes[i] = word
+      bytes[i + 1] = word >>> 8
+      bytes[i + 2] = word >>> 16
+      bytes[i + 3] = word >>> 24
+    }
+    for (; i < length; i++) bytes[i] = this.word() >>> 24
     return bytes
   }
 
