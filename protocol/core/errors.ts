@@ -124,6 +124,11 @@ export const ERRORS = {
   'vm-state': row(409, 'The VM is not in a state for this', 'Look at its state with: mortar vm show'),
   'vm-silent': row(504, 'The VM did not enrol in time', 'Read its console with: mortar vm logs'),
   'vm-unreachable': row(503, 'The agent in the VM is not connected', 'Wait a little; then look at: mortar vm logs'),
+  unconfirmed: row(
+    502,
+    'It is not known to be done: the VM did not say so',
+    'Take it as not done, and repeat it when the VM answers',
+  ),
   'enrolled-already': row(
     409,
     'This boot of the VM has enrolled before',

@@ -111,9 +111,10 @@ export function makeWorld(random: Random, broken = false): World {
     ticket,
     config: { features: PERMISSIONS, defaultUser: 'researcher' },
     clock: wallClock,
-    onWithdrawn() {},
+    onWithdrawn: async () => true,
   })
-  grants.revoke(former.signKey, formerOf.serial)
+  // it holds from here on; what it resolves with is for who waits for programs to end
+  void grants.revoke(former.signKey)
   return {
     suite,
     facts,
