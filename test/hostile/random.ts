@@ -1,5 +1,5 @@
 /** Chance that can be repeated: every attack draws from a seed that is printed, so a finding can be made again. */
-import type { KeyPair, Suite } from '../../protocol/channel/suite.ts'
+import type { Aead, KeyPair, Suite } from '../../protocol/channel/suite.ts'
 
 export class Random {
   readonly #state: Uint32Array
@@ -75,6 +75,7 @@ export function seededSuite(suite: Suite, random: Random, staticSecret: Uint8Arr
  * attacks succeed on it, or it could not see one.
  */
 export function brokenSuite(suite: Suite): Suite {
+  const open: Aead['open'] = (_counter, _associated, ciphertext) => ciphertext.slice(0, ciphertext.length - 16)
   const openToAll = (keys: KeyPair): KeyPair => ({ ...keys, dh: async () => new Uint8Array(32) })
   return {
     ...suite,
@@ -90,7 +91,8 @@ export function brokenSuite(suite: Suite): Suite {
           sealed.set(plaintext)
           return sealed
         },
-        open: (_counter, _associated, ciphertext) => ciphertext.slice(0, ciphertext.length - 16),
+        open,
+        openSecret: open,
         wipe() {},
       }),
     },

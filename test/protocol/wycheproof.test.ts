@@ -27,6 +27,7 @@ test('the runner sees a wrapper that takes what it should refuse, and one that r
       aead: () => ({
         seal: (_: number, __: Uint8Array, text: Uint8Array) => text,
         open: () => new Uint8Array(0),
+        openSecret: () => new Uint8Array(0),
         wipe() {},
       }),
     }),
