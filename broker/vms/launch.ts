@@ -99,9 +99,11 @@ function newRecord(parts: LaunchParts, ticket: LaunchTicket, brick: BrickRecord,
     vcpus: options.vcpus,
     failure: null,
     agent: null,
-    rebootArmed: false,
+    boots: [],
+    waiting: [],
     deadline: null,
     certificate: null,
+    formerCertificate: null,
     events: [],
   }
 }

@@ -111,6 +111,23 @@ const VM: readonly Subcommand[] = [
     load: async () => (await import('./vm.ts')).remove,
   },
   {
+    name: 'vm confirm',
+    operands: '<vm>',
+    says: 'decide which boot is the VM, when its keys do not prove it; without options it explains and asks',
+    options: [
+      {
+        flags: '--boot <words>',
+        says: 'the six words of the boot, as the VM’s console has them, or the first two or more',
+      },
+      {
+        flags: '--yes',
+        says: 'confirm the one boot that waits, without a question; not when several claim to be the VM',
+      },
+    ],
+    examples: ['mortar vm confirm first', 'mortar vm confirm first --boot "ability able about above absent absorb"'],
+    load: async () => (await import('./confirm.ts')).confirm,
+  },
+  {
     name: 'vm verify',
     operands: '<vm>',
     says: 'open a session and print its six words, which the agent writes to the VM’s console too',

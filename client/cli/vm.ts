@@ -1,6 +1,6 @@
 /** `mortar vm`: launches, lists, shows, waits for, stops and deletes VMs. */
 import type { Vm } from '../../protocol/control/api.ts'
-import { MortarError } from '../../protocol/core/errors.ts'
+import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import { findVm, launchVm, printable, waitVm } from '../vm.ts'
 import type { Context } from './context.ts'
 import { facts, size, table, time } from './output.ts'
@@ -28,7 +28,7 @@ export const create: Action = async (context, given) => {
   const options = { name: given.operand(0), brick: given.text('brick') ?? '', memoryMiB, vcpus }
   const launching = launchVm(broker, identity, host, options)
   const vm = await context.progress.during(`launching ${options.name}`, launching)
-  return outcomeOf(goal === 'none' ? vm : await bringTo(context, vm, goal, limitMs))
+  return outcomeOf(context, goal === 'none' ? vm : await bringTo(context, vm, goal, limitMs))
 }
 
 export const list: Action = async context => {
@@ -47,17 +47,18 @@ export const list: Action = async context => {
   return { json: { vms }, text: table(['NAME', 'STATE', 'BRICK', 'MEMORY', 'ADDRESS', 'CREATED', 'OWNER', 'ID'], rows) }
 }
 
-export const show: Action = async (context, given) => outcomeOf(await findVm(await context.broker(), given.operand(0)))
+export const show: Action = async (context, given) =>
+  outcomeOf(context, await findVm(await context.broker(), given.operand(0)))
 
 export const wait: Action = async (context, given) => {
   const goal = oneOf(given, 'for', ['ready', 'enrolled', 'stopped'])
   const limitMs = timeoutMs(given)
   const broker = await context.broker()
   const vm = await findVm(broker, given.operand(0))
-  if (goal !== 'stopped') return outcomeOf(await bringTo(context, vm, goal, limitMs))
+  if (goal !== 'stopped') return outcomeOf(context, await bringTo(context, vm, goal, limitMs))
   const { clock } = await context.host()
   const stopping = waitVm(broker, clock, vm.id, { goal, timeoutMs: limitMs, onChange: eventTeller(context) })
-  return outcomeOf(await stopped(context, vm, stopping))
+  return outcomeOf(context, await stopped(context, vm, stopping))
 }
 
 const stopped = (context: Context, vm: Vm, stopping: Promise<Vm>) =>
@@ -71,7 +72,7 @@ export const stop: Action = async (context, given) => {
   await context.progress.during(`stopping ${vm.name}`, broker.stopVm(vm.id))
   const { clock } = await context.host()
   const waiting = waitVm(broker, clock, vm.id, { goal: 'stopped', timeoutMs: limitMs })
-  return outcomeOf(await stopped(context, vm, waiting))
+  return outcomeOf(context, await stopped(context, vm, waiting))
 }
 
 export const remove: Action = async (context, given) => {
@@ -99,7 +100,26 @@ export const logs: Action = async (context, given) => {
   return { json: { vm: vm.id, console }, text: printable(console) }
 }
 
-function outcomeOf(vm: Vm): Outcome {
+/** Whether this boot is the one that the owner certified, which only the owner can judge. */
+async function certifiedText(context: Context, vm: Vm): Promise<string> {
+  if (vm.owner !== (await context.broker()).user) return vm.certificate ? 'by its owner' : 'no'
+  const { standingOf } = await import('../connect.ts')
+  try {
+    return CERTIFIED[standingOf(await context.identity(), (await context.host()).suite, vm).kind]
+  } catch (thrown) {
+    return `no: ${asMortarError(thrown).message}`
+  }
+}
+
+const CERTIFIED = {
+  certified: 'yes',
+  succeeded: 'not yet: proven by the boot before, certified when you connect',
+  first: 'not yet: proven when you connect',
+  unproven: 'no: this boot proves nothing; you have to decide',
+  contested: 'NO: more than one boot claims to be this VM; you have to decide',
+} as const
+
+async function outcomeOf(context: Context, vm: Vm): Promise<Outcome> {
   const pairs: [string, string][] = [
     ['name', vm.name],
     ['id', vm.id],
@@ -115,7 +135,13 @@ function outcomeOf(vm: Vm): Outcome {
       'agent',
       `${vm.agent.version}, boot ${vm.agent.generation}${vm.agent.connected ? '' : ', not connected'}`,
     ])
-    pairs.push(['certified', vm.certificate ? 'yes' : 'no'])
+    pairs.push(['certified', await certifiedText(context, vm)])
+  }
+  for (const { connected, enrolledAt } of vm.waiting) {
+    pairs.push([
+      'waiting',
+      `a boot since ${time(enrolledAt)}${connected ? '' : ', not connected'}: mortar vm confirm ${vm.name}`,
+    ])
   }
   if (vm.drives.length > 0) pairs.push(['drives', vm.drives.join(', ')])
   if (vm.failure) pairs.push(['failure', `${vm.failure.stage}: ${vm.failure.reason}`])
