@@ -81,9 +81,15 @@ async function serve(configPath: string | undefined): Promise<void> {
     ticket: bootData.ticket,
     config,
     clock: deadlineClock,
-    onWithdrawn(grantee) {
+    async onWithdrawn(grantee) {
       kept.end({ grantee }, new MortarError('grant-revoked'))
-      ssh.withdraw(grantee)
+      try {
+        ssh.withdraw(grantee)
+      } finally {
+        await runner.end(grantee)
+      }
+      // what a program left behind itself, such as by nohup, is the default user's and is not found again
+      return false
     },
   })
   const guest: Guest = {

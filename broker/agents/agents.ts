@@ -199,6 +199,8 @@ export class Agents {
     try {
       const record = book.get(message.vm)
       if (!record) throw new MortarError('enrolment-invalid', `no VM ${message.vm}`)
+      // whoever holds another VM's key is still not at that VM's address
+      if (socket.proven && record.id !== socket.vm) throw new MortarError('enrolment-invalid', 'of another VM')
       const { id } = record
       const live = record.agent !== null && this.connected(id, record.agent.agentSign)
       const judged = judge(record, toSigned(message), { nonce, live, now: clock.now() })

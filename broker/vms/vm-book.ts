@@ -39,6 +39,11 @@ export class VmBook {
     return this.#options.store.countOf(owner)
   }
 
+  /** Slots that VMs have, with their ids. */
+  slots(): Map<number, string> {
+    return this.#options.store.slots()
+  }
+
   /** By id, or by the owner's name for it. */
   find(owner: string, nameOrId: string): VmRecord | undefined {
     return this.#options.store.findByName(owner, nameOrId) ?? this.#options.store.get(nameOrId)
@@ -113,7 +118,8 @@ export class VmBook {
 
   /** The VM as the API shows it. `grants`: those that the reader may see. */
   view(record: VmRecord, grants: string[]): Vm {
-    const { ownerDh: _ownerDh, commitment: _commitment, deadline: _deadline, ...shown } = record
+    const { ownerDh: _ownerDh, commitment: _commitment, deadline: _deadline, ...more } = record
+    const { slot: _slot, network: _network, ...shown } = more
     const connected = ({ agentSign }: { agentSign: string }) => this.#options.connected(record.id, agentSign)
     return {
       ...shown,

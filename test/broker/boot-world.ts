@@ -77,6 +77,8 @@ export const FIRST: Snapshot = {
     vcpus: 1,
     failure: null,
     agent: null,
+    slot: null,
+    network: 'open',
     boots: [],
     waiting: [],
     deadline: null,

@@ -17,8 +17,8 @@ afterAll(() => rig.close())
 let count = 0
 let serial = 0
 const launchOne = () => rig.launch(`vm-${count++}`)
-const dial = () => new ControlEnd(rig.broker.origin)
-const arrive = (launch: Launch, boot: Boot, by?: Boot) => enrolled(rig.broker.origin, launch, boot, by ? { by } : {})
+const dial = () => new ControlEnd(rig.broker.agents)
+const arrive = (launch: Launch, boot: Boot, by?: Boot) => enrolled(rig.broker.agents, launch, boot, by ? { by } : {})
 const alarms = async (id: string) => (await rig.vm(id)).events.filter(({ cause }) => cause.startsWith('ALARM'))
 const keyOf = (boot: Boot) => encodeBase64url(signingPublicKey(boot.seed))
 const currentOf = async (id: string) => (await rig.vm(id)).agent?.agentSign
@@ -132,7 +132,7 @@ describe('boots that no broker saw', () => {
     const broken = dial()
     await broken.enrol(launch, last, { by: unseen.at(-1) as Boot, line: line.slice(1) })
     expect(await broken.next('refused')).toMatchObject({ code: 'enrolment-invalid' })
-    await enrolled(rig.broker.origin, launch, last, { by: unseen.at(-1) as Boot, line })
+    await enrolled(rig.broker.agents, launch, last, { by: unseen.at(-1) as Boot, line })
     const vm = await rig.vm(id)
     expect([vm.agent?.agentSign, vm.boots.length, vm.waiting]).toEqual([keyOf(last), LIMITS.bootLine + 2, []])
   })

@@ -14,7 +14,7 @@ afterAll(() => rig.close())
 
 let count = 0
 const launchOne = () => rig.launch(`vm-${count++}`)
-const dial = () => new ControlEnd(rig.broker.origin)
+const dial = () => new ControlEnd(rig.broker.agents)
 const causes = async (id: string) => (await rig.vm(id)).events.map(event => event.cause)
 
 describe('enrolment', () => {
@@ -46,8 +46,8 @@ describe('enrolment', () => {
   test('a reconnect with the same keys replaces the former socket', async () => {
     const launch = await launchOne()
     const boot = newBoot()
-    const former = await enrolled(rig.broker.origin, launch, boot)
-    const latter = await enrolled(rig.broker.origin, launch, boot)
+    const former = await enrolled(rig.broker.agents, launch, boot)
+    const latter = await enrolled(rig.broker.agents, launch, boot)
     await soon(former.closed, 'the close of the former socket')
     expect((await rig.vm(launch.vm.id)).agent?.connected).toBe(true)
     expect((await rig.vm(launch.vm.id)).state).toBe('enrolled')
@@ -57,11 +57,11 @@ describe('enrolment', () => {
   test('an alarm cannot be pushed out of the events', async () => {
     const launch = await launchOne()
     const boot = newBoot()
-    const agent = await enrolled(rig.broker.origin, launch, boot)
-    const rival = await enrolled(rig.broker.origin, launch, newBoot())
+    const agent = await enrolled(rig.broker.agents, launch, boot)
+    const rival = await enrolled(rig.broker.agents, launch, newBoot())
     for (let times = 0; times < 120; times++) {
       rig.clock.advance(5_000)
-      const again = await enrolled(rig.broker.origin, launch, boot)
+      const again = await enrolled(rig.broker.agents, launch, boot)
       again.socket.terminate()
       await expect.poll(() => causes(launch.vm.id).then(all => all.at(-1)), { interval: 1 }).toBe('agent disconnected')
     }
@@ -160,7 +160,7 @@ describe('a hostile agent', () => {
 
   test('that floods is closed', async () => {
     const launch = await launchOne()
-    const control = await enrolled(rig.broker.origin, launch)
+    const control = await enrolled(rig.broker.agents, launch)
     for (let times = 0; times < 200; times++) control.send({ type: 'ready' })
     await soon(control.closed, 'the close')
   })
@@ -176,8 +176,8 @@ describe('a hostile agent', () => {
 
   test('cannot decline the session of another VM', async () => {
     const [victim, attacker] = [await launchOne(), await launchOne()]
-    const agent = await enrolled(rig.broker.origin, victim)
-    const hostile = await enrolled(rig.broker.origin, attacker)
+    const agent = await enrolled(rig.broker.agents, victim)
+    const hostile = await enrolled(rig.broker.agents, attacker)
     const { json } = await rig.call('owner', 'vm.session', { id: victim.vm.id, body: { kind: 'channel' } })
     const offer = await agent.next('offer')
     expect(offer.session).toBe(json.session)

@@ -17,20 +17,22 @@ export class Thief {
   readonly #hands: Hands
   readonly #vm: Vm
   readonly #control: ControlEnd
+  readonly #agents: string
   readonly #boot = newBoot(2)
 
-  private constructor(hands: Hands, vm: Vm, control: ControlEnd) {
+  private constructor(hands: Hands, vm: Vm, control: ControlEnd, agents: string) {
     this.#hands = hands
     this.#vm = vm
     this.#control = control
+    this.#agents = agents
   }
 
   /**
    * Enrols as the next boot of a VM of `hands`. `seed`: the one-use seed that was stolen; the launch secret's when absent.
-   * `from`: the address it comes from. Resolves once the broker has answered.
+   * `agents`: origin where agents are taken; `from`: the address it comes from. Resolves once the broker has answered.
    */
-  static async pose(hands: Hands, vm: Vm, { seed, from }: { seed?: Uint8Array; from?: string } = {}) {
-    const thief = new Thief(hands, vm, new ControlEnd(hands.broker.url, vm.id, from))
+  static async pose(hands: Hands, vm: Vm, { agents, seed, from }: { agents: string; seed?: Uint8Array; from?: string }) {
+    const thief = new Thief(hands, vm, new ControlEnd(agents, vm.id, from), agents)
     const told = await thief.#enrol(seed ?? thief.#launchSeed())
     if (told === 'enrolled') void thief.#serve()
     return { thief, told }
@@ -57,7 +59,7 @@ export class Thief {
     for (;;) {
       const { session, token } = await this.#control.next('offer')
       await serveSession({
-        transport: await openJoined(`${broker.url.replace(/^http/, 'ws')}/v1/agent`, token),
+        transport: await openJoined(`${this.#agents.replace(/^http/, 'ws')}/v1/agent`, token),
         suite,
         clock: wallClock,
         facts: { broker: await broker.key(), vm: id, launch, session },

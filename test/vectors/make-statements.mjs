@@ -252,6 +252,7 @@ const result = {
     grant({}),
     grant({ role: 'manager', permissions: ['power', 'exec'], drives: null, targets: [], serial: 0 }),
     grant({ permissions: [], drives: [], targets: [], expires: 2 ** 53 - 1, serial: 2 ** 53 - 1 }),
+    grant({ after: Buffer.alloc(16, 9) }),
   ],
   manifests: [manifest({}), manifest({ name: 'a', version: 'älter', sizeBytes: 2 ** 53 - 1 })],
   broker: broker(),

@@ -16,6 +16,8 @@ export interface GuestDrive {
   readonly mountPoint: string | null
 }
 
+export const isOpen = ({ state }: GuestDrive): boolean => state === 'mounted' || state === 'open'
+
 interface Props {
   readonly drive: Drive
   readonly vm: Vm | null
@@ -49,13 +51,14 @@ export function DriveActions({ drive, vm, session, guest, formatted, onDone }: P
       await unlockDrive(identity, session, ready, { readOnly: false })
     })
   const detach = () => act(`Detaching ${name}`, ({ broker }) => broker.detachDrive(drive.id))
-  const here = vm !== null && drive.attachedTo === vm.id
-  const open = guest?.state === 'mounted' || guest?.state === 'open'
+  const open = guest !== undefined && isOpen(guest)
+  // the VM's word goes before the broker's: what is open there can be locked there
+  const here = vm !== null && (drive.attachedTo === vm.id || open)
   const button = (label: string, onPress: () => void, kind: 'main' | 'danger' | 'plain' = 'plain') =>
     h(Button, { key: label, label, about: name, kind, disabled: action.busy !== null, onPress })
 
   const buttons = [
-    vm !== null && drive.attachedTo === null && (vm.state === 'ready' || vm.state === 'enrolled')
+    vm !== null && !here && drive.attachedTo === null && (vm.state === 'ready' || vm.state === 'enrolled')
       ? button('Attach', () => act(`Attaching ${name}`, ({ broker }) => broker.attachDrive(drive.id, vm.id)), 'main')
       : null,
     here && session && !open && !formatted ? button('Format and unlock', () => format(false), 'main') : null,
@@ -69,7 +72,7 @@ export function DriveActions({ drive, vm, session, guest, formatted, onDone }: P
     here && session && open ? button('Lock', () => act(`Locking ${name}`, () => lockDrive(session, drive))) : null,
     // unplugged while mounted it would lose what is not yet written, and only the agent knows
     here && !open ? button('Detach', () => (guest ? detach() : ask('detach'))) : null,
-    drive.attachedTo === null ? button('Delete', () => ask('delete'), 'danger') : null,
+    drive.attachedTo === null && !here ? button('Delete', () => ask('delete'), 'danger') : null,
   ]
   return h(
     'div',
@@ -101,7 +104,7 @@ export function DriveActions({ drive, vm, session, guest, formatted, onDone }: P
     asked === 'delete'
       ? h(Confirm, {
           title: `Delete the drive ${name}?`,
-          text: `The drive ${name} and everything on it are destroyed for good.`,
+          text: `The broker is told to destroy the drive ${name} and everything on it, for good.`,
           yes: `Delete ${name}`,
           onYes: () => act(`Deleting ${name}`, ({ broker }) => broker.deleteDrive(drive.id)),
           onNo: () => ask(null),

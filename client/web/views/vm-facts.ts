@@ -43,6 +43,7 @@ export function FactsCard({ vm }: { vm: Vm }): VNode {
         ['Id', h('code', { class: 'break' }, vm.id)],
       ],
     }),
+    h('p', { class: 'muted small' }, 'State, facts and events are what the broker says.'),
   )
 }
 
@@ -134,7 +135,11 @@ export function ConsoleCard({ vm }: { vm: Vm }): VNode {
     },
     h(Outcome, { action }),
     text === null
-      ? h('p', { class: 'muted' }, 'What the VM wrote to its serial console while it ran. The broker can read it too.')
+      ? h(
+          'p',
+          { class: 'muted' },
+          'What the VM wrote to its serial console while it ran, as the broker kept it. The broker can read it, and can show something else: the words of a session that stand in it prove nothing against the broker.',
+        )
       : h('pre', { class: 'log', tabIndex: 0, 'aria-label': 'Console log' }, text === '' ? '(empty)' : text),
   )
 }
