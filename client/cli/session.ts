@@ -6,7 +6,7 @@ import type { ClientSession } from '../../protocol/session.ts'
 import { connectGrantedVm, connectVm } from '../connect.ts'
 import { openLasting } from '../lasting-session.ts'
 import { grantsOf } from '../read-grants.ts'
-import { findVm, waitVm } from '../vm.ts'
+import { findVm, isWaiting, waitVm } from '../vm.ts'
 import { AdvisedError } from './advice.ts'
 import type { Context } from './context.ts'
 
@@ -81,7 +81,7 @@ export async function withSessionOf<T>(
 
 /** Waits for an agent that is away only for a moment. Fails with vm-unreachable. */
 async function awaitReturn(context: Context, vm: Vm): Promise<void> {
-  if (vm.agent?.connected !== false || (vm.state !== 'ready' && vm.state !== 'enrolled')) return
+  if (vm.agent?.connected !== false || isWaiting(vm) || (vm.state !== 'ready' && vm.state !== 'enrolled')) return
   const broker = await context.broker()
   const { clock } = await context.host()
   const waiting = waitVm(broker, clock, vm.id, { goal: 'enrolled', timeoutMs: RETURN_MS }).catch(thrown => {
