@@ -97,13 +97,27 @@ test('a grantee whose grant is taken back while away loses the program, and cann
   await expect(again.attach(kept)).rejects.toMatchObject({ code: 'call-unknown' })
 })
 
-test('an agent that ends takes its programs with it', async () => {
-  const kept = keptExec('echo $$; exec sleep 100')
-  await (await broker.session(agentDh)).attach(kept)
-  const { value } = await (await kept.call).received().next()
-  const pid = value?.type === 'data' ? Number(decodeText(value.bytes)) : 0
-  broker.cut()
-  await soon(100)
-  await agent.stop('SIGTERM')
-  await expect.poll(() => isRunning(pid)).toBe(false)
-})
+test.each(['SIGKILL', 'SIGTERM'] as const)(
+  'a program and its client go on where they were after %s of the agent',
+  async how => {
+    const kept = keptExec('echo one; read line; echo "$line"; sleep 0.5; echo two; exit 3')
+    await (await broker.session(agentDh)).attach(kept)
+    const call = await kept.call
+    const received = call.received()
+    const { value } = await received.next()
+    expect(value).toMatchObject({ type: 'data' })
+    await agent.stop(how)
+    const seen = broker.enrolments.all.length
+    agent.start()
+    await call.write(encodeText('typed\n'))
+    agentDh = (await broker.enrolments.next(() => true, seen)).agentDh
+    await (await broker.session(agentDh)).attach(kept)
+    let out = ''
+    const exits: unknown[] = []
+    for await (const item of received) {
+      if (item.type === 'message') exits.push(item.body)
+      else out += decodeText(item.bytes)
+    }
+    expect([out, exits]).toEqual(['typed\ntwo\n', [{ code: 3, signal: null }]])
+  },
+)
