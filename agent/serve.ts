@@ -81,6 +81,7 @@ export async function serve(configPath: string | undefined): Promise<void> {
   }
   // before anybody can come for them
   await runner.restore((place, left) => void resumeProgram(kept, place, left))
+  grants.resume()
   startWatchdog()
   const leaving = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => leaving.abort())

@@ -7,6 +7,7 @@ import { mkdtempSync, readFileSync } from 'node:fs'
 import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setFlagsFromString } from 'node:v8'
 import { type DataFrame, encodeData, encodeMessage, FrameReader } from './frames.ts'
 import { Held } from './held.ts'
 import { type FromRunner, PROGRAMS, RUNNER_VERSION, type StartFailure, type ToRunner } from './messages.ts'
@@ -102,6 +103,7 @@ class Runner {
   }
 
   async #start({ program, ...start }: Told<'start'>): Promise<void> {
+    allowOptimising()
     const held = new Held(start, () => this.#say({ type: 'over', program }))
     try {
       if (this.#held.size >= PROGRAMS) throw new StartError('limit-exceeded')
@@ -152,6 +154,11 @@ class Runner {
     this.#pipes.dispose()
     process.exit(0)
   }
+}
+
+/** V8's compilers, from the quick one to the thorough one: the built program starts without them, and is idle without. */
+function allowOptimising(): void {
+  for (const compiler of ['sparkplug', 'maglev', 'opt']) setFlagsFromString(`--${compiler}`)
 }
 
 /** Whether no other process is in this one's control group; false where that is not known. */
