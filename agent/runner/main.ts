@@ -108,7 +108,10 @@ class Runner {
     try {
       if (this.#held.size >= PROGRAMS) throw new StartError('limit-exceeded')
       this.#held.set(program, held)
-      held.runs(start.size ? startOnTerminal(start, start.size, held) : await startPiped(start, this.#pipes, held))
+      const child = start.size ? startOnTerminal(start, start.size, held) : await startPiped(start, this.#pipes, held)
+      // nobody types
+      if (start.detached) child.eof()
+      held.runs(child)
       this.#say({ type: 'started', program })
     } catch (thrown) {
       this.#held.delete(program)
