@@ -7,7 +7,8 @@ import { connect, type Socket } from 'node:net'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { type DataFrame, encodeData, encodeMessage, FrameReader } from '../runner/frames.ts'
 import { type FromRunner, RUNNER_VERSION, SILENCE_MS, type Start, type ToRunner } from '../runner/messages.ts'
-import { type ProgramHost, RunnerProgram, RunnerViolation } from './runner-program.ts'
+import { type ProgramHost, RunnerProgram } from './runner-program.ts'
+import { RunnerViolation } from './runner-reader.ts'
 import { parseFromRunner } from './runner-schemas.ts'
 
 const PING_MS = 10_000

@@ -3,10 +3,11 @@
  * runner says is checked; what breaks a rule is its end (runner-link.ts). SPEC §8.2
  */
 import { MortarError } from '../../protocol/core/errors.ts'
-import type { HeldLog, HeldPiece, HeldReader } from '../../protocol/kept/held-log.ts'
+import type { HeldLog, HeldReader } from '../../protocol/kept/held-log.ts'
 import { encodeMessage } from '../../protocol/mux/stream.ts'
 import type { DataFrame } from '../runner/frames.ts'
-import { CREDIT_BYTES, type FromRunner, PIECE_BYTES, PIECE_COST, type ToRunner } from '../runner/messages.ts'
+import { type FromRunner, PIECE_BYTES, type ToRunner } from '../runner/messages.ts'
+import { demand, Reader, RunnerViolation } from './runner-reader.ts'
 
 /** What a program asks of the link to its runner. */
 export interface ProgramHost {
@@ -23,13 +24,6 @@ export type Input =
   | { readonly type: 'resize'; readonly cols: number; readonly rows: number }
 
 type Said<T extends FromRunner['type']> = Extract<FromRunner, { type: T }>
-
-/** What the runner did that it must not. */
-export class RunnerViolation extends Error {}
-
-const require = (holds: boolean, what: string) => {
-  if (!holds) throw new RunnerViolation(what)
-}
 
 export class RunnerProgram implements HeldLog {
   readonly id: number
@@ -59,7 +53,7 @@ export class RunnerProgram implements HeldLog {
 
   /** One that an earlier agent started. */
   static resume(host: ProgramHost, { program, start, end, taken, over }: Said<'held'>): RunnerProgram {
-    require(start <= end, 'positions of a program')
+    demand(start <= end, 'positions of a program')
     const resumed = new RunnerProgram(program, host)
     resumed.#state = 'running'
     resumed.#started.resolve()
@@ -168,10 +162,10 @@ export class RunnerProgram implements HeldLog {
     if (message.type === 'exit') return this.#exit(message)
     if (message.type === 'taken') return this.#take(message)
     if (message.type === 'over') {
-      require(this.#state !== 'over', 'over twice')
+      demand(this.#state !== 'over', 'over twice')
       return this.#setOver()
     }
-    require(this.#state === 'starting', message.type)
+    demand(this.#state === 'starting', message.type)
     if (message.type === 'started') {
       this.#state = 'running'
       this.#started.resolve()
@@ -182,7 +176,7 @@ export class RunnerProgram implements HeldLog {
   }
 
   #begin({ position }: Said<'from'>): void {
-    require(this.#unanswered > 0, 'from')
+    demand(this.#unanswered > 0, 'from')
     if (--this.#unanswered === 0) this.#seen(this.#requireReader().begin(position))
   }
 
@@ -190,7 +184,7 @@ export class RunnerProgram implements HeldLog {
     const reader = this.#requireReader()
     if (this.#unanswered > 0) return
     const { length } = bytes
-    require(lane <= 1 && length > 0, 'data')
+    demand(lane <= 1 && length > 0, 'data')
     if (reader.take({ type: 'data', lane, bytes }, position, length)) this.#seen(position + length)
   }
 
@@ -204,7 +198,7 @@ export class RunnerProgram implements HeldLog {
   }
 
   #take({ position }: Said<'taken'>): void {
-    require(position > this.#taken && position <= this.#sent, 'taken')
+    demand(position > this.#taken && position <= this.#sent, 'taken')
     this.#taken = position
     this.#wakeInput?.()
   }
@@ -223,102 +217,5 @@ export class RunnerProgram implements HeldLog {
 
   #seen(position: number): void {
     this.#end = Math.max(this.#end, position)
-  }
-}
-
-class Reader implements HeldReader {
-  readonly #program: number
-  readonly #host: ProgramHost
-  readonly #asked: number
-  readonly #begun = Promise.withResolvers<void>()
-  readonly #pieces: (HeldPiece | null)[] = []
-  #from: number | undefined
-  /** position of what comes next */
-  #next = 0
-  /** what the runner may still send, as it counts too */
-  #credit = CREDIT_BYTES
-  /** of what was taken: the credit that has not gone back yet */
-  #owed = 0
-  #finished = false
-  #closed = false
-  #failure: MortarError | undefined
-  #wake: (() => void) | undefined
-
-  constructor(program: number, host: ProgramHost, asked: number) {
-    this.#program = program
-    this.#host = host
-    this.#asked = asked
-    this.#begun.promise.catch(() => undefined)
-    host.tell({ type: 'read', program, from: asked, credit: CREDIT_BYTES })
-  }
-
-  get begun(): Promise<void> {
-    return this.#begun.promise
-  }
-
-  get from(): number {
-    return this.#from ?? this.#asked
-  }
-
-  begin(position: number): number {
-    require(position >= this.#asked, 'from')
-    this.#from = this.#next = position
-    this.#begun.resolve()
-    return position
-  }
-
-  /** False for what was under way before this reader began. */
-  take(piece: HeldPiece, position: number, count: number): boolean {
-    if (this.#from === undefined || this.#closed) return false
-    require(position === this.#next && !this.#finished, 'position')
-    this.#next += count
-    if (piece.type === 'data') {
-      require(count <= this.#credit, 'credit')
-      this.#credit -= count + PIECE_COST
-    }
-    this.#pieces.push(piece)
-    this.#wake?.()
-    return true
-  }
-
-  finish(): void {
-    this.#finished = true
-    this.#pieces.push(null)
-    this.#wake?.()
-  }
-
-  async next(): Promise<HeldPiece | null> {
-    this.#giveCredit()
-    while (this.#pieces.length === 0) {
-      if (this.#failure) throw this.#failure
-      if (this.#closed) throw new MortarError('going-away', 'another reads')
-      await new Promise<void>(resolve => {
-        this.#wake = resolve
-      })
-    }
-    const piece = this.#pieces.shift() ?? null
-    if (piece?.type === 'data') this.#owed += piece.bytes.length + PIECE_COST
-    return piece
-  }
-
-  #giveCredit(): void {
-    if (this.#owed < CREDIT_BYTES / 4 || this.#finished || this.#closed || this.#failure) return
-    this.#credit += this.#owed
-    this.#host.tell({ type: 'credit', program: this.#program, credit: this.#owed })
-    this.#owed = 0
-  }
-
-  close(): void {
-    if (this.#closed) return
-    this.#closed = true
-    if (!this.#failure) this.#host.tell({ type: 'leave', program: this.#program })
-    this.#begun.reject(new MortarError('going-away'))
-    this.#wake?.()
-  }
-
-  fail(error: MortarError): void {
-    this.#failure = error
-    this.#begun.reject(error)
-    this.#wake?.()
   }
 }
