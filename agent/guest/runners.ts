@@ -1,7 +1,7 @@
 /** The runners of this guest: one for each person and account, started when first needed, found again by the next agent. */
 import { rmSync } from 'node:fs'
 import { encodeBase64url } from '../../protocol/core/bytes.ts'
-import { asMortarError, type MortarError } from '../../protocol/core/errors.ts'
+import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { sleep } from '../clock.ts'
 import type { Log } from '../log.ts'
@@ -153,13 +153,22 @@ export class Runners implements Runner {
     const { places, launcher } = this.#options
     places.write(place)
     try {
-      return await RunnerLink.open(await launcher.start(place))
+      return await this.#connect(place)
     } catch {
       // it hangs, lies or is gone without its socket: once more, from nothing
       await launcher.kill(place)
       rmSync(places.socketOf(place), { force: true })
-      return RunnerLink.open(await launcher.start(place))
+      return this.#connect(place)
     }
+  }
+
+  async #connect(place: Place): Promise<RunnerLink> {
+    const { launcher } = this.#options
+    const link = await RunnerLink.open(await launcher.start(place))
+    if (launcher.runs(place)) return link
+    link.close()
+    // what runs elsewhere could not be ended with its person
+    throw new MortarError('internal', 'a runner is not where it was put')
   }
 
   /** A runner that is lost is ended with its programs, whatever it is up to. */
