@@ -16,7 +16,14 @@ import { grantRights, ownerRights, type Rights } from '../protocol/rights.ts'
 import type { Caller } from '../protocol/session.ts'
 import { replaceFile } from './replace-file.ts'
 
-const schema = object({ version: z.literal(1), least: z.record(base64urlOf(32), uint()) })
+const schema = object({
+  version: z.literal(1),
+  least: z.record(base64urlOf(32), uint()),
+  ends: z.record(base64urlOf(32), uint()).default({}),
+})
+
+/** in place of the end of a grant: it was taken back, and not all that runs under it is known to have ended */
+const TAKEN_BACK = 0
 
 export interface GrantsOptions {
   readonly stateDirectory: string
@@ -45,6 +52,10 @@ export class Grants {
   readonly #path: string
   /** by grantee (base64url): the lowest serial that is taken */
   readonly #least: Map<string, number>
+  /** by grantee: ms since 1970 at which what they started ends, whether or not they are connected; or TAKEN_BACK */
+  readonly #ends: Map<string, number>
+  /** by grantee who has no session: stops waiting for that end */
+  readonly #waiting = new Map<string, () => void>()
   readonly #open = new Set<Open>()
   /** false while the disk does not have what #least says */
   #kept = true
@@ -53,7 +64,14 @@ export class Grants {
   constructor(options: GrantsOptions) {
     this.#options = options
     this.#path = join(options.stateDirectory, 'grants.json')
-    this.#least = readLeast(this.#path)
+    const { least, ends } = read(this.#path)
+    this.#least = new Map(Object.entries(least))
+    this.#ends = new Map(Object.entries(ends))
+  }
+
+  /** To be called once what earlier agents left is known: ends what should have ended meanwhile. */
+  resume(): void {
+    for (const grantee of [...this.#ends.keys()]) this.#wait(grantee)
   }
 
   /**
@@ -73,10 +91,14 @@ export class Grants {
     if (least === 0 && this.#least.size >= LIMITS.grantees) {
       throw new MortarError('limit-exceeded', `${LIMITS.grantees} grantees`)
     }
+    const rights = grantRights(grant, features, defaultUser)
     // what runs under the old one ends beside; programs of the new one wait for that
-    if (grant.serial > least) this.#raise(grantee, grant.serial).catch(() => undefined)
-    else if (!this.#kept) this.#keep()
-    return this.#enter({ grantee, serial: grant.serial, end }, grantRights(grant, features, defaultUser))
+    if (grant.serial > least) this.#raise(grantee, grant.serial, rights.endsMs).catch(() => undefined)
+    else if (!this.#kept || this.#ends.get(grantee) !== rights.endsMs) {
+      this.#ends.set(grantee, rights.endsMs ?? TAKEN_BACK)
+      this.#keep()
+    }
+    return this.#enter({ grantee, serial: grant.serial, end }, rights)
   }
 
   /**
@@ -85,8 +107,10 @@ export class Grants {
    */
   async revoke(grantee: Uint8Array, serial: number): Promise<void> {
     const name = encodeBase64url(grantee)
-    if (serial + 1 > (this.#least.get(name) ?? 0)) await this.#raise(name, serial + 1)
-    else if (!this.#kept) this.#keep()
+    if (serial + 1 > (this.#least.get(name) ?? 0)) return this.#raise(name, serial + 1, TAKEN_BACK)
+    if (!this.#kept) this.#keep()
+    // what did not end then is tried again
+    if (this.#ends.get(name) === TAKEN_BACK) await this.#withdraw(name)
   }
 
   #check({ dh, grant: signed }: Extract<Caller, { kind: 'grantee' }>): Grant {
@@ -100,25 +124,57 @@ export class Grants {
   }
 
   #enter(open: Open, rights: Rights): Admission {
+    const { grantee } = open
     this.#open.add(open)
-    const expire = () => open.end(new MortarError('grant-expired'))
+    this.#stopWaiting(grantee)
+    const expire = () => {
+      open.end(new MortarError('grant-expired'))
+      this.#withdraw(grantee).catch(() => undefined)
+    }
     const cancel = callAt(this.#options.clock, rights.endsMs ?? 0, expire)
     return {
       rights,
       leave: () => {
         cancel()
         this.#open.delete(open)
+        if (![...this.#open].some(other => other.grantee === grantee)) this.#wait(grantee)
       },
     }
   }
 
+  /** Has what a grantee started end with the grant, though there is no session. */
+  #wait(grantee: string): void {
+    const endsMs = this.#ends.get(grantee)
+    if (endsMs === undefined) return
+    this.#stopWaiting(grantee)
+    const withdraw = () => void this.#withdraw(grantee).catch(() => undefined)
+    if (endsMs <= this.#options.clock.now()) withdraw()
+    else this.#waiting.set(grantee, callAt(this.#options.clock, endsMs, withdraw))
+  }
+
+  #stopWaiting(grantee: string): void {
+    this.#waiting.get(grantee)?.()
+    this.#waiting.delete(grantee)
+  }
+
+  /** Takes back what was handed out, and forgets that it was to be once that is done. */
+  async #withdraw(grantee: string): Promise<void> {
+    const endsMs = this.#ends.get(grantee)
+    await this.#options.onWithdrawn(grantee)
+    // let in again meanwhile
+    if (this.#ends.get(grantee) !== endsMs) return
+    this.#stopWaiting(grantee)
+    if (this.#ends.delete(grantee)) this.#keep()
+  }
+
   /** What came under a lower serial ends, even when the disk is full and the new one cannot be kept. */
-  #raise(grantee: string, least: number): Promise<void> {
+  #raise(grantee: string, least: number, endsMs: number | null): Promise<void> {
     this.#least.set(grantee, least)
+    this.#ends.set(grantee, endsMs ?? TAKEN_BACK)
     for (const open of [...this.#open]) {
       if (open.grantee === grantee && open.serial < least) open.end(new MortarError('grant-revoked'))
     }
-    const withdrawn = this.#options.onWithdrawn(grantee)
+    const withdrawn = endsMs === TAKEN_BACK ? this.#withdraw(grantee) : this.#options.onWithdrawn(grantee)
     withdrawn.catch(() => undefined)
     this.#keep()
     return withdrawn
@@ -126,21 +182,26 @@ export class Grants {
 
   #keep(): void {
     this.#kept = false
-    replaceFile(this.#path, JSON.stringify({ version: 1, least: Object.fromEntries(this.#least) }))
+    const content = JSON.stringify({
+      version: 1,
+      least: Object.fromEntries(this.#least),
+      ends: Object.fromEntries(this.#ends),
+    })
+    replaceFile(this.#path, content)
     this.#kept = true
   }
 }
 
-function readLeast(path: string): Map<string, number> {
+function read(path: string): Pick<z.output<typeof schema>, 'least' | 'ends'> {
   let json: string
   try {
     json = readFileSync(path, 'utf8')
   } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return new Map()
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return { least: {}, ends: {} }
     throw thrown
   }
   try {
-    return new Map(Object.entries(schema.parse(JSON.parse(json)).least))
+    return schema.parse(JSON.parse(json))
   } catch (cause) {
     throw new MortarError('internal', `${path} is damaged`, { cause })
   }
