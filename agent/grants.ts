@@ -1,37 +1,32 @@
 /**
- * Grants at this agent: who but the owner gets in, up to when, and who no longer does. The lowest serial that is still
- * taken from each grantee is kept on disk, so that a restart or a reboot brings no old grant back. SPEC §2.7
+ * Grants at this agent: who but the owner gets in, up to when, and who no longer does. A revocation takes back everything that was
+ * signed so far to a grantee, seen here or not: it makes a mark that later grants must name. SPEC §2.7, §9.6
  */
-import { readFileSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
+import type { Ready, ToClientBody } from '../protocol/commands/command.ts'
+import type { grantList, grantRevoke } from '../protocol/commands/grants.ts'
 import { checkGrantTime, type Grant, openGrant } from '../protocol/control/grant.ts'
 import type { Permission } from '../protocol/control/roles.ts'
 import type { LaunchTicket } from '../protocol/control/ticket.ts'
-import { encodeBase64url, equalBytes } from '../protocol/core/bytes.ts'
+import { decodeBase64url, encodeBase64url, equalBytes } from '../protocol/core/bytes.ts'
 import { type Clock, callAt } from '../protocol/core/clock.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { LIMITS } from '../protocol/core/limits.ts'
-import { base64urlOf, object, uint, z } from '../protocol/core/schema.ts'
 import { grantRights, ownerRights, type Rights } from '../protocol/rights.ts'
 import type { Caller } from '../protocol/session.ts'
-import { replaceFile } from './replace-file.ts'
-
-const schema = object({
-  version: z.literal(1),
-  least: z.record(base64urlOf(32), uint()),
-  ends: z.record(base64urlOf(32), uint()).default({}),
-})
-
-/** in place of the end of a grant: it was taken back, and not all that runs under it is known to have ended */
-const TAKEN_BACK = 0
+import { GrantBook } from './grant-book.ts'
 
 export interface GrantsOptions {
   readonly stateDirectory: string
   readonly ticket: Pick<LaunchTicket, 'vm' | 'owner'>
   readonly config: { readonly features: readonly Permission[]; readonly defaultUser: string }
   readonly clock: Clock
-  /** a grantee has lost rights: takes back what was handed out under the old ones, and resolves once it is */
-  onWithdrawn(grantee: string): Promise<void>
+  /**
+   * A grantee has lost rights: takes back what was handed out under the old ones and ends what the grantee started. Resolves with
+   * whether it is certain that nothing of it goes on.
+   */
+  onWithdrawn(grantee: string): Promise<boolean>
 }
 
 /** A session that is let in: how it is ended when its grant no longer holds. */
@@ -41,6 +36,9 @@ export interface Admission {
   leave(): void
 }
 
+export type Revoked = Ready<typeof grantRevoke>
+export type KnownGrant = ToClientBody<typeof grantList, 'known'>[number]
+
 interface Open {
   readonly grantee: string
   readonly serial: number
@@ -49,29 +47,20 @@ interface Open {
 
 export class Grants {
   readonly #options: GrantsOptions
-  readonly #path: string
-  /** by grantee (base64url): the lowest serial that is taken */
-  readonly #least: Map<string, number>
-  /** by grantee: ms since 1970 at which what they started ends, whether or not they are connected; or TAKEN_BACK */
-  readonly #ends: Map<string, number>
-  /** by grantee who has no session: stops waiting for that end */
-  readonly #waiting = new Map<string, () => void>()
+  readonly #book: GrantBook
   readonly #open = new Set<Open>()
-  /** false while the disk does not have what #least says */
-  #kept = true
+  /** by grantee who has no session: stops waiting for the end of the grant */
+  readonly #waiting = new Map<string, () => void>()
 
-  /** Fails with internal when the file is damaged: without it revoked grants would come back. */
+  /** Fails with internal when what is kept on disk is damaged. */
   constructor(options: GrantsOptions) {
     this.#options = options
-    this.#path = join(options.stateDirectory, 'grants.json')
-    const { least, ends } = read(this.#path)
-    this.#least = new Map(Object.entries(least))
-    this.#ends = new Map(Object.entries(ends))
+    this.#book = new GrantBook(join(options.stateDirectory, 'grants.json'))
   }
 
-  /** To be called once what earlier agents left is known: ends what should have ended meanwhile. */
+  /** To be called once it is known what earlier agents left: what should have ended meanwhile ends. */
   resume(): void {
-    for (const grantee of [...this.#ends.keys()]) this.#wait(grantee)
+    for (const [grantee] of this.#book.all()) this.#wait(grantee)
   }
 
   /**
@@ -85,32 +74,49 @@ export class Grants {
     if (!features.includes('users')) throw new MortarError('grant-invalid', 'this brick takes no grants')
     const grant = this.#check(caller)
     const grantee = encodeBase64url(grant.grantee)
-    const least = this.#least.get(grantee) ?? 0
+    const known = this.#book.get(grantee)
+    if ((known?.mark ?? null) !== (grant.after ? encodeBase64url(grant.after) : null)) {
+      throw new MortarError('grant-revoked', `serial ${grant.serial} does not name the last revocation`)
+    }
+    const least = known?.taken?.serial ?? 0
     if (grant.serial < least) throw new MortarError('grant-revoked', `serial ${grant.serial}, at least ${least}`)
     // keeps the file small; an owner who gets here launches another VM
-    if (least === 0 && this.#least.size >= LIMITS.grantees) {
+    if (!known && this.#book.size >= LIMITS.grantees) {
       throw new MortarError('limit-exceeded', `${LIMITS.grantees} grantees`)
     }
-    const rights = grantRights(grant, features, defaultUser)
-    // what runs under the old one ends beside; programs of the new one wait for that
-    if (grant.serial > least) this.#raise(grantee, grant.serial, rights.endsMs).catch(() => undefined)
-    else if (!this.#kept || this.#ends.get(grantee) !== rights.endsMs) {
-      this.#ends.set(grantee, rights.endsMs ?? TAKEN_BACK)
-      this.#keep()
-    }
-    return this.#enter({ grantee, serial: grant.serial, end }, rights)
+    if (!known?.taken || grant.serial > least) this.#take(grantee, grant)
+    this.#book.keep()
+    return this.#enter({ grantee, serial: grant.serial, end }, grantRights(grant, features, defaultUser))
   }
 
   /**
-   * Refuses the grantee's grants up to `serial` from now on and ends the sessions they opened. Resolves once the disk has
-   * it and all that was handed out is taken back.
+   * Takes back all that was signed to the grantee so far and ends its sessions. Resolves once the disk has it and what the grantee
+   * started was told to end; the answer says what there was.
    */
-  async revoke(grantee: Uint8Array, serial: number): Promise<void> {
+  async revoke(grantee: Uint8Array): Promise<Revoked> {
     const name = encodeBase64url(grantee)
-    if (serial + 1 > (this.#least.get(name) ?? 0)) return this.#raise(name, serial + 1, TAKEN_BACK)
-    if (!this.#kept) this.#keep()
-    // what did not end then is tried again
-    if (this.#ends.get(name) === TAKEN_BACK) await this.#withdraw(name)
+    const before = this.#book.get(name)
+    const mark = new Uint8Array(randomBytes(16))
+    // where no more grantees fit, one that never got in never will
+    if (before || this.#book.size < LIMITS.grantees) {
+      this.#book.set(name, { mark: encodeBase64url(mark), taken: null })
+    }
+    const open = this.#end(name, Number.POSITIVE_INFINITY)
+    // a full disk keeps neither the sessions nor the programs alive, and no revocation from being told as failed
+    const kept = capture(() => this.#book.keep())
+    const programsEnded = await this.#options.onWithdrawn(name)
+    kept()
+    return { mark, serial: before?.taken?.serial ?? null, sessions: open, programsEnded }
+  }
+
+  /** The grantees that this VM has let in or shut out. */
+  known(): KnownGrant[] {
+    return this.#book.all().map(([grantee, { mark, taken }]) => ({
+      grantee: decodeBase64url(grantee),
+      mark: mark === null ? null : decodeBase64url(mark),
+      taken,
+      sessions: [...this.#open].filter(open => open.grantee === grantee).length,
+    }))
   }
 
   #check({ dh, grant: signed }: Extract<Caller, { kind: 'grantee' }>): Grant {
@@ -129,7 +135,7 @@ export class Grants {
     this.#stopWaiting(grantee)
     const expire = () => {
       open.end(new MortarError('grant-expired'))
-      this.#withdraw(grantee).catch(() => undefined)
+      this.#withdraw(grantee)
     }
     const cancel = callAt(this.#options.clock, rights.endsMs ?? 0, expire)
     return {
@@ -144,12 +150,14 @@ export class Grants {
 
   /** Has what a grantee started end with the grant, though there is no session. */
   #wait(grantee: string): void {
-    const endsMs = this.#ends.get(grantee)
-    if (endsMs === undefined) return
     this.#stopWaiting(grantee)
-    const withdraw = () => void this.#withdraw(grantee).catch(() => undefined)
-    if (endsMs <= this.#options.clock.now()) withdraw()
-    else this.#waiting.set(grantee, callAt(this.#options.clock, endsMs, withdraw))
+    const endsMs = (this.#book.get(grantee)?.taken?.expires ?? 0) * 1000
+    if (endsMs <= this.#options.clock.now()) return this.#withdraw(grantee)
+    const withdraw = () => {
+      this.#waiting.delete(grantee)
+      this.#withdraw(grantee)
+    }
+    this.#waiting.set(grantee, callAt(this.#options.clock, endsMs, withdraw))
   }
 
   #stopWaiting(grantee: string): void {
@@ -157,52 +165,41 @@ export class Grants {
     this.#waiting.delete(grantee)
   }
 
-  /** Takes back what was handed out, and forgets that it was to be once that is done. */
-  async #withdraw(grantee: string): Promise<void> {
-    const endsMs = this.#ends.get(grantee)
-    await this.#options.onWithdrawn(grantee)
-    // let in again meanwhile
-    if (this.#ends.get(grantee) !== endsMs) return
-    this.#stopWaiting(grantee)
-    if (this.#ends.delete(grantee)) this.#keep()
+  /** Nobody waits to be told. */
+  #withdraw(grantee: string): void {
+    this.#options.onWithdrawn(grantee).catch(() => undefined)
   }
 
-  /** What came under a lower serial ends, even when the disk is full and the new one cannot be kept. */
-  #raise(grantee: string, least: number, endsMs: number | null): Promise<void> {
-    this.#least.set(grantee, least)
-    this.#ends.set(grantee, endsMs ?? TAKEN_BACK)
-    for (const open of [...this.#open]) {
-      if (open.grantee === grantee && open.serial < least) open.end(new MortarError('grant-revoked'))
+  /** A grant is in force from now on; what came under a lower serial ends. */
+  #take(grantee: string, { serial, role, permissions, expires }: Grant): void {
+    const before = this.#book.get(grantee)
+    const since = Math.floor(this.#options.clock.now() / 1000)
+    this.#book.set(grantee, { mark: before?.mark ?? null, taken: { serial, role, permissions, expires, since } })
+    if (!before?.taken) return
+    this.#end(grantee, serial)
+    // it was replaced, not revoked
+    this.#withdraw(grantee)
+  }
+
+  /** Ends the sessions of the grantee below a serial; how many there were. */
+  #end(grantee: string, below: number): number {
+    const ending = [...this.#open].filter(open => open.grantee === grantee && open.serial < below)
+    for (const open of ending) {
+      this.#open.delete(open)
+      open.end(new MortarError('grant-revoked'))
     }
-    const withdrawn = endsMs === TAKEN_BACK ? this.#withdraw(grantee) : this.#options.onWithdrawn(grantee)
-    withdrawn.catch(() => undefined)
-    this.#keep()
-    return withdrawn
-  }
-
-  #keep(): void {
-    this.#kept = false
-    const content = JSON.stringify({
-      version: 1,
-      least: Object.fromEntries(this.#least),
-      ends: Object.fromEntries(this.#ends),
-    })
-    replaceFile(this.#path, content)
-    this.#kept = true
+    return ending.length
   }
 }
 
-function read(path: string): Pick<z.output<typeof schema>, 'least' | 'ends'> {
-  let json: string
+/** Does it now; what it fails with is thrown when the returned function is called. */
+function capture(work: () => void): () => void {
   try {
-    json = readFileSync(path, 'utf8')
+    work()
   } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return { least: {}, ends: {} }
-    throw thrown
+    return () => {
+      throw thrown
+    }
   }
-  try {
-    return schema.parse(JSON.parse(json))
-  } catch (cause) {
-    throw new MortarError('internal', `${path} is damaged`, { cause })
-  }
+  return () => {}
 }

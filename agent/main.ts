@@ -12,8 +12,8 @@ const HELP = `mortar-agent ${VERSION}: runs inside a Mortar VM and serves its ow
   mortar-agent runner                    hold the programs of one account (what the agent has PID 1 start)
   mortar-agent --help | --version
 
-serve reads the launch's boot data (mortar.ticket, mortar.secret, mortar.broker) in $CREDENTIALS_DIRECTORY, keeps its boot
-counter in $STATE_DIRECTORY and short-lived files in $RUNTIME_DIRECTORY; systemd sets all three. FILE is ${CONFIG_PATH}
+serve reads the launch's boot data (mortar.ticket, mortar.secret, mortar.broker) in $CREDENTIALS_DIRECTORY, keeps what
+proves its next boot in $STATE_DIRECTORY and short-lived files in $RUNTIME_DIRECTORY; systemd sets all three. FILE is ${CONFIG_PATH}
 unless given. runner listens on descriptor 3. doctor --brick also checks that the image carries no identity. Logs are lines of JSON on stderr.
 Exit: 0 ok, 1 failed, 2 usage.
 

@@ -1,16 +1,17 @@
 /** The agent at its work: boot data, keys, runners, grants, sessions, until it is told to end. */
 import { existsSync } from 'node:fs'
+import { launchSeed } from '../protocol/channel/derive.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { wipe } from '../protocol/core/secret.ts'
 import { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
-import { readBootData } from './boot-data.ts'
-import { bootKeys, kernelKeyring } from './boot-keys.ts'
+import { type BootData, readBootData } from './boot-data.ts'
+import { type BootKeys, bootKeys, kernelKeyring } from './boot-keys.ts'
+import { BootState, readBootId } from './boot-state.ts'
 import { clock, deadlineClock } from './clock.ts'
 import { readConfig } from './config.ts'
 import { keepConnected } from './connect.ts'
 import { startFrugally } from './frugal.ts'
-import { countBoot, readBootId } from './generation.ts'
 import { Grants } from './grants.ts'
 import { DirectLauncher } from './guest/direct-launcher.ts'
 import { Drives } from './guest/drives.ts'
@@ -39,6 +40,16 @@ function directory(variable: string): string {
   return path
 }
 
+function openBootState(stateDirectory: string, { ticket, launchSecret }: BootData, keys: BootKeys): BootState {
+  const seed = launchSeed(nativeSuite, launchSecret)
+  const randomBytes = (length: number) => nativeSuite.randomBytes(length)
+  try {
+    return BootState.open({ stateDirectory, boot: readBootId(), ticket, launchSeed: seed, keys, randomBytes })
+  } finally {
+    wipe(seed)
+  }
+}
+
 /** Serves until it is told to end. Fails with bad-config and what keeps it from starting. */
 export async function serve(configPath: string | undefined): Promise<void> {
   startFrugally()
@@ -46,9 +57,9 @@ export async function serve(configPath: string | undefined): Promise<void> {
   const runtime = directory('RUNTIME_DIRECTORY')
   const bootData = readBootData(directory('CREDENTIALS_DIRECTORY'), nativeSuite)
   const state = directory('STATE_DIRECTORY')
-  const generation = countBoot(state, readBootId())
   const keys = bootKeys(nativeSuite, kernelKeyring)
   if (!keys.kept) log('keys.volatile')
+  const boot = openBootState(state, bootData, keys)
   const places = new PlaceBook(runtime)
   const launcher = hasSystemd() ? new SystemdLauncher(places) : new DirectLauncher(places)
   const runner = new Runners({ places, launcher, log, asRoot })
@@ -60,17 +71,23 @@ export async function serve(configPath: string | undefined): Promise<void> {
     config,
     clock: deadlineClock,
     async onWithdrawn(grantee) {
+      let ended = false
       kept.end({ grantee }, new MortarError('grant-revoked'))
       try {
         ssh.withdraw(grantee)
       } finally {
-        await runner.end(grantee)
+        // asked again it is tried again
+        ended = await runner.end(grantee).then(
+          () => true,
+          () => false,
+        )
       }
+      return ended
     },
   })
   const guest: Guest = {
     config,
-    generation: generation.generation,
+    generation: boot.generation,
     runner,
     drives: new Drives(runner, runtime),
     secretAttempts: new SecretAttempts(clock),
@@ -86,12 +103,12 @@ export async function serve(configPath: string | undefined): Promise<void> {
   const leaving = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => leaving.abort())
   const { signal } = leaving
-  const sessions = new Sessions({ bootData, keys, guest, handlers: HANDLERS, kept, log, signal })
-  log('agent.started', { version: VERSION, vm: bootData.ticket.vm, generation: generation.generation })
+  const sessions = new Sessions({ bootData, keys, boot, guest, handlers: HANDLERS, kept, log, signal })
+  log('agent.started', { version: VERSION, vm: bootData.ticket.vm, generation: boot.generation })
   await keepConnected({
     bootData,
     keys,
-    generation,
+    boot,
     suite: nativeSuite,
     log,
     signal,

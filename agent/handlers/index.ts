@@ -4,7 +4,7 @@ import type { Guest } from '../guest/guest.ts'
 import { driveFormat, driveList, driveLock, driveUnlock } from './drives.ts'
 import { exec } from './exec.ts'
 import { execList } from './exec-list.ts'
-import { grantRevoke } from './grants.ts'
+import { grantList, grantRevoke } from './grants.ts'
 import { info } from './info.ts'
 import { ssh } from './ssh.ts'
 import { terminal } from './terminal.ts'
@@ -20,4 +20,5 @@ export const HANDLERS: Handlers<Guest> = {
   'drive-list': driveList,
   ssh,
   'grant-revoke': grantRevoke,
+  'grant-list': grantList,
 }

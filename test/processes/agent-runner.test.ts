@@ -16,6 +16,8 @@ const KILLS = 4
 
 let broker: StandInBroker
 let agent: AgentProcess
+/** the mark that grants have to name */
+let revoked: Uint8Array | undefined
 
 beforeAll(async () => {
   broker = await StandInBroker.start()
@@ -120,8 +122,10 @@ test.skipIf(!controlGroups())(
     hanging.catch(() => undefined)
     await delay(500)
     const owner = await broker.session(agentDh())
-    await owner.open(grantRevoke, { grantee: grantee.sign, serial: 1 })
+    const { ready } = await owner.open(grantRevoke, { grantee: grantee.sign })
     expect(count(mark)).toBe(0)
+    expect(ready.programsEnded).toBe(true)
+    revoked = ready.mark
     owner.close()
   },
 )
@@ -130,7 +134,7 @@ test.skipIf(!controlGroups())(
   'what a grantee left behind ends with the grant, though nobody is connected',
   async () => {
     const mark = `77${process.pid}`
-    const grantee = granteeOf(broker.launch, ['exec'], { serial: 2, seconds: 10 })
+    const grantee = granteeOf(broker.launch, ['exec'], { serial: 2, seconds: 10, ...(revoked && { after: revoked }) })
     await run(['sh', '-c', `setsid sleep ${mark} >/dev/null 2>&1 &`], grantee)
     expect(count(mark)).toBe(1)
     await expect.poll(() => count(mark), { timeout: 30_000 }).toBe(0)
