@@ -2,8 +2,10 @@
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { MortarError } from '../protocol/core/errors.ts'
+import { LIMITS } from '../protocol/core/limits.ts'
 import { type Assembled, assemble, type BrokerParts, type Place, VERSION } from './assemble.ts'
 import { createApp } from './http/app.ts'
+import { Connections } from './http/connections.ts'
 import type { Services } from './http/handlers.ts'
 import { createListener, listen } from './http/listener.ts'
 import { RateLimit } from './http/rate-limit.ts'
@@ -56,6 +58,7 @@ export async function startBroker(parts: BrokerParts): Promise<Broker> {
       jumpHost = await createJumpHost({
         keyPath: dataDir.sshHostKey,
         log,
+        onClosed: assembled.happened,
         usersOf: key => services.sshKeys.ownersOf(key),
         connect(users, vm) {
           const { user, id } = vmForSsh(services, users, vm)
@@ -73,16 +76,22 @@ export async function startBroker(parts: BrokerParts): Promise<Broker> {
 }
 
 function createServer({ config, clock, log }: BrokerParts, { services, agents, relay, happened }: Assembled): Server {
+  const connections = new Connections()
   const app = createApp({
     services,
     log,
     origins: config.origins,
-    strangers: new RateLimit(clock, { burst: 60, perSecond: 5 }),
+    users: new RateLimit(clock, { burst: LIMITS.requestsAtOnce, perSecond: LIMITS.requestsPerSecond }),
+    connections,
     onAnswered: happened,
   })
   return createListener((request, bindings) => app.fetch(request, bindings as object), {
-    acceptAgent: socket => agents.accept(socket),
-    spendToken: token => relay.spend(token),
+    connections,
+    upgrades: {
+      acceptAgent: socket => agents.accept(socket),
+      spendToken: token => relay.spend(token),
+    },
+    onClosed: happened,
   })
 }
 

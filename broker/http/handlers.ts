@@ -123,7 +123,7 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
       const record = vmOf(services, request, 'any')
       if (request.query.after !== undefined) {
         const timeoutMs = Math.min(Number(request.query.timeoutMs ?? LONGEST_WAIT_MS) || 0, LONGEST_WAIT_MS)
-        await services.book.changed(record.id, Number(request.query.after), timeoutMs)
+        await services.book.changed(record.id, Number(request.query.after), { user: userOf(request).key, timeoutMs })
       }
       return showVm(services, request)
     },

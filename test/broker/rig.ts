@@ -5,6 +5,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writ
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Config } from '../../broker/config.ts'
+import type { Log } from '../../broker/log.ts'
 import { type Broker, startBroker } from '../../broker/serve.ts'
 import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
 import { Identity } from '../../client/identity.ts'
@@ -113,9 +114,13 @@ export class Rig {
       libvirtSocket: undefined,
       ...this.#config,
     }
-    const log = { info: write('info'), warn: write('warn'), error: write('error') }
-    this.#broker = await startBroker({ config, driver: this.driver, clock: this.clock, log })
+    this.#broker = await this.launchBroker(config, { info: write('info'), warn: write('warn'), error: write('error') })
     this.#launcherKey = await this.api().launcherKey()
+  }
+
+  /** The broker itself: in this process, over the hypervisor in memory. */
+  protected launchBroker(config: Config, log: Log): Promise<Broker> {
+    return startBroker({ config, driver: this.driver, clock: this.clock, log })
   }
 
   async stopBroker(): Promise<void> {
