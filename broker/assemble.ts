@@ -9,13 +9,15 @@ import { Login } from './auth/login.ts'
 import { Bricks } from './bricks/bricks.ts'
 import type { Config } from './config.ts'
 import { brokerSeed, type DataDir, openDataDir } from './data-dir.ts'
-import { Drives } from './drives/drives.ts'
+import { Drives, drivePath } from './drives/drives.ts'
 import type { Services } from './http/handlers.ts'
 import type { HypervisorDriver } from './hypervisor/driver.ts'
 import { collectWhenIdle } from './idle.ts'
+import { DiskRoom } from './images/disk-room.ts'
 import type { Log } from './log.ts'
 import { Relay } from './relay/relay.ts'
 import { Serialiser } from './serialise.ts'
+import { SshKeys } from './ssh/keys.ts'
 import { BrickStore } from './store/brick-store.ts'
 import { openDatabase } from './store/database.ts'
 import { DriveStore } from './store/drive-store.ts'
@@ -23,7 +25,8 @@ import { GrantStore } from './store/grant-store.ts'
 import { SshKeyStore } from './store/ssh-key-store.ts'
 import { VmStore } from './store/vm-store.ts'
 import { Grants } from './vms/grants.ts'
-import { launch } from './vms/launch.ts'
+import { type HostFacts, hostFacts } from './vms/host-room.ts'
+import { launch, overlayPath } from './vms/launch.ts'
 import { LauncherKey } from './vms/launcher-key.ts'
 import { Lifecycle } from './vms/lifecycle.ts'
 import { VmBook } from './vms/vm-book.ts'
@@ -36,12 +39,16 @@ export interface BrokerParts {
   readonly driver: HypervisorDriver
   readonly clock: Clock
   readonly log: Log
+  /** what the host has; looked at unless given */
+  readonly host?: HostFacts
 }
 
 /** Where the broker is reached; known, and set, once it listens. */
 export interface Place {
   agentUrl: string
   ssh: { readonly port: number; readonly hostKey: string } | null
+  /** Ends connections at the jump host that are logged in by the key. */
+  dropSshKey(key: string): void
 }
 
 export interface Assembled {
@@ -60,7 +67,7 @@ export interface Assembled {
 }
 
 /** Opens the data and puts the parts together. Fails with data-unusable, data-taken or no-space. */
-export function assemble({ config, driver, clock, log }: BrokerParts, place: Place): Assembled {
+export function assemble({ config, driver, clock, log, host }: BrokerParts, place: Place): Assembled {
   const dataDir = openDataDir(config.dataDir)
   const database = openDatabase(dataDir.database)
   const seed = brokerSeed(dataDir)
@@ -75,7 +82,11 @@ export function assemble({ config, driver, clock, log }: BrokerParts, place: Pla
   const login = new Login(seed, config, clock)
   const launcherKey = new LauncherKey()
   const serialiser = new Serialiser()
-  const common = { dataDir, clock, log, serialiser }
+  const diskRoom = new DiskRoom(
+    () => promisesOf(dataDir, stores),
+    () => clock.now(),
+  )
+  const common = { dataDir, clock, log, serialiser, diskRoom }
 
   const book = new VmBook({
     store: stores.vms,
@@ -123,7 +134,8 @@ export function assemble({ config, driver, clock, log }: BrokerParts, place: Pla
     bricks,
     drives: new Drives({ ...common, store: stores.drives, book, driver }),
     driveStore: stores.drives,
-    sshKeys: stores.sshKeys,
+    sshKeys: new SshKeys(stores.sshKeys, clock, key => place.dropSshKey(key)),
+    sshUsersOf: key => stores.sshKeys.ownersOf(key),
     lifecycle,
     grants: new Grants(stores.grants, clock),
     dataDir,
@@ -138,7 +150,8 @@ export function assemble({ config, driver, clock, log }: BrokerParts, place: Pla
     launch(user, request) {
       const { agentUrl } = place
       const { enrolWithinMs } = config
-      const parts = { ...common, book, bricks, driver, brokerId: login.id, launcherKey, agentUrl, enrolWithinMs }
+      const made = { book, bricks, driver, brokerId: login.id, launcherKey, agentUrl, enrolWithinMs }
+      const parts = { ...common, ...made, host: host ?? hostFacts() }
       return serialiser.run(`launch ${user.key}`, () => launch(parts, user, request))
     },
   }
@@ -160,6 +173,18 @@ export function assemble({ config, driver, clock, log }: BrokerParts, place: Pla
       wipe(seed)
     },
   }
+}
+
+/** What every file may grow to that guests write to. */
+function promisesOf(
+  dataDir: DataDir,
+  { drives, vms, bricks }: { drives: DriveStore; vms: VmStore; bricks: BrickStore },
+): { path: string; mostBytes: number }[] {
+  const ofBrick = new Map(bricks.list().map(brick => [brick.sha256, brick.virtualSizeBytes]))
+  return [
+    ...drives.list().map(drive => ({ path: drivePath(dataDir, drive.id), mostBytes: drive.sizeBytes })),
+    ...vms.list().map(vm => ({ path: overlayPath(dataDir, vm.id), mostBytes: ofBrick.get(vm.brickSha256) ?? 0 })),
+  ]
 }
 
 /** What the broker says of itself to anybody. */

@@ -31,7 +31,7 @@ export interface Broker {
 /** Starts the broker. Fails with data-unusable, data-taken, no-space, bad-config, address-unusable or port-taken. */
 export async function startBroker(parts: BrokerParts): Promise<Broker> {
   const { config, log } = parts
-  const place: Place = { agentUrl: '', ssh: null }
+  const place: Place = { agentUrl: '', ssh: null, dropSshKey: key => jumpHost?.drop(key) }
   const assembled = assemble(parts, place)
   const { id, services, dataDir } = assembled
   const server = createServer(parts, assembled)
@@ -59,7 +59,7 @@ export async function startBroker(parts: BrokerParts): Promise<Broker> {
         keyPath: dataDir.sshHostKey,
         log,
         onClosed: assembled.happened,
-        usersOf: key => services.sshKeys.ownersOf(key),
+        usersOf: key => services.sshUsersOf(key),
         connect(users, vm) {
           const { user, id } = vmForSsh(services, users, vm)
           return dialPair(origin, services.openPair(user, id, 'ssh').token)

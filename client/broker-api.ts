@@ -18,6 +18,7 @@ const LARGEST_LOG_BYTES = 16_777_216
 
 export type BrokerInfo = z.output<typeof api.brokerInfo>
 export type Brick = z.output<typeof api.brick>
+export type SshKey = api.SshKey
 export type SessionTicket = z.output<typeof api.sessionAnswer>
 export type Role = z.output<typeof api.loginAnswer>['role']
 
@@ -26,6 +27,8 @@ const vmList = object({ vms: zod.array(api.vm).max(10_000) })
 const driveList = object({ drives: zod.array(api.drive).max(10_000) })
 const oneBrick = object({ brick: api.brick })
 const oneVm = object({ vm: api.vm })
+const sshKeyList = object({ keys: zod.array(api.sshKey).max(1_000) })
+const oneSshKey = object({ key: api.sshKey })
 const oneDrive = object({ drive: api.drive })
 /** answers that nobody reads */
 const anything = zod.unknown()
@@ -277,8 +280,17 @@ export class BrokerApi {
     await this.#call({ route: 'drive.delete', id, answer: anything })
   }
 
+  /** The keys that may log in at the jump host as this user. */
+  async sshKeys(): Promise<SshKey[]> {
+    return (await this.#call({ route: 'ssh.list', answer: sshKeyList })).keys
+  }
+
   /** Lets an OpenSSH public key log in at the jump host as this user. */
-  async registerSshKey(publicKey: string): Promise<void> {
-    await this.#call({ route: 'ssh.key', body: { publicKey }, answer: anything })
+  async registerSshKey(publicKey: string): Promise<SshKey> {
+    return (await this.#call({ route: 'ssh.key', body: { publicKey }, answer: oneSshKey })).key
+  }
+
+  async removeSshKey(id: string): Promise<void> {
+    await this.#call({ route: 'ssh.remove', id, answer: anything })
   }
 }

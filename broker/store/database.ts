@@ -20,6 +20,8 @@ const MIGRATIONS = [
      vm TEXT NOT NULL, grantee TEXT NOT NULL, serial INTEGER NOT NULL, expires INTEGER NOT NULL,
      permissions TEXT NOT NULL, signed TEXT NOT NULL, PRIMARY KEY (vm, grantee)) STRICT;
    CREATE INDEX grants_grantee ON grants (grantee);`,
+  `ALTER TABLE ssh_keys ADD COLUMN name TEXT NOT NULL DEFAULT '';
+   ALTER TABLE grants ADD COLUMN drives TEXT NOT NULL DEFAULT '[]';`,
 ]
 
 /** numbers of SQLite: another program has the file, the disk is full */

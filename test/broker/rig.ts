@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import type { Config } from '../../broker/config.ts'
 import type { Log } from '../../broker/log.ts'
 import { type Broker, startBroker } from '../../broker/serve.ts'
+import type { HostFacts } from '../../broker/vms/host-room.ts'
 import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
 import { Identity } from '../../client/identity.ts'
 import { sealLaunchSecret } from '../../client/sealed-secret.ts'
@@ -70,6 +71,8 @@ export class Rig {
   /** to which launches are sealed; asked for once, since asking takes a step of the hypervisor */
   #launcherKey: Uint8Array = new Uint8Array(32)
   brickSha256 = ''
+  /** large, so that tests launch as many VMs as they like */
+  host: HostFacts = { memoryMiB: 2 ** 20, cores: 64 }
 
   constructor(config: Partial<Config> = {}) {
     this.#config = config
@@ -120,7 +123,7 @@ export class Rig {
 
   /** The broker itself: in this process, over the hypervisor in memory. */
   protected launchBroker(config: Config, log: Log): Promise<Broker> {
-    return startBroker({ config, driver: this.driver, clock: this.clock, log })
+    return startBroker({ config, driver: this.driver, clock: this.clock, log, host: this.host })
   }
 
   async stopBroker(): Promise<void> {
