@@ -32,7 +32,8 @@ const HELP = `mortar-agent ${VERSION}: runs inside a Mortar VM and serves its ow
 
 serve reads the launch's boot data (mortar.ticket, mortar.secret, mortar.broker) in $CREDENTIALS_DIRECTORY, keeps its boot
 counter in $STATE_DIRECTORY and short-lived files in $RUNTIME_DIRECTORY; systemd sets all three. FILE is ${CONFIG_PATH}
-unless given. doctor --brick also checks that the image carries no identity. Logs are lines of JSON on stderr.
+unless given. doctor --brick also checks that the image carries no identity. Logs are lines of JSON: stages of the boot on
+stdout, which the unit shows on the console too, the rest on stderr.
 Exit: 0 ok, 1 failed, 2 usage.
 
 Examples:
@@ -43,6 +44,18 @@ Examples:
 
 /** ms that sessions get to end in order */
 const LEAVING_MS = 3_000
+
+/** whether sessions may come */
+let serving = false
+
+/** Ends the agent for a fault in it that nobody caught: by its place in the code, since Node would print its words on the console. */
+function endAtFault(thrown: unknown): void {
+  log(
+    'agent.failed',
+    failure(thrown instanceof MortarError ? new MortarError('internal', '', { cause: thrown }) : thrown),
+  )
+  process.exit(1)
+}
 
 /** A directory that systemd gives the unit. Fails with bad-config naming the variable. */
 function directory(variable: string): string {
@@ -89,6 +102,9 @@ async function serve(configPath: string | undefined): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => leaving.abort())
   const { signal } = leaving
   const sessions = new Sessions({ bootData, keys, guest, handlers: HANDLERS, kept, log, signal })
+  serving = true
+  process.on('uncaughtException', endAtFault)
+  process.on('unhandledRejection', endAtFault)
   log('agent.started', { version: VERSION, vm: bootData.ticket.vm, generation: generation.generation })
   await keepConnected({
     bootData,
@@ -135,7 +151,8 @@ if (import.meta.main) {
         ? new MortarError('usage', (thrown as Error).message)
         : asMortarError(thrown)
       log('agent.failed', failure(error))
-      process.stderr.write(`mortar-agent: ${error.message}\n  → ${error.todo}\n`)
+      // from then on its words may quote what a session carried
+      if (!serving) process.stderr.write(`mortar-agent: ${error.message}\n  → ${error.todo}\n`)
       process.exit(error.code === 'usage' ? 2 : 1)
     },
   )
