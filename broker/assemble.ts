@@ -12,6 +12,7 @@ import { brokerSeed, type DataDir, openDataDir } from './data-dir.ts'
 import { Drives, drivePath } from './drives/drives.ts'
 import type { Services } from './http/handlers.ts'
 import type { HypervisorDriver } from './hypervisor/driver.ts'
+import { hostMemory } from './hypervisor/host-memory.ts'
 import { collectWhenIdle } from './idle.ts'
 import { DiskRoom } from './images/disk-room.ts'
 import type { Log } from './log.ts'
@@ -33,6 +34,9 @@ import { VmBook } from './vms/vm-book.ts'
 
 declare const MORTAR_VERSION: string | undefined
 export const VERSION = typeof MORTAR_VERSION === 'undefined' ? '0.0.0-dev' : MORTAR_VERSION
+
+/** ms for which what the hypervisor said of itself is believed */
+const DESCRIBED_MS = 1_000
 
 export interface BrokerParts {
   readonly config: Config
@@ -146,7 +150,7 @@ export function assemble({ config, driver, clock, log, host }: BrokerParts, plac
       agents.offer(vmId, { session, token: agentToken, kind })
       return { session, token: clientToken }
     },
-    describe: describer(driver, { seed, id: login.id, launcherKey }, place),
+    describe: describer(driver, { seed, id: login.id, launcherKey, clock }, place),
     launch(user, request) {
       const { agentUrl } = place
       const { enrolWithinMs } = config
@@ -190,7 +194,7 @@ function promisesOf(
 /** What the broker says of itself to anybody. */
 function describer(
   driver: HypervisorDriver,
-  { seed, id, launcherKey }: { seed: Uint8Array; id: Uint8Array; launcherKey: LauncherKey },
+  { seed, id, launcherKey, clock }: { seed: Uint8Array; id: Uint8Array; launcherKey: LauncherKey; clock: Clock },
   place: Place,
 ): Services['describe'] {
   const known = {
@@ -201,10 +205,24 @@ function describer(
       signature: encodeBase64url(signLauncherKey(launcherKey.publicKey, seed)),
     },
   }
+  const ask = async () => {
+    const { swap } = hostMemory()
+    try {
+      const { acceleration, reason, locksMemory } = await driver.describe()
+      return { acceleration, accelerationReason: reason, hostMemory: { locked: locksMemory, swap } }
+    } catch (cause) {
+      const reason = asMortarError(cause).message.slice(0, 400)
+      return { acceleration: 'unknown' as const, accelerationReason: reason, hostMemory: { locked: false, swap } }
+    }
+  }
+  // strangers may ask, and the hypervisor is not asked each time
+  let asked = { at: Number.NEGATIVE_INFINITY, answer: ask }
   return async () => {
-    const { acceleration, reason } = await driver
-      .describe()
-      .catch(cause => ({ acceleration: 'unknown' as const, reason: asMortarError(cause).message.slice(0, 400) }))
-    return { ...known, acceleration, accelerationReason: reason, ssh: place.ssh }
+    const age = clock.now() - asked.at
+    if (age < 0 || age > DESCRIBED_MS) {
+      const answer = ask()
+      asked = { at: clock.now(), answer: () => answer }
+    }
+    return { ...known, ...(await asked.answer()), ssh: place.ssh }
   }
 }

@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { readConfig } from './config.ts'
+import { describeHostMemory, hostMemory } from './hypervisor/host-memory.ts'
 import { LibvirtDriver } from './hypervisor/libvirt/driver.ts'
 import { requireEntry } from './hypervisor/storage-access.ts'
 import { requireQemuImg } from './images/overlay.ts'
@@ -36,9 +37,10 @@ const COMMANDS: Readonly<Record<string, (configPath: string | undefined) => Prom
     const driver = new LibvirtDriver(libvirtSocket)
     try {
       requireEntry(dataDir)
-      const { hypervisor, acceleration, reason } = await driver.describe()
+      const { hypervisor, acceleration, reason, locksMemory } = await driver.describe()
       await requireQemuImg()
       console.log(`hypervisor    ${hypervisor}\nacceleration  ${acceleration}: ${reason}`)
+      console.log(describeHostMemory(hostMemory(), locksMemory).join('\n'))
     } finally {
       driver.close()
     }

@@ -1,6 +1,8 @@
 /** `mortar vm`: launches, lists, shows, waits for, stops and deletes VMs. */
 import type { Vm } from '../../protocol/control/api.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
+import type { BrokerInfo } from '../broker-api.ts'
+import { hostMemoryWords } from '../host-memory.ts'
 import { findVm, launchVm, printable, waitVm } from '../vm.ts'
 import type { Context } from './context.ts'
 import { facts, size, table, time } from './output.ts'
@@ -47,7 +49,11 @@ export const list: Action = async context => {
   return { json: { vms }, text: table(['NAME', 'STATE', 'BRICK', 'MEMORY', 'ADDRESS', 'CREATED', 'OWNER', 'ID'], rows) }
 }
 
-export const show: Action = async (context, given) => outcomeOf(await findVm(await context.broker(), given.operand(0)))
+export const show: Action = async (context, given) => {
+  const broker = await context.broker()
+  const vm = await findVm(broker, given.operand(0))
+  return outcomeOf(vm, (await broker.info()).hostMemory)
+}
 
 export const wait: Action = async (context, given) => {
   const goal = oneOf(given, 'for', ['ready', 'enrolled', 'stopped'])
@@ -99,7 +105,8 @@ export const logs: Action = async (context, given) => {
   return { json: { vm: vm.id, console }, text: printable(console) }
 }
 
-function outcomeOf(vm: Vm): Outcome {
+/** `memory`: what the broker says of its host, where that is asked. */
+function outcomeOf(vm: Vm, memory?: BrokerInfo['hostMemory']): Outcome {
   const pairs: [string, string][] = [
     ['name', vm.name],
     ['id', vm.id],
@@ -109,6 +116,7 @@ function outcomeOf(vm: Vm): Outcome {
     ['size', `${vm.vcpus} CPU, ${size(vm.memoryMiB * MIB)}`],
     ['created', time(vm.createdAt)],
   ]
+  if (memory) pairs.push(['memory', `${hostMemoryWords(memory)} (the broker says)`])
   if (vm.agent) {
     pairs.push(['addresses', vm.agent.addresses.join(', ')])
     pairs.push([
@@ -120,5 +128,8 @@ function outcomeOf(vm: Vm): Outcome {
   if (vm.drives.length > 0) pairs.push(['drives', vm.drives.join(', ')])
   if (vm.failure) pairs.push(['failure', `${vm.failure.stage}: ${vm.failure.reason}`])
   const events = vm.events.map(event => [time(event.at), event.state, event.cause])
-  return { json: { vm }, text: `${facts(pairs)}\n\n${table(['TIME', 'STATE', 'CAUSE'], events)}` }
+  return {
+    json: { vm, ...(memory && { hostMemory: memory }) },
+    text: `${facts(pairs)}\n\n${table(['TIME', 'STATE', 'CAUSE'], events)}`,
+  }
 }

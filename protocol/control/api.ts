@@ -28,6 +28,8 @@ export const brokerInfo = object({
   launcher: object({ key: base64urlOf(32), signature: base64urlOf(64) }),
   acceleration: zod.enum(['kvm', 'tcg', 'unknown']),
   accelerationReason: text(400),
+  /** what becomes of the memory of VMs on the host: whether it is locked, and what swap there is */
+  hostMemory: object({ locked: zod.boolean(), swap: zod.enum(['none', 'encrypted', 'clear']) }),
   /** the jump host: its port and its host key as an OpenSSH public key line; null when there is none */
   ssh: object({ port: uint(65_535), hostKey: text(800) }).nullable(),
 })

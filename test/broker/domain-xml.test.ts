@@ -20,6 +20,8 @@ const vm = {
   consoleLogPath: '/data/vm/console.log',
   bootFiles: [{ name: 'mortar.secret', path: '/data/vm/secret' }],
 }
+const tcg = { acceleration: 'tcg', locksMemory: false } as const
+const kvm = { acceleration: 'kvm', locksMemory: true } as const
 const hostile = `x'/><disk type="block"/>&amp;<!--`
 
 /** Element and attribute names in order; texts and values left out. */
@@ -27,22 +29,31 @@ const skeleton = (xml: string) => (xml.match(/<\/?[\w:]+|[\w:]+(?==')/g) ?? []).
 
 test('a hostile value changes no element and no attribute', () => {
   const whole = { ...vm, name: hostile, overlayPath: hostile, brickPath: hostile, consoleLogPath: hostile }
-  const xml = domainXml({ ...whole, bootFiles: [{ name: hostile, path: hostile }] }, 'tcg')
-  expect(skeleton(xml)).toBe(skeleton(domainXml(vm, 'tcg')))
+  const xml = domainXml({ ...whole, bootFiles: [{ name: hostile, path: hostile }] }, tcg)
+  expect(skeleton(xml)).toBe(skeleton(domainXml(vm, tcg)))
   const drive = driveXml({ driveId: hostile, path: hostile, serial: hostile }, 'sda')
   expect(skeleton(drive)).toBe(skeleton(driveXml({ driveId: 'd', path: '/d', serial: 's' }, 'sda')))
 })
 
 test('what is secret stays in its file', () => {
-  const xml = domainXml(vm, 'kvm')
+  const xml = domainXml(vm, kvm)
   expect(xml).toContain("<entry name='opt/io.systemd.credentials/mortar.secret' file='/data/vm/secret'/>")
 })
 
 test('the CPU follows the acceleration', () => {
-  expect(domainXml(vm, 'kvm')).toContain("<domain type='kvm'>")
-  expect(domainXml(vm, 'kvm')).toContain("mode='host-passthrough'")
-  expect(domainXml(vm, 'tcg')).toContain("<domain type='qemu'>")
-  expect(domainXml(vm, 'tcg')).toContain("mode='maximum'")
+  expect(domainXml(vm, kvm)).toContain("<domain type='kvm'>")
+  expect(domainXml(vm, kvm)).toContain("mode='host-passthrough'")
+  expect(domainXml(vm, tcg)).toContain("<domain type='qemu'>")
+  expect(domainXml(vm, tcg)).toContain("mode='maximum'")
+})
+
+test('memory is never merged or dumped, and locked where it can be', () => {
+  for (const options of [tcg, kvm]) {
+    const xml = domainXml(vm, options)
+    expect(xml).toContain("<memory unit='MiB' dumpCore='off'>512</memory>")
+    expect(xml).toContain('<nosharepages/>')
+    expect(xml.includes('<locked/>')).toBe(options.locksMemory)
+  }
 })
 
 test('names and aliases lead back to ids', () => {

@@ -25,7 +25,12 @@ export const driveAlias = {
 /** Without erms the guest's kernel fills and copies memory by eight bytes; software emulation takes as long for one. */
 const EMULATED_CPU = "<cpu mode='maximum'><feature policy='disable' name='erms'/></cpu>"
 
-export function domainXml(vm: VmDefinition, acceleration: 'kvm' | 'tcg'): string {
+export interface DomainOptions {
+  readonly acceleration: 'kvm' | 'tcg'
+  readonly locksMemory: boolean
+}
+
+export function domainXml(vm: VmDefinition, { acceleration, locksMemory }: DomainOptions): string {
   const bootFiles = vm.bootFiles.map(
     file => `<entry name='opt/io.systemd.credentials/${escapeXml(file.name)}' file='${escapeXml(file.path)}'/>`,
   )
@@ -34,7 +39,8 @@ export function domainXml(vm: VmDefinition, acceleration: 'kvm' | 'tcg'): string
   <uuid>${escapeXml(vm.vmId)}</uuid>
   <title>${escapeXml(vm.name)}</title>
   <metadata><m:vm xmlns:m='${MARK}'/></metadata>
-  <memory unit='MiB'>${vm.memoryMiB}</memory>
+  <memory unit='MiB' dumpCore='off'>${vm.memoryMiB}</memory>
+  ${memoryBacking(locksMemory)}
   <vcpu>${vm.vcpus}</vcpu>
   <os><type arch='x86_64' machine='q35'>hvm</type><boot dev='hd'/></os>
   <sysinfo type='fwcfg'>${bootFiles.join('')}</sysinfo>
@@ -58,6 +64,9 @@ export function domainXml(vm: VmDefinition, acceleration: 'kvm' | 'tcg'): string
   </devices>
 </domain>`
 }
+
+/** Keys of open drives are in it: it is merged with nothing, and where it can be locked it is never swapped. */
+const memoryBacking = (locks: boolean) => `<memoryBacking><nosharepages/>${locks ? '<locked/>' : ''}</memoryBacking>`
 
 /**
  * Named here, the brick is opened whatever an escaped guest wrote into its overlay's header; and libvirt leaves its owner
