@@ -16,6 +16,8 @@ import { hostMemory } from './hypervisor/host-memory.ts'
 import { collectWhenIdle } from './idle.ts'
 import { DiskRoom } from './images/disk-room.ts'
 import type { Log } from './log.ts'
+import type { GuestNetwork } from './network/guest-network.ts'
+import { createNetwork } from './network/network.ts'
 import { Relay } from './relay/relay.ts'
 import { Serialiser } from './serialise.ts'
 import { SshKeys } from './ssh/keys.ts'
@@ -30,6 +32,7 @@ import { type HostFacts, hostFacts } from './vms/host-room.ts'
 import { launch, overlayPath } from './vms/launch.ts'
 import { LauncherKey } from './vms/launcher-key.ts'
 import { Lifecycle } from './vms/lifecycle.ts'
+import { RUNNING } from './vms/states.ts'
 import { VmBook } from './vms/vm-book.ts'
 
 declare const MORTAR_VERSION: string | undefined
@@ -37,6 +40,13 @@ export const VERSION = typeof MORTAR_VERSION === 'undefined' ? '0.0.0-dev' : MOR
 
 /** ms for which what the hypervisor said of itself is believed */
 const DESCRIBED_MS = 1_000
+/** what the owner of a VM reads that was launched on a network which the broker has no more */
+const OTHER_NETWORK = {
+  open: 'launched by an older version on a network that is not confined: its agent cannot reach the broker any more. Delete it',
+  isolated:
+    'launched on the isolated network, which the broker is not configured for any more: its agent cannot reach it',
+  user: 'launched on user networking, which the broker is not configured for any more: its agent cannot reach it',
+} as const
 
 export interface BrokerParts {
   readonly config: Config
@@ -45,11 +55,12 @@ export interface BrokerParts {
   readonly log: Log
   /** what the host has; looked at unless given */
   readonly host?: HostFacts
+  /** instead of the network of the configuration: for tests without a host to change */
+  readonly network?: GuestNetwork
 }
 
 /** Where the broker is reached; known, and set, once it listens. */
 export interface Place {
-  agentUrl: string
   ssh: { readonly port: number; readonly hostKey: string } | null
   /** Ends connections at the jump host that are logged in by the key. */
   dropSshKey(key: string): void
@@ -62,6 +73,13 @@ export interface Assembled {
   readonly services: Services
   readonly agents: Agents
   readonly relay: Relay
+  readonly network: GuestNetwork
+  /** The VM that dials from this address, where addresses tell. */
+  vmAt(address: string): string | undefined
+  /** Tells the owners of VMs that run on another network than the configured one. */
+  noteOtherNetworks(): void
+  /** Whether a VM is left that may run. */
+  anyRuns(): Promise<boolean>
   /** to be called whenever something happens */
   happened(): void
   /** Ends sessions and sockets of agents, in order. */
@@ -71,7 +89,8 @@ export interface Assembled {
 }
 
 /** Opens the data and puts the parts together. Fails with data-unusable, data-taken or no-space. */
-export function assemble({ config, driver, clock, log, host }: BrokerParts, place: Place): Assembled {
+export function assemble(given: BrokerParts, place: Place): Assembled {
+  const { config, driver, clock, log } = given
   const dataDir = openDataDir(config.dataDir)
   const database = openDatabase(dataDir.database)
   const seed = brokerSeed(dataDir)
@@ -84,6 +103,7 @@ export function assemble({ config, driver, clock, log, host }: BrokerParts, plac
   }
   stores.vms.forgetExpiredLaunches(Math.floor(clock.now() / 1000))
   const login = new Login(seed, config, clock)
+  const network = given.network ?? createNetwork({ config, driver, log, brokerId: login.id })
   const launcherKey = new LauncherKey()
   const serialiser = new Serialiser()
   const diskRoom = new DiskRoom(
@@ -152,10 +172,9 @@ export function assemble({ config, driver, clock, log, host }: BrokerParts, plac
     },
     describe: describer(driver, { seed, id: login.id, launcherKey, clock }, place),
     launch(user, request) {
-      const { agentUrl } = place
-      const { enrolWithinMs } = config
-      const made = { book, bricks, driver, brokerId: login.id, launcherKey, agentUrl, enrolWithinMs }
-      const parts = { ...common, ...made, host: host ?? hostFacts() }
+      const { enrolWithinMs, network: networkKind } = config
+      const made = { book, bricks, driver, brokerId: login.id, launcherKey, network, networkKind, enrolWithinMs }
+      const parts = { ...common, ...made, host: given.host ?? hostFacts() }
       return serialiser.run(`launch ${user.key}`, () => launch(parts, user, request))
     },
   }
@@ -165,6 +184,24 @@ export function assemble({ config, driver, clock, log, host }: BrokerParts, plac
     services,
     agents,
     relay,
+    network,
+    vmAt(address) {
+      const slot = network.slotOf(address)
+      return slot === undefined ? undefined : book.slots().get(slot)
+    },
+    noteOtherNetworks() {
+      for (const { id, network: launchedOn, state } of book.list()) {
+        if (launchedOn === config.network || !RUNNING.has(state)) continue
+        book.note(id, OTHER_NETWORK[launchedOn])
+        log.warn('network.other', { vm: id, network: launchedOn })
+      }
+    },
+    async anyRuns() {
+      const known = new Set(book.list().map(({ id }) => id))
+      // where the hypervisor cannot be asked, any VM may run
+      const domains = await driver.list().catch(() => [...known].map(vmId => ({ vmId, state: 'running' as const })))
+      return domains.some(({ vmId, state }) => known.has(vmId) && state !== 'stopped')
+    },
     happened,
     sayGoodbye() {
       lifecycle.close()

@@ -150,6 +150,8 @@ export class Agents {
     let judged: ReturnType<typeof judge>
     try {
       judged = judge(toSigned(message), nonce, id => book.get(id))
+      // whoever holds another VM's secret is still not at that VM's address
+      if (socket.proven && judged.record.id !== socket.vm) throw new MortarError('enrolment-invalid', 'of another VM')
       if (judged.verdict === 'impostor') {
         this.#alarm(judged.record.id)
         throw new MortarError('enrolled-already', judged.record.id)

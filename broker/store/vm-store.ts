@@ -24,6 +24,10 @@ const vmRecordSchema = object({
   createdAt: shape.createdAt,
   memoryMiB: shape.memoryMiB,
   vcpus: shape.vcpus,
+  /** its place on the network, for life; null for VMs from before they had one */
+  slot: zod.int().min(0).nullable().default(null),
+  /** the network that it was launched on */
+  network: zod.enum(['isolated', 'user', 'open']).default('open'),
   failure: shape.failure,
   agent: shape.agent.unwrap().omit({ connected: true }).extend({ boot: uuid }).nullable(),
   /** a reboot was seen (or may have been missed): the next generation may enrol once */
@@ -82,6 +86,12 @@ export class VmStore {
 
   countOf(owner: string): number {
     return Number(this.#database.prepare('SELECT count(*) AS n FROM vms WHERE owner = ?').get(owner)?.n)
+  }
+
+  /** Slots of all VMs, with their ids. */
+  slots(): Map<number, string> {
+    const rows = this.#database.prepare("SELECT id, json_extract(record, '$.slot') AS slot FROM vms").all()
+    return new Map(rows.filter(({ slot }) => slot !== null).map(({ id, slot }) => [Number(slot), String(id)]))
   }
 
   save(record: VmRecord): void {

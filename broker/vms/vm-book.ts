@@ -41,6 +41,11 @@ export class VmBook {
     return this.#options.store.countOf(owner)
   }
 
+  /** Slots that VMs have, with their ids. */
+  slots(): Map<number, string> {
+    return this.#options.store.slots()
+  }
+
   /** By id, or by the owner's name for it. */
   find(owner: string, nameOrId: string): VmRecord | undefined {
     return this.#options.store.findByName(owner, nameOrId) ?? this.#options.store.get(nameOrId)
@@ -99,7 +104,8 @@ export class VmBook {
 
   /** The VM as the API shows it. `grants`: those that the reader may see. */
   view(record: VmRecord, grants: string[]): Vm {
-    const { ownerDh: _ownerDh, commitment: _commitment, rebootArmed: _armed, deadline: _deadline, ...shown } = record
+    const { ownerDh: _ownerDh, commitment: _commitment, rebootArmed: _armed, deadline: _deadline, ...more } = record
+    const { slot: _slot, network: _network, ...shown } = more
     let agent: Vm['agent'] = null
     if (record.agent) {
       const { boot: _boot, ...rest } = record.agent

@@ -106,6 +106,11 @@ export const ERRORS = {
   'libvirt-down': row(503, 'libvirt does not answer', 'Start libvirtd (systemctl start libvirtd) and try again'),
   'libvirt-failed': row(502, 'libvirt refused', 'Read its message; look at the libvirt log of the domain'),
   'qemu-missing': row(503, 'QEMU is not installed on the hypervisor', 'apt install qemu-system-x86 qemu-utils'),
+  'network-unusable': row(
+    500,
+    'The network of the VMs cannot be made, or is not as it was made',
+    'Run mortar-broker doctor as root; on a host where no bridge can be made, set network = "user"',
+  ),
   'port-taken': row(500, 'The address is already in use', 'Stop the program that holds it, or configure another port'),
   'address-unusable': row(500, 'The address cannot be listened on', 'Configure an address of this host'),
   'data-unusable': row(500, 'The data directory cannot be used', 'Mend what is named, or configure another data_dir'),

@@ -31,7 +31,7 @@ export class RigApart extends Rig {
     const [said] = (await Promise.race([
       once(child, 'message'),
       once(child, 'exit').then(([code]) => Promise.reject(new Error(`the broker ended with ${code}`))),
-    ])) as [{ origin: string; ssh: string | null; id: string }]
+    ])) as [Omit<Broker, 'close'>]
     return {
       ...said,
       async close() {

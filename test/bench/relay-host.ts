@@ -5,7 +5,7 @@ import { enrolled } from '../broker/sockets.ts'
 
 const rig = await Rig.start()
 const launch = await rig.launch('bench')
-const control = await enrolled(rig.broker.origin, launch)
+const control = await enrolled(rig.broker.agents, launch)
 console.log(JSON.stringify({ url: rig.broker.origin.replace('http', 'ws') }))
 for await (const _line of createInterface({ input: process.stdin })) {
   const { token } = await rig.api().createSession(launch.vm.id, 'channel')

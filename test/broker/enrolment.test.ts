@@ -15,7 +15,7 @@ afterAll(() => rig.close())
 
 let count = 0
 const launchOne = () => rig.launch(`vm-${count++}`)
-const dial = () => new ControlEnd(rig.broker.origin)
+const dial = () => new ControlEnd(rig.broker.agents)
 const causes = async (id: string) => (await rig.vm(id)).events.map(event => event.cause)
 
 describe('enrolment', () => {
@@ -47,8 +47,8 @@ describe('enrolment', () => {
   test('a reconnect with the same keys replaces the former socket', async () => {
     const launch = await launchOne()
     const boot = newBoot()
-    const former = await enrolled(rig.broker.origin, launch, boot)
-    const latter = await enrolled(rig.broker.origin, launch, boot)
+    const former = await enrolled(rig.broker.agents, launch, boot)
+    const latter = await enrolled(rig.broker.agents, launch, boot)
     await soon(former.closed, 'the close of the former socket')
     expect((await rig.vm(launch.vm.id)).agent?.connected).toBe(true)
     expect((await rig.vm(launch.vm.id)).state).toBe('enrolled')
@@ -57,7 +57,7 @@ describe('enrolment', () => {
 
   test('an impostor with the launch secret and other keys is refused, and the owner sees an alarm', async () => {
     const launch = await launchOne()
-    const agent = await enrolled(rig.broker.origin, launch)
+    const agent = await enrolled(rig.broker.agents, launch)
     const before = (await rig.vm(launch.vm.id)).agent
     for (const boot of [newBoot(1), newBoot(2), newBoot(7)]) {
       const impostor = dial()
@@ -74,13 +74,13 @@ describe('enrolment', () => {
   test('an alarm cannot be pushed out of the events', async () => {
     const launch = await launchOne()
     const boot = newBoot()
-    const agent = await enrolled(rig.broker.origin, launch, boot)
+    const agent = await enrolled(rig.broker.agents, launch, boot)
     const impostor = dial()
     await impostor.enrol(launch, newBoot())
     await impostor.next('refused')
     for (let times = 0; times < 120; times++) {
       rig.clock.advance(5_000)
-      const again = await enrolled(rig.broker.origin, launch, boot)
+      const again = await enrolled(rig.broker.agents, launch, boot)
       again.socket.terminate()
       await expect.poll(() => causes(launch.vm.id).then(all => all.at(-1)), { interval: 1 }).toBe('agent disconnected')
     }
@@ -134,7 +134,7 @@ describe('enrolment', () => {
     const launch = await launchOne()
     const { id } = launch.vm
     const boot = newBoot()
-    const agent = await enrolled(rig.broker.origin, launch, boot)
+    const agent = await enrolled(rig.broker.agents, launch, boot)
     const vm = await rig.vm(id)
     const statement = {
       version: 1 as const,
@@ -158,7 +158,7 @@ describe('enrolment', () => {
     const skipping = dial()
     await skipping.enrol(launch, newBoot(3))
     expect(await skipping.next('refused')).toMatchObject({ code: 'enrolled-already' })
-    const next = await enrolled(rig.broker.origin, launch, newBoot(2))
+    const next = await enrolled(rig.broker.agents, launch, newBoot(2))
     expect(await rig.vm(id)).toMatchObject({ state: 'enrolled', certificate: null, agent: { generation: 2 } })
 
     const late = dial()
@@ -170,11 +170,11 @@ describe('enrolment', () => {
   test('after a restart of the broker one missed reboot may have been, unless the same boot came back', async () => {
     const [same, rebooted] = [await launchOne(), await launchOne()]
     const boot = newBoot()
-    await enrolled(rig.broker.origin, same, boot)
-    await enrolled(rig.broker.origin, rebooted, newBoot())
+    await enrolled(rig.broker.agents, same, boot)
+    await enrolled(rig.broker.agents, rebooted, newBoot())
     await rig.restart()
-    const again = await enrolled(rig.broker.origin, same, boot)
-    const next = await enrolled(rig.broker.origin, rebooted, newBoot(2))
+    const again = await enrolled(rig.broker.agents, same, boot)
+    const next = await enrolled(rig.broker.agents, rebooted, newBoot(2))
     for (const launch of [same, rebooted]) {
       const impostor = dial()
       await impostor.enrol(launch, newBoot(launch === same ? 2 : 3))
@@ -232,7 +232,7 @@ describe('a hostile agent', () => {
 
   test('that floods is closed', async () => {
     const launch = await launchOne()
-    const control = await enrolled(rig.broker.origin, launch)
+    const control = await enrolled(rig.broker.agents, launch)
     for (let times = 0; times < 200; times++) control.send({ type: 'ready' })
     await soon(control.closed, 'the close')
   })
@@ -248,8 +248,8 @@ describe('a hostile agent', () => {
 
   test('cannot decline the session of another VM', async () => {
     const [victim, attacker] = [await launchOne(), await launchOne()]
-    const agent = await enrolled(rig.broker.origin, victim)
-    const hostile = await enrolled(rig.broker.origin, attacker)
+    const agent = await enrolled(rig.broker.agents, victim)
+    const hostile = await enrolled(rig.broker.agents, attacker)
     const { json } = await rig.call('owner', 'vm.session', { id: victim.vm.id, body: { kind: 'channel' } })
     const offer = await agent.next('offer')
     expect(offer.session).toBe(json.session)

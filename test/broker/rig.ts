@@ -21,6 +21,7 @@ import { decodeBase64url, decodeHex, encodeBase64url } from '../../protocol/core
 import { encodeCbor } from '../../protocol/core/codec.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { FakeHypervisor } from '../support/fake-hypervisor.ts'
+import { LoopbackNetwork } from '../support/loopback-network.ts'
 import { ShiftClock } from './shift-clock.ts'
 
 export type PersonName = 'owner' | 'other' | 'administrator'
@@ -62,6 +63,7 @@ export class Rig {
   readonly dataDir = join(this.folder, 'data')
   readonly driver = new FakeHypervisor()
   readonly clock = new ShiftClock()
+  readonly network = new LoopbackNetwork()
   readonly log: LogLine[] = []
   readonly people: Readonly<Record<PersonName, Identity>>
   readonly #config: Partial<Config>
@@ -108,7 +110,9 @@ export class Rig {
       dataDir: this.dataDir,
       listen: { host: '127.0.0.1', port: 0 },
       sshListen: null,
-      agentUrl: undefined,
+      network: 'isolated',
+      subnet: undefined,
+      agentListen: undefined,
       origins: [],
       users: new Set([key('owner'), key('other')]),
       administrators: new Set([key('administrator')]),
@@ -123,7 +127,7 @@ export class Rig {
 
   /** The broker itself: in this process, over the hypervisor in memory. */
   protected launchBroker(config: Config, log: Log): Promise<Broker> {
-    return startBroker({ config, driver: this.driver, clock: this.clock, log, host: this.host })
+    return startBroker({ config, driver: this.driver, clock: this.clock, log, host: this.host, network: this.network })
   }
 
   async stopBroker(): Promise<void> {

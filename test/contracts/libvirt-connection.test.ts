@@ -108,7 +108,8 @@ test('what happens while libvirt is away is told when it is back', async ({ skip
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', brickPath, '16M'])
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', brickPath, '-F', 'qcow2', overlayPath])
   const paths = { overlayPath, brickPath, consoleLogPath: join(directory, 'console.log') }
-  await driver.define({ vmId, name: 'away', memoryMiB: 64, vcpus: 1, ...paths, bootFiles: [] })
+  const network = { kind: 'user', uid: 1_879_048_200, gid: await driver.qemuGroup() } as const
+  await driver.define({ vmId, name: 'away', memoryMiB: 64, vcpus: 1, ...paths, bootFiles: [], network })
   await driver.start(vmId)
   shut()
   await expect.poll(() => driver.list().catch(cause => cause.code)).toBe('libvirt-down')
@@ -118,7 +119,9 @@ test('what happens while libvirt is away is told when it is back', async ({ skip
   expect((await driver.list()).find(status => status.vmId === vmId)?.state).toBe('stopped')
 })
 
-test('the memory of a VM is neither merged nor dumped, and locked where it is asked for', async () => {
+test('the memory of a VM is neither merged nor dumped, and locked where it is asked for', async ({
+  onTestFinished,
+}) => {
   const driver = new LibvirtDriver(undefined, hostAcceleration(), true)
   const vmId = randomUUID()
   onTestFinished(async () => {
@@ -130,7 +133,8 @@ test('the memory of a VM is neither merged nor dumped, and locked where it is as
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', brickPath, '16M'])
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', brickPath, '-F', 'qcow2', overlayPath])
   const paths = { overlayPath, brickPath, consoleLogPath: join(directory, 'locked.log') }
-  await driver.define({ vmId, name: 'locked', memoryMiB: 96, vcpus: 1, ...paths, bootFiles: [] })
+  const network = { kind: 'user', uid: 1_879_048_201, gid: await driver.qemuGroup() } as const
+  await driver.define({ vmId, name: 'locked', memoryMiB: 96, vcpus: 1, ...paths, bootFiles: [], network })
   await driver.start(vmId)
   const pid = readFileSync(`/run/libvirt/qemu/mortar-${vmId}.pid`, 'utf8').trim()
   const mappings = readFileSync(`/proc/${pid}/smaps`, 'utf8').split(/\n(?=[0-9a-f]+-[0-9a-f]+ )/)

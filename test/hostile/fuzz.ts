@@ -34,8 +34,14 @@ export const sound = (result: FuzzResult): boolean =>
 
 type Mutation = (input: Uint8Array, random: Random, other: Uint8Array) => Uint8Array
 
-const spliceIn = (input: Uint8Array, at: number, removed: number, added: Uint8Array) =>
-  Uint8Array.from([...input.subarray(0, at), ...added, ...input.subarray(at + removed)])
+function spliceIn(input: Uint8Array, at: number, removed: number, added: Uint8Array): Uint8Array {
+  const rest = input.subarray(at + removed)
+  const spliced = new Uint8Array(at + added.length + rest.length)
+  spliced.set(input.subarray(0, at))
+  spliced.set(added, at)
+  spliced.set(rest, at + added.length)
+  return spliced
+}
 
 const MUTATIONS: readonly Mutation[] = [
   (input, random) => {

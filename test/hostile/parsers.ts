@@ -141,14 +141,14 @@ const NESTED_JSON = ['[', '{"a":', '[{"type":'].map(text => encodeText(text.repe
 export const PARSERS: readonly Parser[] = [
   {
     name: 'frames',
-    inputs: { short: 14_000, nightly: 300_000 },
+    inputs: { short: 14_000, nightly: 3_900_000 },
     corpus: frames,
     codes: ['protocol-violation'],
     parse: readRecord,
   },
   {
     name: 'CBOR messages',
-    inputs: { short: 14_000, nightly: 300_000 },
+    inputs: { short: 14_000, nightly: 1_500_000 },
     corpus: [...messages, ...NESTED],
     codes: ['protocol-violation', 'limit-exceeded'],
     parse: (input, random) =>
@@ -161,7 +161,7 @@ export const PARSERS: readonly Parser[] = [
   },
   {
     name: 'control JSON',
-    inputs: { short: 9_600, nightly: 200_000 },
+    inputs: { short: 9_600, nightly: 1_000_000 },
     corpus: [...controlMessages, ...NESTED_JSON],
     codes: ['protocol-violation'],
     parse(input, random) {
@@ -172,7 +172,7 @@ export const PARSERS: readonly Parser[] = [
   },
   {
     name: 'WebSocket frames',
-    inputs: { short: 9_600, nightly: 160_000 },
+    inputs: { short: 9_600, nightly: 1_800_000 },
     corpus: [...socketFrames, ...longSocketFrames],
     codes: ['protocol-violation', 'limit-exceeded'],
     parse(input, random) {
@@ -198,21 +198,21 @@ export const PARSERS: readonly Parser[] = [
   },
   {
     name: 'grant',
-    inputs: { short: 900, nightly: 15_000 },
+    inputs: { short: 900, nightly: 50_000 },
     corpus: [signGrant(grant, seed), ...NESTED],
     codes: ['grant-invalid', 'limit-exceeded'],
     parse: (input, random) => void openGrant(perhapsSigned('mortar grant v1', grant, input, random), owner),
   },
   {
     name: 'enrolment',
-    inputs: { short: 900, nightly: 15_000 },
+    inputs: { short: 900, nightly: 50_000 },
     corpus: [signedEnrolment.body],
     codes: ['enrolment-invalid', 'limit-exceeded'],
     parse: input => void openEnrolment({ ...signedEnrolment, body: input }, nonce, () => owner),
   },
   {
     name: 'launch request',
-    inputs: { short: 2_400, nightly: 40_000 },
+    inputs: { short: 2_400, nightly: 300_000 },
     corpus: [
       encodeCbor({
         options: { name: 'a', brick: 'b', memoryMiB: 512, vcpus: 1 },
@@ -225,21 +225,21 @@ export const PARSERS: readonly Parser[] = [
   },
   {
     name: 'manifest',
-    inputs: { short: 900, nightly: 15_000 },
+    inputs: { short: 900, nightly: 100_000 },
     corpus: [json(signManifest(manifest, seed)), ...NESTED_JSON],
     codes: ['brick-signature'],
     parse: input => void openManifest(toText(input)),
   },
   {
     name: 'identity text',
-    inputs: { short: 2_400, nightly: 40_000 },
+    inputs: { short: 2_400, nightly: 400_000 },
     corpus: [encodeText(formatIdentity({ sign: key, dh: key }))],
     codes: ['bad-request'],
     parse: input => void parseIdentity(toText(input)),
   },
   {
     name: 'base64url and hex',
-    inputs: { short: 2_300, nightly: 40_000 },
+    inputs: { short: 2_300, nightly: 700_000 },
     corpus: ['', 'AA', 'q6urq6s', 'deadbeef', 'a-_Z'].map(encodeText),
     codes: [],
     rangeError: true,

@@ -181,13 +181,20 @@ type LogLine = { event: string; [field: string]: unknown }
 
 const MAIN = new URL('../../agent/main.ts', import.meta.url).pathname
 
+/** What a VM is given at its launch, as far as an agent under test looks at it. */
+export interface BootData {
+  readonly launch: { readonly signed: Uint8Array; readonly launchSecret: Uint8Array }
+  /** of the broker's control socket */
+  readonly url: string
+}
+
 /** A real agent process. */
 export class AgentProcess {
   readonly folder = mkdtempSync(join(tmpdir(), 'mortar-agent-test-'))
   readonly log = new Inbox<LogLine>()
   #child: ChildProcess | undefined
 
-  constructor(broker: StandInBroker, config = everythingAs('nobody')) {
+  constructor(broker: BootData, config = everythingAs('nobody')) {
     for (const name of ['credentials', 'state', 'runtime']) mkdirSync(join(this.folder, name))
     const credential = (name: string, bytes: Uint8Array | string) =>
       writeFileSync(join(this.folder, 'credentials', name), bytes)
