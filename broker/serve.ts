@@ -43,6 +43,7 @@ export async function startBroker(parts: BrokerParts): Promise<Broker> {
     acceptAgent: socket => assembled.agents.accept(socket),
     spendToken: token => assembled.relay.spend(token),
     vmAt: address => assembled.vmAt(address),
+    onClosed: assembled.happened,
   })
   const closeServers = [closing(server), closing(agentServer)]
   let jumpHost: JumpHost | undefined

@@ -46,8 +46,8 @@ export class Agents {
   readonly #sockets = new Map<string, ControlSocket>()
   readonly #lastAlarm = new Map<string, number>()
   /** not enrolled yet: those that name a VM of ours, counted by VM, so that no other VM's sockets push them out; and the rest */
-  readonly #expected = new Shares<ControlSocket>(socket => this.#drop(socket), EXPECTED)
-  readonly #strangers = new Shares<ControlSocket>(socket => this.#drop(socket), STRANGERS)
+  readonly #expected = new Shares<ControlSocket>(socket => socket.cut(), EXPECTED)
+  readonly #strangers = new Shares<ControlSocket>(socket => socket.cut(), STRANGERS)
   readonly #enrolments: RateLimit
   #closed = false
 

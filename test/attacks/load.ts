@@ -97,7 +97,7 @@ export async function run(load: Load, tally: Tally): Promise<void> {
       const one = requestOf('GET', load.path, [])
       return openAll(load, tally, socket => {
         socket.on('data', () => tally.answered++)
-        socket.write(one.repeat(2_000))
+        socket.write(one.repeat(1_000))
       })
     }
     case 'ssh-idle':

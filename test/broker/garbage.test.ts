@@ -193,6 +193,7 @@ test('2,000 random control messages, before and after enrolment', () => {
           receive = listener
         },
         onClosed: () => undefined,
+        cut: () => undefined,
         close: () => closed++,
       })
       receive(text)

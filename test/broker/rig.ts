@@ -244,8 +244,14 @@ export class Rig {
   }
 
   /** Posts a launch. */
-  async post(launch: Launch, name: string, who: PersonName = 'owner', brick = 'stone'): Promise<Answer> {
-    const options = { name, brick, memoryMiB: 256, vcpus: 1 }
+  async post(
+    launch: Launch,
+    name: string,
+    who: PersonName = 'owner',
+    brick = 'stone',
+    size = { memoryMiB: 256, vcpus: 1 },
+  ): Promise<Answer> {
+    const options = { name, brick, ...size }
     const { vm, launch: id } = launch.ticket
     const sealedSecret = await sealLaunchSecret(suite, this.#launcherKey, { vm, launch: id, secret: launch.secret })
     const body = encodeCbor({ options, ticket: launch.signed, sealedSecret })
