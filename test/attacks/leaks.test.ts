@@ -1,7 +1,7 @@
 /** What the host can read of sessions: nothing that a session carried, whatever was refused and however. SPEC §8 */
 import { afterAll, beforeAll, expect } from 'vitest'
 import { COMMANDS, type CommandName } from '../../protocol/commands/index.ts'
-import { PERMISSIONS } from '../../protocol/control/roles.ts'
+import { PERMISSIONS, type Permission } from '../../protocol/control/roles.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import { granteeOf } from '../processes/agent-people.ts'
 import { AgentProcess, everythingAs, StandInBroker } from '../processes/agent-support.ts'
@@ -51,27 +51,33 @@ async function expectClean(): Promise<void> {
   expect(agent.log.all.map(({ event }) => event)).toContain('agent.started')
 }
 
-for (const who of [
-  'the owner',
-  'a grantee who may do nothing',
-  'a grantee who may do all but act as others',
-] as const) {
-  attack(`no refusal of the agent to ${who} says on the console what was asked`, { tries: 1 }, async () => {
-    const permissions =
-      who === 'a grantee who may do nothing' ? [] : PERMISSIONS.filter(word => word !== 'users' && word !== 'power')
-    const grantee = granteeOf(broker.launch, permissions, { number: permissions.length + 1 })
-    for (const name of Object.keys(COMMANDS) as CommandName[]) {
-      // what is broken off ends a session
-      const session = await broker.session(agentDh, who === 'the owner' ? undefined : grantee)
-      for (const bend of Object.values(BENDS)) await call(session, name, bend(PARAMS[name](canaries), canaries, name))
-      await call(session, name, PARAMS[name](canaries), 'message')
-      await call(session, name, PARAMS[name](canaries), 'data')
-      await call(session, canaries.text('name of a command'), PARAMS[name](canaries))
-      session.close()
-    }
-    await expectClean()
-  })
+/** Makes every command fail in every way, as one caller. */
+async function refuseEverything(permissions: readonly Permission[] | 'owner'): Promise<void> {
+  const grantee =
+    permissions === 'owner' ? undefined : granteeOf(broker.launch, [...permissions], { number: permissions.length + 1 })
+  for (const name of Object.keys(COMMANDS) as CommandName[]) {
+    // what is broken off ends a session
+    const session = await broker.session(agentDh, grantee)
+    for (const bend of Object.values(BENDS)) await call(session, name, bend(PARAMS[name](canaries), canaries, name))
+    await call(session, name, PARAMS[name](canaries), 'message')
+    await call(session, name, PARAMS[name](canaries), 'data')
+    await call(session, canaries.text('name of a command'), PARAMS[name](canaries))
+    session.close()
+  }
+  await expectClean()
 }
+
+attack('no refusal of the agent to the owner says on the console what was asked', { tries: 1 }, () =>
+  refuseEverything('owner'),
+)
+
+attack('no refusal of the agent to who may do nothing says on the console what was asked', { tries: 1 }, () =>
+  refuseEverything([]),
+)
+
+attack('no refusal of the agent to who may not act as others says on the console what was asked', { tries: 1 }, () =>
+  refuseEverything(PERMISSIONS.filter(word => word !== 'users' && word !== 'power')),
+)
 
 attack('programs that run leave nothing of what they were given and printed', { tries: 2 }, async () => {
   const session = await broker.session(agentDh)
