@@ -16,8 +16,10 @@ const KINDS = {
   errno: (value: unknown) => typeof value === 'string' && /^E[A-Z0-9]{2,15}$/.test(value),
   /** file, line and column of the agent's own code */
   place: (value: unknown) => typeof value === 'string' && /^[a-z0-9-]+\.[cm]?[jt]s:\d+:\d+$/.test(value),
-  /** the words of a session, which whoever sits at the console compares (SPEC §5.3) */
-  words: (value: unknown) => typeof value === 'string' && /^[a-z]{3,8}( [a-z]{3,8}){5}$/.test(value),
+  /** of a session or a boot, to be compared (SPEC §5.3) */
+  words: (value: unknown) => typeof value === 'string' && /^[a-z]{3,8}( [a-z]{3,8}){5,11}$/.test(value),
+  /** what the broker makes of a boot */
+  standing: (value: unknown) => value === 'current' || value === 'waiting',
 } as const
 type Kind = keyof typeof KINDS
 type Value = string | number | null | undefined
@@ -32,7 +34,8 @@ export const EVENTS = {
   'agent.failed': { to: 'console', says: fault },
   'keys.volatile': { to: 'console', says: {} },
   'control.lost': { to: 'console', says: fault },
-  enrolled: { to: 'console', says: { vm: 'id', generation: 'count' } },
+  enrolled: { to: 'console', says: { vm: 'id', generation: 'count', standing: 'standing', words: 'words' } },
+  'boot.disowned': { to: 'console', says: { boot: 'id' } },
   'enrolment.refused': { to: 'console', says: fault },
   'session.opened': { to: 'console', says: { session: 'id', words: 'words' } },
   'session.ended': { to: 'journal', says: { session: 'id' } },

@@ -28,6 +28,10 @@ export const SHOWN: Readonly<Record<keyof Vm, Permission | 'any' | 'never'>> = {
   // without the addresses, for which it takes `info`
   agent: 'any',
   certificate: 'any',
+  // by these a client tells whether it is the same VM still
+  formerCertificate: 'any',
+  boots: 'any',
+  waiting: 'any',
   // the broker puts in the own grant alone
   grants: 'any',
   // without the console, which is the owner's

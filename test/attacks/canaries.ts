@@ -105,7 +105,8 @@ export const PARAMS: Readonly<Record<CommandName, (canaries: Canaries) => Params
     user: canaries.text('ssh user'),
     validSeconds: 60,
   }),
-  'grant-revoke': canaries => ({ grantee: canaries.bytes('grant-revoke grantee', 32), serial: 7_654_321_098_765 }),
+  'grant-revoke': canaries => ({ grantee: canaries.bytes('grant-revoke grantee', 32) }),
+  'grant-list': () => ({}),
 }
 
 /** Ways in which a call of a command can be made so that it is refused, at another depth each. */
