@@ -19,7 +19,6 @@ const LARGEST_LOG_BYTES = 16_777_216
 
 export type BrokerInfo = z.output<typeof api.brokerInfo>
 export type Brick = z.output<typeof api.brick>
-export type SshKey = api.SshKey
 export type SessionTicket = z.output<typeof api.sessionAnswer>
 export type Role = z.output<typeof api.loginAnswer>['role']
 
@@ -29,7 +28,6 @@ const driveList = object({ drives: zod.array(api.drive).max(10_000) })
 const oneBrick = object({ brick: api.brick })
 const oneVm = object({ vm: api.vm })
 const sshKeyList = object({ keys: zod.array(api.sshKey).max(1_000) })
-const oneSshKey = object({ key: api.sshKey })
 const oneDrive = object({ drive: api.drive })
 /** answers that nobody reads */
 const anything = zod.unknown()
@@ -287,13 +285,13 @@ export class BrokerApi {
   }
 
   /** The keys that may log in at the jump host as this user. */
-  async sshKeys(): Promise<SshKey[]> {
+  async sshKeys(): Promise<api.SshKey[]> {
     return (await this.#call({ route: 'ssh.list', answer: sshKeyList })).keys
   }
 
   /** Lets an OpenSSH public key log in at the jump host as this user. */
-  async registerSshKey(publicKey: string): Promise<SshKey> {
-    return (await this.#call({ route: 'ssh.key', body: { publicKey }, answer: oneSshKey })).key
+  async registerSshKey(publicKey: string): Promise<api.SshKey> {
+    return (await this.#call({ route: 'ssh.key', body: { publicKey }, answer: object({ key: api.sshKey }) })).key
   }
 
   async removeSshKey(id: string): Promise<void> {

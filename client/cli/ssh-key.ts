@@ -1,7 +1,7 @@
 /** `mortar ssh-key`: the keys that may log in at the broker's jump host as you. */
 import { readFile } from 'node:fs/promises'
+import type { SshKey } from '../../protocol/control/api.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
-import type { SshKey } from '../broker-api.ts'
 import { table, time } from './output.ts'
 import type { Action } from './subcommand.ts'
 
