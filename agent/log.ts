@@ -48,6 +48,7 @@ export const EVENTS = {
   'drive.unlocked': { to: 'journal', says: {} },
   'drive.locked': { to: 'journal', says: {} },
   'grant.revoked': { to: 'journal', says: {} },
+  'runner.lost': { to: 'journal', says: { code: 'code' } },
   'ssh.key-delivered': { to: 'journal', says: {} },
   'ssh.opened': { to: 'journal', says: { session: 'id' } },
   'ssh.ended': { to: 'journal', says: { session: 'id' } },

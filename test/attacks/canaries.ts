@@ -107,6 +107,7 @@ export const PARAMS: Readonly<Record<CommandName, (canaries: Canaries) => Params
   }),
   'grant-revoke': canaries => ({ grantee: canaries.bytes('grant-revoke grantee', 32) }),
   'grant-list': () => ({}),
+  'exec-list': () => ({}),
 }
 
 /** Ways in which a call of a command can be made so that it is refused, at another depth each. */
