@@ -89,6 +89,8 @@ describe('the holder of a grant', () => {
     // the owner sees all of it
     expect(JSON.stringify(await rig.vm(vm.id))).toContain(third)
     for (const { id } of drives) await rig.api().detachDrive(id)
+    // nobody holds a grant in the tests that follow
+    await rig.api().deleteVm(vm.id)
   })
 
   test('sees the VM with the own grant alone, and opens channels', async () => {
