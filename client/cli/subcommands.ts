@@ -1,5 +1,6 @@
 /** SUBCOMMANDS: the list. A new subcommand is a row here and a function in the file of its noun. */
 import { GRANT } from './grant-subcommands.ts'
+import { SSH } from './ssh-subcommands.ts'
 import type { Option, Subcommand } from './subcommand.ts'
 
 const user: Option = { flags: '--user <user>', says: "user in the VM (default: the agent's default user)" }
@@ -256,32 +257,6 @@ const DRIVE: readonly Subcommand[] = [
 
 const OTHERS: readonly Subcommand[] = [
   {
-    name: 'ssh',
-    operands: '<vm> [arguments...]',
-    says: 'exchange keys with a VM and run the ssh of this machine; options for ssh follow the VM',
-    options: [user],
-    examples: ['mortar ssh first', 'mortar ssh first -L 8080:localhost:80', 'mortar ssh --user postgres first uptime'],
-    passThrough: true,
-    load: async () => (await import('./ssh.ts')).ssh,
-  },
-  {
-    name: 'ssh-config',
-    operands: '<vm>',
-    says: 'exchange keys with a VM and print its block for ssh_config, for ssh, scp and rsync',
-    options: [user, { flags: '--jump', says: "go through the broker's jump host instead of this program" }],
-    examples: ['mortar ssh-config first > first.config && scp -F first.config notes.txt first:'],
-    load: async () => (await import('./ssh.ts')).sshConfig,
-  },
-  {
-    name: 'ssh-proxy',
-    operands: '<vm>',
-    says: 'connection for ProxyCommand of ssh: standard input and output lead to sshd in the VM',
-    options: [{ flags: '--socket <path>', says: 'of the mortar ssh that started ssh' }],
-    examples: ['ssh -o ProxyCommand="mortar ssh-proxy first" …'],
-    hidden: true,
-    load: async () => (await import('./ssh-proxy.ts')).sshProxy,
-  },
-  {
     name: 'console',
     operands: '',
     says: 'serve the console page from this machine, so that nobody else can change it',
@@ -294,7 +269,16 @@ const OTHERS: readonly Subcommand[] = [
   },
 ]
 
-export const SUBCOMMANDS: readonly Subcommand[] = [...IDENTITY, ...BRICK, ...VM, ...RUN, ...DRIVE, ...GRANT, ...OTHERS]
+export const SUBCOMMANDS: readonly Subcommand[] = [
+  ...IDENTITY,
+  ...BRICK,
+  ...VM,
+  ...RUN,
+  ...DRIVE,
+  ...GRANT,
+  ...SSH,
+  ...OTHERS,
+]
 
 /** Nouns that group subcommands, for --help. */
 export const NOUNS: Readonly<Record<string, string>> = {
@@ -302,5 +286,6 @@ export const NOUNS: Readonly<Record<string, string>> = {
   brick: 'templates that VMs start from',
   vm: 'virtual machines',
   drive: 'encrypted drives',
+  'ssh-key': "keys at the broker's jump host",
   grant: 'rights of others at your VMs',
 }
