@@ -2,14 +2,17 @@
 import { asMortarError, type ErrorCode, MortarError } from '../protocol/core/errors.ts'
 import type { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
+import type { Rights } from '../protocol/rights.ts'
 import { type Handlers, serveSession } from '../protocol/session.ts'
 import type { BootData } from './boot-data.ts'
 import type { BootKeys } from './boot-keys.ts'
+import type { BootState } from './boot-state.ts'
 import { clock } from './clock.ts'
 import type { Offer } from './connect.ts'
 import { allowOptimising, collectWhenIdle } from './frugal.ts'
 import type { Admission } from './grants.ts'
 import type { Guest } from './guest/guest.ts'
+import { findUser } from './guest/users.ts'
 import { failure, type Log, type LogFields } from './log.ts'
 import { Places, type Unproven } from './places.ts'
 import { openJoined } from './websocket.ts'
@@ -17,6 +20,7 @@ import { openJoined } from './websocket.ts'
 export interface SessionsOptions {
   readonly bootData: BootData
   readonly keys: BootKeys
+  readonly boot: BootState
   readonly guest: Guest
   readonly handlers: Handlers<Guest>
   /** calls that outlive their sessions */
@@ -85,7 +89,7 @@ export class Sessions {
     place: Unproven,
     { onProven, cut }: { onProven: () => void; cut: AbortSignal },
   ): Promise<void> {
-    const { bootData, keys, guest, handlers, kept, log, signal } = this.#options
+    const { bootData, keys, boot, guest, handlers, kept, log, signal } = this.#options
     const { session } = offer
     const { ticket, launchSecret, brokerUrl } = bootData
     const ending = new AbortController()
@@ -100,6 +104,7 @@ export class Sessions {
         agentSign: keys.signPublicKey,
         ownerDh: ticket.ownerDh,
         launchSecret,
+        nextBoot: () => boot.nextBoot,
         handlers,
         guest,
         kept,
@@ -120,6 +125,7 @@ export class Sessions {
           const grantee = admission?.rights.grantee ?? null
           void logOpened(log, session, grantee, bindingHash)
           if (grantee === null) onProven()
+          if (admission) prepareRunner(guest, admission.rights)
         },
         onFault: (command, error) => log('command.failed', { session, command, ...failure(error) }),
       })
@@ -144,6 +150,16 @@ export class Sessions {
       transport.close()
     }
     log('ssh.ended', { session: offer.session })
+  }
+}
+
+/** The first program of a session is not to wait until its runner is there. */
+function prepareRunner({ runner, config }: Guest, { grantee, permissions }: Rights): void {
+  if (!permissions.includes('exec') && !permissions.includes('terminal')) return
+  try {
+    void runner.prepare(grantee, findUser(config.defaultUser))
+  } catch {
+    // who asks for a program is told that there is no such user
   }
 }
 

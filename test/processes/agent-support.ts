@@ -9,13 +9,21 @@ import { join } from 'node:path'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { SecureChannel } from '../../protocol/channel/secure-channel.ts'
 import { AGENT_PATH, JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../../protocol/control/api.ts'
-import { openEnrolment, readControl, type ToBroker, toBrokerSchema } from '../../protocol/control/enrolment.ts'
+import type { Boot } from '../../protocol/control/boot.ts'
+import {
+  type Enrolment,
+  openEnrolment,
+  readControl,
+  type ToBroker,
+  toBrokerSchema,
+} from '../../protocol/control/enrolment.ts'
 import { PERMISSIONS } from '../../protocol/control/roles.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { PacketQueue, type Transport } from '../../protocol/core/transport.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { type ClientSession, type ClientSessionOptions, openSession } from '../../protocol/session.ts'
 import { endProcess, rssOf } from '../support/process.ts'
+import { endRunners } from '../support/runners.ts'
 import { wallClock } from '../support/session-pair.ts'
 import { type Grantee, type Launch, newLaunch } from './agent-people.ts'
 
@@ -52,7 +60,8 @@ class Inbox<T> {
 export class StandInBroker {
   readonly launch: Launch
   readonly messages = new Inbox<ToBroker>()
-  readonly enrolments = new Inbox<ReturnType<typeof openEnrolment>>()
+  /** what agents showed: boot statement and enrolment in one */
+  readonly enrolments = new Inbox<Boot & Enrolment>()
   lies: Lies = {}
   control: WebSocket | undefined
   readonly #joins = new Map<string, (socket: WebSocket) => void>()
@@ -92,22 +101,22 @@ export class StandInBroker {
       const message = readControl(toBrokerSchema, data.toString())
       if (message.type !== 'enrol') return this.messages.push(message)
       if (this.lies.refuse) return send({ type: 'refused', code: this.lies.refuse })
-      const enrolment = openEnrolment(
+      const { boot, enrolment } = openEnrolment(
         {
+          boot: decodeBase64url(message.boot),
+          line: message.line.map(decodeBase64url),
           body: decodeBase64url(message.body),
-          launchSignature: decodeBase64url(message.launchSignature),
-          agentSignature: decodeBase64url(message.agentSignature),
+          signature: decodeBase64url(message.signature),
         },
         nonce,
-        () => ticket.commitment,
       )
       send({
         type: 'enrolled',
         owner: encodeBase64url(this.lies.owner ?? ticket.owner),
         ownerDh: encodeBase64url(this.lies.ownerDh ?? ticket.ownerDh),
-        generation: enrolment.generation,
+        standing: 'current',
       })
-      this.enrolments.push(enrolment)
+      this.enrolments.push({ ...boot, ...enrolment })
     })
     send({
       type: 'challenge',
@@ -140,7 +149,9 @@ export class StandInBroker {
   }
 
   async #dial(agentDh: Uint8Array | undefined, grantee: Grantee | undefined) {
-    const enrolment = await this.enrolments.next(() => true)
+    const first = await this.enrolments.next(() => true)
+    // a restarted agent has other keys where there is no keyring
+    const enrolment = this.enrolments.all.at(-1) ?? first
     const { ticket, ownerKeys, launchSecret } = this.launch
     const { session, socket } = this.offer('channel')
     const joined = await socket
@@ -245,6 +256,7 @@ export class AgentProcess {
 
   async remove(): Promise<void> {
     await this.stop('SIGKILL')
+    await endRunners(join(this.folder, 'runtime'))
     rmSync(this.folder, { recursive: true, force: true })
   }
 }
