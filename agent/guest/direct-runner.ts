@@ -16,6 +16,18 @@ import {
 } from './runner.ts'
 import { runTool } from './tool.ts'
 
+type Ending = Pick<Running, 'kill' | 'exited'>
+const ofGrantees = new Map<string, Set<Ending>>()
+
+/** Remembers a grantee's program until it has ended. */
+function remember({ grantee }: Program, running: Ending): void {
+  if (grantee === null) return
+  const all = ofGrantees.get(grantee) ?? new Set()
+  ofGrantees.set(grantee, all.add(running))
+  const forget = () => void all.delete(running)
+  running.exited.then(forget, forget)
+}
+
 export const directRunner: Runner = {
   async run(program: Program): Promise<Running> {
     const [file = '', ...args] = asUser(program)
@@ -30,17 +42,19 @@ export const directRunner: Runner = {
       child.once('spawn', resolve)
       child.on('error', cause => reject(new MortarError('exec-failed', program.argv[0], { cause })))
     })
-    return {
+    const running = {
       stdin: child.stdin,
       stdout: child.stdout,
       stderr: child.stderr,
       exited,
-      async signal(name) {
+      async signal(name: string) {
         const { pid } = child
-        if (pid !== undefined && running(child)) sendSignal(isForAll(name) ? -pid : pid, name as NodeJS.Signals)
+        if (pid !== undefined && isRunning(child)) sendSignal(isForAll(name) ? -pid : pid, name as NodeJS.Signals)
       },
-      kill: () => void (running(child) && killGroup(child.pid)),
+      kill: () => void (isRunning(child) && killGroup(child.pid)),
     }
+    remember(program, running)
+    return running
   },
 
   async terminal(program: Program, size: TerminalSize): Promise<RunningTerminal> {
@@ -55,7 +69,7 @@ export const directRunner: Runner = {
     }
     const { fd, pid } = nativePty().fork(file, args, env, program.cwd, cols, rows, -1, -1, true, '', onExit)
     const master = new PtyMaster(fd)
-    return {
+    const running: RunningTerminal = {
       output: take => master.output(take),
       write: bytes => master.write(bytes),
       resize: to => master.resize(to),
@@ -65,9 +79,19 @@ export const directRunner: Runner = {
         if (!ended) sendSignal(pid, 'SIGHUP')
       },
     }
+    remember(program, running)
+    return running
   },
 
   asRoot: ([file = '', ...args]) => runTool(file, args),
+
+  async prepare() {},
+
+  async end(grantee) {
+    const all = [...(ofGrantees.get(grantee) ?? [])]
+    for (const running of all) running.kill()
+    await Promise.allSettled(all.map(({ exited }) => exited))
+  },
 
   cleanUp: () => Promise.resolve(),
 }
@@ -93,7 +117,7 @@ function exitOf(child: ChildProcess, sparesChildren: boolean): Promise<Exit> {
 }
 
 /** The process id is the child's own only until it ends. */
-function running(child: ChildProcess): boolean {
+function isRunning(child: ChildProcess): boolean {
   return child.exitCode === null && child.signalCode === null
 }
 

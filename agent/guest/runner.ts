@@ -7,6 +7,8 @@ export interface Program {
   /** argv[0] is absolute */
   readonly argv: readonly string[]
   readonly user: User
+  /** whose it is: the grantee's key (base64url), or null for the owner; what ends with the grant */
+  readonly grantee: string | null
   /** absolute */
   readonly cwd: string
   /** added to the environment of the user's login */
@@ -56,6 +58,13 @@ export interface Runner {
   terminal(program: Program, size: TerminalSize): Promise<RunningTerminal>
   /** Runs a system tool as root outside the agent's sandbox, to its end. */
   asRoot(argv: readonly string[]): Promise<ToolResult>
+  /** Makes ready for programs of that person as that user, so that the first one does not wait. May be repeated; never fails. */
+  prepare(grantee: string | null, user: User): Promise<void>
+  /**
+   * Ends everything that a grantee has started, by whichever way. Resolves when nothing of it runs any more; fails with
+   * timeout when that is not known.
+   */
+  end(grantee: string): Promise<void>
   /** Ends what an earlier run of the agent left behind. */
   cleanUp(): Promise<void>
 }

@@ -132,6 +132,7 @@ export class SshAccess {
     const running = await this.#runner.run({
       argv: [SSHD, '-i', '-f', join(this.#folder, 'sshd_config')],
       user: findUser('root'),
+      grantee: null,
       cwd: '/',
       env: {},
       sparesChildren: true,

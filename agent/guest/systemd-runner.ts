@@ -33,9 +33,20 @@ const SIGNAL_TRIES = { everyMs: 200, most: 50 } as const
 export function systemdRunner(directory: string): Runner {
   const folder = join(directory, 'run')
   mkdirSync(folder, { recursive: true, mode: 0o700 })
+  const ofGrantees = new Map<string, Set<Unit>>()
+  const newUnit = (program: Program) => {
+    const unit = new Unit(folder, program)
+    const { grantee } = program
+    if (grantee === null) return unit
+    const all = ofGrantees.get(grantee) ?? new Set()
+    ofGrantees.set(grantee, all.add(unit))
+    const forget = () => void all.delete(unit)
+    unit.exited.then(forget, forget)
+    return unit
+  }
   return {
     async run(program: Program): Promise<Running> {
-      const unit = new Unit(folder, program)
+      const unit = newUnit(program)
       const child = unit.start(
         ['--pipe', ...properties(program.sparesChildren ? ['KillMode=process'] : [])],
         ['pipe', 'pipe', 'pipe'],
@@ -48,7 +59,7 @@ export function systemdRunner(directory: string): Runner {
     async terminal(program: Program, size: TerminalSize): Promise<RunningTerminal> {
       const pty = nativePty().open(size.cols, size.rows)
       const master = new PtyMaster(pty.master)
-      const unit = new Unit(folder, program)
+      const unit = newUnit(program)
       const tty = ['StandardInput=tty-force', 'StandardOutput=tty', 'StandardError=tty', `TTYPath=${pty.pty}`]
       try {
         chownSync(pty.pty, program.user.uid, program.user.gid)
@@ -85,6 +96,14 @@ export function systemdRunner(directory: string): Runner {
         '--',
         ...argv.map(escapeDollars),
       ]),
+
+    async prepare() {},
+
+    async end(grantee) {
+      const all = [...(ofGrantees.get(grantee) ?? [])]
+      for (const unit of all) unit.kill()
+      await Promise.allSettled(all.map(({ exited }) => exited))
+    },
 
     async cleanUp() {
       rmSync(folder, { recursive: true, force: true })

@@ -18,7 +18,7 @@ export const exec: Handlers<Guest>['exec'] = async (call, guest) => {
   const cwd = params.cwd ?? homeOf(user)
   if (!isDirectory(cwd)) throw new MortarError('directory-unknown', cwd)
   const argv = resolveProgram(params.argv, user, cwd, params.env?.PATH)
-  const running = await guest.runner.run({ argv, user, cwd, env: params.env ?? {} })
+  const running = await guest.runner.run({ argv, user, grantee: call.rights.grantee, cwd, env: params.env ?? {} })
   await supervise(call, running, {
     feed: () => feed(call, running),
     async output() {

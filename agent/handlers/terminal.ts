@@ -13,7 +13,10 @@ export const terminal: Handlers<Guest>['terminal'] = async (call, guest) => {
   const user = findUser(call.params.user ?? guest.config.defaultUser)
   const cwd = homeOf(user)
   const argv = resolveProgram([user.shell, '-l'], user, cwd)
-  const running = await guest.runner.terminal({ argv, user, cwd, env: { TERM: term } }, { cols, rows })
+  const running = await guest.runner.terminal(
+    { argv, user, grantee: call.rights.grantee, cwd, env: { TERM: term } },
+    { cols, rows },
+  )
   await supervise(call, running, {
     feed: () => feed(call, running),
     output: () => running.output(bytes => call.write(bytes)),

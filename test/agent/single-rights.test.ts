@@ -18,7 +18,8 @@ const ASKED: Readonly<Record<CommandName, object>> = {
   'drive-lock': onDrive,
   'drive-list': {},
   ssh: { userKey: `ssh-ed25519 ${'A'.repeat(68)}`, validSeconds: 60 },
-  'grant-revoke': { grantee: third.signKey, serial: 1 },
+  'grant-revoke': { grantee: third.signKey },
+  'grant-list': {},
 }
 
 /** What each right opens. A right that opens nothing at the agent is the broker's, or a word for later. */
@@ -33,7 +34,7 @@ const OPENS: Readonly<Record<Permission, readonly CommandName[]>> = {
   tunnel: [],
   stats: [],
   power: [],
-  users: ['grant-revoke'],
+  users: ['grant-revoke', 'grant-list'],
 }
 
 const granted = PERMISSIONS.filter(permission => permission !== 'users')
@@ -52,7 +53,7 @@ test.each(granted)(
   },
 )
 
-test('the owner opens every command, and nobody else the one that takes grants back', async () => {
+test('the owner opens every command, and nobody else those that take grants back and list them', async () => {
   expect(Object.values(OPENS).flat().sort()).toEqual(Object.keys(COMMANDS).sort())
   for (const role of ['manager', 'user'] as const) {
     expect(ROLES[role]).not.toContain('users')

@@ -14,11 +14,11 @@ const secret = owner.launchSecret(ids.vm, ids.launch)
 const launch = { ...rig.sign({ ...ids, commitment: launchCommitment(nativeSuite, secret) }), secret }
 const { status, json } = await rig.post(launch, 'bench')
 if (status !== 200) throw new Error(JSON.stringify(json))
-const { origin } = rig.broker
+const { origin, agents } = rig.broker
 console.log(
   JSON.stringify({
     url: origin,
-    agentUrl: `${origin.replace('http', 'ws')}${AGENT_PATH}`,
+    agentUrl: `${agents.replace('http', 'ws')}${AGENT_PATH}`,
     vm: ids.vm,
     seed: owner.withSeed(encodeHex),
     ticket: encodeHex(launch.signed),

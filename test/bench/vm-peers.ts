@@ -5,7 +5,6 @@
 import { execFileSync } from 'node:child_process'
 import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { domainName } from '../../broker/hypervisor/libvirt/domain-xml.ts'
 import type { Machine } from '../support/machine.ts'
 import { QEMU_GA } from './guest-agent.ts'
@@ -38,32 +37,38 @@ tar -x -C ${HERE}
 chown -R root:root ${HERE}
 chmod 600 ${HERE}/host
 modprobe virtio_console
-udevadm settle
+for try in 1 2 3 4 5 6 7 8 9 10; do [ -e /dev/virtio-ports/bench.ga ] && break; sleep 1; done
 useradd --system --create-home --home-dir /var/tmp/bench --shell /bin/sh --password '*' ${VM_USER}
 for name in control cold; do systemd-run --quiet --collect /bin/sh ${HERE}/door.sh $name; done
 `
 const START_GA = `systemd-run --quiet --collect --setenv=LD_LIBRARY_PATH=${HERE} ${HERE}/qemu-ga -m virtio-serial -p /dev/virtio-ports/bench.ga -t ${HERE}`
 
-/** Plugs ports in; returns the paths of their sockets here. */
-async function plugPorts(machine: Machine, vmId: string): Promise<Record<VmPort, string>> {
+/** A PCIe port of the domain that nothing is plugged into. */
+function freePciPort(domain: string): string {
+  const xml = execFileSync('virsh', ['dumpxml', domain], { encoding: 'utf8' })
+  const ports = [...xml.matchAll(/index='(\d+)' model='pcie-root-port'/g)].map(([, index]) => Number(index))
+  const used = new Set([...xml.matchAll(/<address type='pci' domain='\w+' bus='(\w+)'/g)].map(([, bus]) => Number(bus)))
+  const free = ports.find(port => !used.has(port))
+  if (free === undefined) throw new Error('the VM has no free PCIe port for the ports of the peers')
+  return `pci.${free}`
+}
+
+/** Plugs ports in, by QEMU's monitor, since libvirt plugs no controller of them; returns the paths of their sockets here. */
+function plugPorts(machine: Machine, vmId: string): Record<VmPort, string> {
   const folder = join(machine.folder, 'ports')
   mkdirSync(folder)
   chmodSync(folder, 0o777)
   const pathOf = (name: VmPort) => join(folder, name)
-  const attach = (xml: string) => {
-    const file = join(machine.folder, 'device.xml')
-    writeFileSync(file, xml)
-    execFileSync('virsh', ['-q', 'attach-device', domainName(vmId), file, '--live'], {
-      stdio: ['ignore', 'ignore', 'inherit'],
-    })
+  const domain = domainName(vmId)
+  const monitor = (command: string) => {
+    const said = execFileSync('virsh', ['-q', 'qemu-monitor-command', domain, '--hmp', command], { encoding: 'utf8' })
+    if (/error/i.test(said)) throw new Error(`${command}: ${said}`)
   }
-  attach("<controller type='virtio-serial' index='0'/>")
+  monitor(`device_add virtio-serial-pci,id=bench,bus=${freePciPort(domain)}`)
   for (const name of PORTS) {
-    attach(
-      `<channel type='unix'><source mode='bind' path='${pathOf(name)}'/><target type='virtio' name='bench.${name}'/></channel>`,
-    )
+    monitor(`chardev-add socket,id=bench-${name},path=${pathOf(name)},server=on,wait=off`)
+    monitor(`device_add virtserialport,bus=bench.0,chardev=bench-${name},name=bench.${name},id=bench-port-${name}`)
   }
-  await delay(1_000)
   return { control: pathOf('control'), cold: pathOf('cold'), ga: pathOf('ga') }
 }
 
@@ -96,7 +101,7 @@ export async function startPeers(
 ): Promise<{ ports: Record<VmPort, string>; folder: string }> {
   const folder = join(machine.folder, 'peers')
   const files = packFiles(folder, withAgent)
-  const ports = await plugPorts(machine, id)
+  const ports = plugPorts(machine, id)
   const { owner } = machine.people
   const asRoot = { user: 'root', timeoutMs: 120_000 }
   await machine.inVm(owner, name, ['/bin/sh', '-c', SETUP], { ...asRoot, input: files })

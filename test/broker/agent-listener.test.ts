@@ -18,7 +18,8 @@ test('people’s routes are not served to agents, nor the agents’ path to peop
     expect([path, status]).toEqual([path, 404])
   }
   const launch = await rig.launch('apart')
-  const wrong = new ControlEnd(rig.broker.origin)
+  const { origin: people } = rig.broker
+  const wrong = new ControlEnd(people)
   await soon(wrong.closed, 'the end of it')
   expect(wrong.messages).toEqual([])
   await enrolled(rig.broker.agents, launch)

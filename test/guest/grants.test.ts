@@ -25,7 +25,7 @@ describeGuest('grants', () => {
 
   test('the grantee runs programs as the default user, and is denied the rest by the agent', async () => {
     await grant()
-    const { vms } = await machine.must<{ vms: { name: string }[] }>(other(), ['vm', 'list'])
+    const { vms } = await machine.must<{ vms: { id: string; name: string }[] }>(other(), ['vm', 'list'])
     expect(vms.map(({ name }) => name)).toEqual(['lab'])
     expect(await machine.inVm(other(), 'lab', ['id', '-un'])).toBe('researcher\n')
     const denied = async (args: string[]) => {
@@ -36,8 +36,9 @@ describeGuest('grants', () => {
     expect(await denied(['shell', 'lab'])).toBe(4)
     expect(await denied(['exec', 'lab', '--user', 'root', '--', 'id'])).toBe(125)
     expect(await denied(['ssh', 'lab', 'true'])).toBe(4)
-    expect(await denied(['vm', 'stop', 'lab'])).toBe(4)
-    expect(await denied(['vm', 'delete', 'lab'])).toBe(4)
+    const id = vms[0]?.id ?? ''
+    expect(await denied(['vm', 'stop', id, '--yes'])).toBe(4)
+    expect(await denied(['vm', 'delete', id, '--yes'])).toBe(4)
     expect(await denied(['grant', 'create', 'lab', other().identity])).toBe(4)
   })
 

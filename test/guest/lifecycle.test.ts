@@ -126,7 +126,7 @@ describeGuest('lifecycle', () => {
     await machine.inVm(owner(), 'one', ['touch', '/home/researcher/mark'])
     expect(await machine.inVm(owner(), 'one', see)).toBe('there\n')
     expect(await machine.inVm(owner(), 'two', see)).toBe('absent\n')
-    await machine.must(owner(), ['vm', 'delete', 'one'])
+    await machine.must(owner(), ['vm', 'delete', 'one', '--yes'])
     await machine.launch(owner(), 'one')
     expect(await machine.inVm(owner(), 'one', see)).toBe('absent\n')
   })
@@ -148,9 +148,9 @@ describeGuest('lifecycle', () => {
     for (const command of [
       ['vm', 'show', id],
       ['vm', 'logs', id],
-      ['vm', 'stop', id],
-      ['vm', 'delete', id],
-      ['vm', 'delete', 'one'],
+      ['vm', 'stop', id, '--yes'],
+      ['vm', 'delete', id, '--yes'],
+      ['vm', 'delete', 'one', '--yes'],
       ['shell', id],
     ]) {
       const { code } = await machine.mortar(other, command)
@@ -163,7 +163,7 @@ describeGuest('lifecycle', () => {
   test('destroy by the owner removes domain, overlay and boot data', async () => {
     const { id } = await vmOf('one')
     expect(await domainIds()).toContain(id)
-    await machine.must(owner(), ['vm', 'delete', 'one'])
+    await machine.must(owner(), ['vm', 'delete', 'one', '--yes'])
     expect(await domainIds()).not.toContain(id)
     expect(existsSync(join(machine.dataDir, 'vms', id))).toBe(false)
     expect((await machine.mortar(owner(), ['vm', 'show', id])).code).toBe(3)
@@ -171,7 +171,7 @@ describeGuest('lifecycle', () => {
 
   test("destroy by an administrator removes domain, overlay and boot data, and leaves the owner's drives", async () => {
     const { id } = await vmOf('two')
-    await machine.must(machine.people.administrator, ['vm', 'delete', id])
+    await machine.must(machine.people.administrator, ['vm', 'delete', id, '--yes'])
     expect(await domainIds()).not.toContain(id)
     expect(existsSync(join(machine.dataDir, 'vms', id))).toBe(false)
     const { drives } = await machine.must<{ drives: { name: string; attachedTo: string | null }[] }>(owner(), [

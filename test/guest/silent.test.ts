@@ -21,6 +21,6 @@ describeGuest('silent VM', () => {
     expect(stderr).toMatch(/mortar-agent/)
     const { vm } = await machine.must<{ vm: object }>(machine.people.owner, ['vm', 'show', 'lost'])
     expect(vm).toMatchObject({ state: 'failed', failure: { stage: 'agent started' } })
-    await machine.must(machine.people.owner, ['vm', 'delete', 'lost'])
+    await machine.must(machine.people.owner, ['vm', 'delete', 'lost', '--yes'])
   })
 })

@@ -91,6 +91,10 @@ export function makeWorld(random: Random, broken = false): World {
     generation: 1,
     agentDh: agent.dh,
     agentSign: agent.sign,
+    provenBy: ticket.commitment,
+    nextBoot: signingPublicKey(random.bytes(32)),
+    serial: 1,
+    confirmed: false,
   }
   const grantOf: Grant = {
     version: 1,
@@ -111,9 +115,10 @@ export function makeWorld(random: Random, broken = false): World {
     ticket,
     config: { features: PERMISSIONS, defaultUser: 'researcher' },
     clock: wallClock,
-    onWithdrawn() {},
+    onWithdrawn: async () => true,
   })
-  grants.revoke(former.signKey, formerOf.serial)
+  // it holds from here on; what it resolves with is for who waits for programs to end
+  void grants.revoke(former.signKey)
   return {
     suite,
     facts,
