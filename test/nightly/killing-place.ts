@@ -1,7 +1,7 @@
 /** A broker, an agent and clients as processes of their own, which are what they are in use, but for the hypervisor beneath. */
 import { spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -30,6 +30,21 @@ function forgetBootKeys(): void {
   if (found.status === 0) spawnSync('keyctl', ['unlink', found.stdout.trim(), '@u'])
 }
 
+/** Ids of the processes with all these arguments. */
+export function processesWith(...wanted: readonly string[]): number[] {
+  const isWanted = (pid: string) => {
+    try {
+      const args = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+      return wanted.every(argument => args.includes(argument))
+    } catch {
+      return false
+    }
+  }
+  return readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name) && isWanted(name))
+    .map(Number)
+}
+
 export interface Client {
   readonly victim: Victim
   report: (report: Report) => void
@@ -46,6 +61,8 @@ export interface KillingPlace {
   readonly owner: Identity
   readonly vm: string
   startClient(client: Client): void
+  /** process ids of the runners that hold programs beside the agent; none where the agent holds them itself */
+  runners(): number[]
   remove(): Promise<void>
 }
 
@@ -94,6 +111,7 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     const args = [bundles.client, url, ownerSeed, vm]
     return { victim: new Victim(args, logOf(`client-${i}`)), report() {} }
   })
+  const runners = () => processesWith(bundles.agent, 'runner')
   const startClient = (client: Client) => {
     client.victim.onLine = line => client.report(JSON.parse(line))
     client.victim.start()
@@ -108,7 +126,7 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     first.report = report => {
       if (report.kind === 'whole') resolve()
     }
-    first.victim.say({ lines: 2, everyMs: 1, code: 0 })
+    first.victim.say({ lines: 2, everyMs: 1, code: 0, tag: randomUUID() })
   })
   for (const client of others) startClient(client)
   return {
@@ -120,8 +138,11 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     owner,
     vm,
     startClient,
+    runners,
     async remove() {
       for (const victim of [...clients.map(client => client.victim), agent, broker]) await victim.kill()
+      // they outlive their agent
+      for (const pid of runners()) process.kill(pid, 'SIGKILL')
       forgetBootKeys()
       rmSync(folder, { recursive: true, force: true })
     },
