@@ -1,17 +1,18 @@
 /** mortar-agent: runs inside the VM, dials the broker and serves the VM's owner. */
 import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
+import { launchSeed } from '../protocol/channel/derive.ts'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { wipe } from '../protocol/core/secret.ts'
 import { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
-import { readBootData } from './boot-data.ts'
-import { bootKeys, kernelKeyring } from './boot-keys.ts'
+import { type BootData, readBootData } from './boot-data.ts'
+import { type BootKeys, bootKeys, kernelKeyring } from './boot-keys.ts'
+import { BootState, readBootId } from './boot-state.ts'
 import { clock, deadlineClock } from './clock.ts'
 import { CONFIG_PATH, readConfig } from './config.ts'
 import { keepConnected } from './connect.ts'
 import { startFrugally } from './frugal.ts'
-import { countBoot, readBootId } from './generation.ts'
 import { Grants } from './grants.ts'
 import { directRunner } from './guest/direct-runner.ts'
 import { Drives } from './guest/drives.ts'
@@ -30,8 +31,8 @@ const HELP = `mortar-agent ${VERSION}: runs inside a Mortar VM and serves its ow
   mortar-agent doctor [--brick]          check that this system has what the agent needs
   mortar-agent --help | --version
 
-serve reads the launch's boot data (mortar.ticket, mortar.secret, mortar.broker) in $CREDENTIALS_DIRECTORY, keeps its boot
-counter in $STATE_DIRECTORY and short-lived files in $RUNTIME_DIRECTORY; systemd sets all three. FILE is ${CONFIG_PATH}
+serve reads the launch's boot data (mortar.ticket, mortar.secret, mortar.broker) in $CREDENTIALS_DIRECTORY, keeps what
+proves its next boot in $STATE_DIRECTORY and short-lived files in $RUNTIME_DIRECTORY; systemd sets all three. FILE is ${CONFIG_PATH}
 unless given. doctor --brick also checks that the image carries no identity. Logs are lines of JSON on stderr.
 Exit: 0 ok, 1 failed, 2 usage.
 
@@ -52,15 +53,25 @@ function directory(variable: string): string {
   return path
 }
 
+function openBootState(stateDirectory: string, { ticket, launchSecret }: BootData, keys: BootKeys): BootState {
+  const seed = launchSeed(nativeSuite, launchSecret)
+  const randomBytes = (length: number) => nativeSuite.randomBytes(length)
+  try {
+    return BootState.open({ stateDirectory, boot: readBootId(), ticket, launchSeed: seed, keys, randomBytes })
+  } finally {
+    wipe(seed)
+  }
+}
+
 async function serve(configPath: string | undefined): Promise<void> {
   startFrugally()
   const config = readConfig(configPath)
   const runtime = directory('RUNTIME_DIRECTORY')
   const bootData = readBootData(directory('CREDENTIALS_DIRECTORY'), nativeSuite)
   const state = directory('STATE_DIRECTORY')
-  const generation = countBoot(state, readBootId())
   const keys = bootKeys(nativeSuite, kernelKeyring)
   if (!keys.kept) log('keys.volatile')
+  const boot = openBootState(state, bootData, keys)
   const runner = existsSync('/run/systemd/system') ? systemdRunner(runtime) : directRunner
   await runner.cleanUp()
   const ssh = new SshAccess(runner, runtime)
@@ -83,7 +94,7 @@ async function serve(configPath: string | undefined): Promise<void> {
   })
   const guest: Guest = {
     config,
-    generation: generation.generation,
+    generation: boot.generation,
     runner,
     drives: new Drives(runner, runtime),
     secretAttempts: new SecretAttempts(clock),
@@ -94,12 +105,12 @@ async function serve(configPath: string | undefined): Promise<void> {
   const leaving = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => leaving.abort())
   const { signal } = leaving
-  const sessions = new Sessions({ bootData, keys, guest, handlers: HANDLERS, kept, log, signal })
-  log('agent.started', { version: VERSION, vm: bootData.ticket.vm, generation: generation.generation })
+  const sessions = new Sessions({ bootData, keys, boot, guest, handlers: HANDLERS, kept, log, signal })
+  log('agent.started', { version: VERSION, vm: bootData.ticket.vm, generation: boot.generation })
   await keepConnected({
     bootData,
     keys,
-    generation,
+    boot,
     suite: nativeSuite,
     log,
     signal,

@@ -2,9 +2,10 @@
 import { signLauncherKey } from '../protocol/control/launcher.ts'
 import { encodeBase64url } from '../protocol/core/bytes.ts'
 import type { Clock } from '../protocol/core/clock.ts'
-import { asMortarError, MortarError } from '../protocol/core/errors.ts'
+import { asMortarError } from '../protocol/core/errors.ts'
 import { wipe } from '../protocol/core/secret.ts'
 import { Agents } from './agents/agents.ts'
+import { certify } from './agents/certify.ts'
 import { Login } from './auth/login.ts'
 import { Bricks } from './bricks/bricks.ts'
 import type { Config } from './config.ts'
@@ -104,7 +105,7 @@ export function assemble(given: BrokerParts, place: Place): Assembled {
     grants: stores.grants,
     clock,
     log,
-    connected: id => agents.connected(id),
+    connected: (id, agentSign) => agents.connected(id, agentSign),
   })
   const happened = collectWhenIdle(clock)
   const relay = new Relay({
@@ -147,12 +148,13 @@ export function assemble(given: BrokerParts, place: Place): Assembled {
     sshKeys: stores.sshKeys,
     lifecycle,
     grants: new Grants(stores.grants, clock),
+    certify: (record, textual) => certify({ book, agents }, record, textual),
     dataDir,
-    openPair(user, vmId, kind) {
+    openPair(user, vmId, kind, agent) {
       const vm = book.get(vmId)
-      if (!agents.connected(vmId)) throw new MortarError('vm-unreachable', vm?.name ?? vmId)
+      const agentSign = agents.target(vmId, agent)
       const { session, clientToken, agentToken } = relay.open({ vmId, user, isOwner: vm?.owner === user })
-      agents.offer(vmId, { session, token: agentToken, kind })
+      agents.offer(vmId, agentSign, { session, token: agentToken, kind })
       return { session, token: clientToken }
     },
     describe: describer(driver, { seed, id: login.id, launcherKey }, place),

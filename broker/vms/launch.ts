@@ -105,9 +105,11 @@ function newRecord(parts: LaunchParts, ticket: LaunchTicket, brick: BrickRecord,
     network: parts.networkKind,
     failure: null,
     agent: null,
-    rebootArmed: false,
+    boots: [],
+    waiting: [],
     deadline: null,
     certificate: null,
+    formerCertificate: null,
     events: [],
   }
 }

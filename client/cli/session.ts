@@ -6,7 +6,7 @@ import type { ClientSession } from '../../protocol/session.ts'
 import { connectGrantedVm, connectVm } from '../connect.ts'
 import { openLasting } from '../lasting-session.ts'
 import { grantsOf } from '../read-grants.ts'
-import { findVm, waitVm } from '../vm.ts'
+import { findVm, isWaiting, waitVm } from '../vm.ts'
 import { AdvisedError } from './advice.ts'
 import type { Context } from './context.ts'
 
@@ -81,7 +81,7 @@ export async function withSessionOf<T>(
 
 /** Waits for an agent that is away only for a moment. Fails with vm-unreachable. */
 async function awaitReturn(context: Context, vm: Vm): Promise<void> {
-  if (vm.agent?.connected !== false || (vm.state !== 'ready' && vm.state !== 'enrolled')) return
+  if (vm.agent?.connected !== false || isWaiting(vm) || (vm.state !== 'ready' && vm.state !== 'enrolled')) return
   const broker = await context.broker()
   const { clock } = await context.host()
   const waiting = waitVm(broker, clock, vm.id, { goal: 'enrolled', timeoutMs: RETURN_MS }).catch(thrown => {
@@ -131,7 +131,8 @@ async function bring(context: Context, vm: Vm, goal: 'enrolled' | 'ready', timeo
   const { clock } = await context.host()
   const onChange = eventTeller(context)
   const enter = mayEnter(vm, broker.user)
-  const first = goal === 'ready' && !enter ? 'ready' : 'enrolled'
+  // nobody gets into a VM that its owner has not connected to
+  const first = goal === 'ready' && vm.owner !== broker.user ? 'ready' : 'enrolled'
   const waiting = waitVm(broker, clock, vm.id, { goal: first, timeoutMs, onChange })
   const there = await context.progress.during(`waiting for ${vm.name} to be ${first}`, waiting)
   if (goal === 'enrolled' || !enter) return { vm: there, word: 'broker' }

@@ -119,6 +119,23 @@ const VM: readonly Subcommand[] = [
     load: async () => (await import('./vm.ts')).remove,
   },
   {
+    name: 'vm confirm',
+    operands: '<vm>',
+    says: 'decide which boot is the VM, when its keys do not prove it; without options it explains and asks',
+    options: [
+      {
+        flags: '--boot <words>',
+        says: 'the six words of the boot, as the VM’s console has them, or the first two or more',
+      },
+      {
+        flags: '--yes',
+        says: 'confirm the one boot that waits, without a question; not when several claim to be the VM',
+      },
+    ],
+    examples: ['mortar vm confirm first', 'mortar vm confirm first --boot "ability able about above absent absorb"'],
+    load: async () => (await import('./decide.ts')).decide,
+  },
+  {
     name: 'vm verify',
     operands: '<vm>',
     says: 'have a VM prove its key, and print six words of the session. The VM writes the same words to its console: read them on the host itself, for a console that the broker shows proves nothing against the broker',

@@ -1,6 +1,6 @@
 /** `mortar vm`: launches, lists, shows, waits for, stops and deletes VMs. */
 import type { Vm } from '../../protocol/control/api.ts'
-import { MortarError } from '../../protocol/core/errors.ts'
+import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import type { BrokerApi } from '../broker-api.ts'
 import { findVm, launchVm, printable, waitVm } from '../vm.ts'
 import { confirm } from './confirm.ts'
@@ -31,9 +31,9 @@ export const create: Action = async (context, given) => {
   const options = { name: given.operand(0), brick: given.text('brick') ?? '', memoryMiB, vcpus }
   const launching = launchVm(broker, identity, host, options)
   const vm = await context.progress.during(`launching ${options.name}`, launching)
-  if (goal === 'none') return outcomeOf(vm)
+  if (goal === 'none') return outcomeOf(context, vm)
   const brought = await bringTo(context, vm, goal, limitMs)
-  return outcomeOf(brought.vm, { word: brought.word })
+  return outcomeOf(context, brought.vm, { word: brought.word })
 }
 
 export const list: Action = async context => {
@@ -52,7 +52,8 @@ export const list: Action = async context => {
   return { json: { vms }, text: table(['NAME', 'STATE', 'BRICK', 'MEMORY', 'ADDRESS', 'CREATED', 'OWNER', 'ID'], rows) }
 }
 
-export const show: Action = async (context, given) => outcomeOf(await findVm(await context.broker(), given.operand(0)))
+export const show: Action = async (context, given) =>
+  outcomeOf(context, await findVm(await context.broker(), given.operand(0)))
 
 export const wait: Action = async (context, given) => {
   const goal = oneOf(given, 'for', ['ready', 'enrolled', 'stopped'])
@@ -61,11 +62,11 @@ export const wait: Action = async (context, given) => {
   const vm = await findVm(broker, given.operand(0))
   if (goal !== 'stopped') {
     const brought = await bringTo(context, vm, goal, limitMs)
-    return outcomeOf(brought.vm, { word: brought.word })
+    return outcomeOf(context, brought.vm, { word: brought.word })
   }
   const { clock } = await context.host()
   const stopping = waitVm(broker, clock, vm.id, { goal, timeoutMs: limitMs, onChange: eventTeller(context) })
-  return outcomeOf(await stopped(context, vm, stopping))
+  return outcomeOf(context, await stopped(context, vm, stopping))
 }
 
 const stopped = (context: Context, vm: Vm, stopping: Promise<Vm>) =>
@@ -80,7 +81,7 @@ export const stop: Action = async (context, given) => {
   await context.progress.during(`stopping ${vm.name}`, broker.stopVm(vm.id))
   const { clock } = await context.host()
   const waiting = waitVm(broker, clock, vm.id, { goal: 'stopped', timeoutMs: limitMs })
-  return outcomeOf(await stopped(context, vm, waiting), { word: 'broker', drives })
+  return outcomeOf(context, await stopped(context, vm, waiting), { word: 'broker', drives })
 }
 
 export const remove: Action = async (context, given) => {
@@ -102,6 +103,15 @@ async function meantVm(broker: BrokerApi, nameOrId: string): Promise<Vm> {
 
 const jsonOf = ({ word, locked }: Locked) => ({ word, locked })
 
+/** the last two open no session */
+const PROOFS = {
+  certified: 'certificate',
+  succeeded: 'boot before',
+  first: 'first contact',
+  unproven: 'none',
+  contested: 'none',
+} as const
+
 /**
  * What the VM proves, and the words of a session of this moment. A screen of the VM that the broker does not serve may show the same
  * words; one that the broker serves can show any. SPEC §5.3
@@ -111,13 +121,15 @@ export const verify: Action = async (context, given) => {
   const { comparisonCode } = await import('../../protocol/channel/comparison.ts')
   const identity = await context.identity()
   const vm = await findVm(await context.broker(), given.operand(0))
-  const { currentCertificate } = await import('../connect.ts')
-  const proof = currentCertificate(identity.signKey, vm) ? 'certificate' : 'first contact'
+  const { standingOf } = await import('../connect.ts')
+  const proof = PROOFS[standingOf(identity, suite, vm).kind]
   const words = await withSessionOf(context, vm, async session => comparisonCode(suite, session.bindingHash))
   const proved =
     proof === 'certificate'
       ? `${vm.name} proved the key that you certified for its boot ${vm.agent?.generation}`
-      : `${vm.name} proved at first contact that it was given what your launch sent, and has your certificate now`
+      : proof === 'boot before'
+        ? `${vm.name} proved by the key that the boot before left that it is the VM you knew, and has your certificate now`
+        : `${vm.name} proved at first contact that it was given what your launch sent, and has your certificate now`
   const text = [
     `${proved}. Whoever kept a copy of what the launch sent could prove the same at first contact.`,
     '',
@@ -137,13 +149,32 @@ export const logs: Action = async (context, given) => {
   return { json: { vm: vm.id, console }, text: printable(console) }
 }
 
+/** Whether this boot is the one that the owner certified, which only the owner can judge. */
+async function certifiedText(context: Context, vm: Vm): Promise<string> {
+  if (vm.owner !== (await context.broker()).user) return vm.certificate ? 'by its owner' : 'no'
+  const { standingOf } = await import('../connect.ts')
+  try {
+    return CERTIFIED[standingOf(await context.identity(), (await context.host()).suite, vm).kind]
+  } catch (thrown) {
+    return `no: ${asMortarError(thrown).message}`
+  }
+}
+
+const CERTIFIED = {
+  certified: 'yes',
+  succeeded: 'not yet: proven by the boot before, certified when you connect',
+  first: 'not yet: proven when you connect',
+  unproven: 'no: this boot proves nothing; you have to decide',
+  contested: 'NO: more than one boot claims to be this VM; you have to decide',
+} as const
+
 interface Told {
   /** who says that it is in this state: the broker, unless the VM proved its key just now */
   readonly word?: 'vm' | 'broker'
   readonly drives?: Locked
 }
 
-function outcomeOf(vm: Vm, { word = 'broker', drives }: Told = {}): Outcome {
+async function outcomeOf(context: Context, vm: Vm, { word = 'broker', drives }: Told = {}): Promise<Outcome> {
   const pairs: [string, string][] = [
     ['name', vm.name],
     ['id', vm.id],
@@ -159,7 +190,13 @@ function outcomeOf(vm: Vm, { word = 'broker', drives }: Told = {}): Outcome {
       'agent',
       `${vm.agent.version}, boot ${vm.agent.generation}${vm.agent.connected ? '' : ', not connected'}`,
     ])
-    pairs.push(['certified', vm.certificate ? 'yes' : 'no'])
+    pairs.push(['certified', await certifiedText(context, vm)])
+  }
+  for (const { connected, enrolledAt } of vm.waiting) {
+    pairs.push([
+      'waiting',
+      `a boot since ${time(enrolledAt)}${connected ? '' : ', not connected'}: mortar vm confirm ${vm.name}`,
+    ])
   }
   if (vm.drives.length > 0) pairs.push(['drives', vm.drives.join(', ')])
   if (vm.failure) pairs.push(['failure', `${vm.failure.stage}: ${vm.failure.reason}`])

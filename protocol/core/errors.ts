@@ -129,15 +129,20 @@ export const ERRORS = {
     'It is not known to be done: the VM did not say so',
     'Take it as not done, and repeat it when the VM answers',
   ),
-  'enrolled-already': row(
-    409,
-    'This boot of the VM has enrolled before',
-    'Someone may be posing as the VM: delete it and launch a new one',
-  ),
   'enrolment-invalid': row(
     403,
-    'The enrolment is not proven by the launch secret',
-    'Delete the VM and launch a new one',
+    'The enrolment is proven by no key that this VM may use',
+    'Restart the VM; if it persists delete it and launch a new one',
+  ),
+  'boot-unproven': row(
+    409,
+    'The VM started again and does not prove that it is the one you knew',
+    'See what it means and decide with: mortar vm confirm VM',
+  ),
+  'boot-contested': row(
+    409,
+    'Two boots claim to be this VM: somebody has a copy of its key',
+    'Send it nothing; see both and decide with: mortar vm confirm VM; or delete it',
   ),
   // channel
   'agent-key-mismatch': row(

@@ -67,3 +67,8 @@ export function openStatement<S extends z.ZodType>(
   if (!verify(label, body, signature, key)) throw new MortarError(code, 'the signature does not verify')
   return { statement: decodeCbor(schema, body, LIMITS.signedBytes, code), key }
 }
+
+/** The key that an envelope names, without a look at signature or body: to refuse cheaply what an unknown key signed. Fails with `code`. */
+export function namedKey(envelope: Uint8Array, code: ErrorCode): Uint8Array {
+  return decodeCbor(envelopeSchema, envelope, ENVELOPE_BYTES, code).key
+}

@@ -140,9 +140,11 @@ test('random bodies at every route', async () => {
 const enrolments = fc.uint8Array({ maxLength: 300 }).map(bytes =>
   JSON.stringify({
     type: 'enrol',
-    body: Buffer.from(bytes).toString('base64url'),
-    launchSignature: 'A'.repeat(86),
-    agentSignature: 'A'.repeat(86),
+    vm: '11111111-1111-4111-8111-111111111111',
+    boot: Buffer.from(bytes).toString('base64url'),
+    line: [],
+    body: '',
+    signature: 'A'.repeat(86),
   }),
 )
 const messages = fc.oneof(
@@ -152,13 +154,13 @@ const messages = fc.oneof(
   fc
     .record(
       {
-        type: fc.constantFrom('enrol', 'ready', 'declined', 'offer', '__proto__'),
+        type: fc.constantFrom('enrol', 'ready', 'declined', 'protest', 'offer', '__proto__'),
         body: fc.oneof(
           fc.string(),
           fc.uint8Array({ maxLength: 300 }).map(bytes => Buffer.from(bytes).toString('base64url')),
         ),
-        launchSignature: fc.oneof(fc.string(), fc.constant('A'.repeat(86))),
-        agentSignature: fc.oneof(fc.string(), fc.constant('A'.repeat(86))),
+        boot: fc.string(),
+        signature: fc.oneof(fc.string(), fc.constant('A'.repeat(86))),
         session: fc.oneof(fc.uuid({ version: 4 }), fc.string()),
         code: fc.string(),
       },

@@ -8,6 +8,7 @@ import { ROUTES, type RouteName } from '../../protocol/control/api.ts'
 import { signCertificate } from '../../protocol/control/certificate.ts'
 import { signLogin } from '../../protocol/control/login.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
+import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { Rig } from './rig.ts'
 import { enrolled, newBoot } from './sockets.ts'
 
@@ -169,6 +170,10 @@ describe('access', () => {
             generation: 1,
             agentDh: boot.keys.publicKey,
             agentSign: decodeBase64url(vm.agent?.agentSign ?? ''),
+            provenBy: launched.ticket.commitment,
+            nextBoot: signingPublicKey(boot.nextSeed),
+            serial: 1,
+            confirmed: false,
           },
           seed,
         ),

@@ -7,10 +7,12 @@ import { type WebSocket, WebSocketServer } from 'ws'
 import { LauncherKey } from '../../broker/vms/launcher-key.ts'
 import { wallClock } from '../../client/clock.ts'
 import type { Call } from '../../protocol/call.ts'
+import { launchSeed } from '../../protocol/channel/derive.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { type exec, STDERR } from '../../protocol/commands/exec.ts'
 import type { terminal } from '../../protocol/commands/terminal.ts'
 import { type Drive, JOIN_PROTOCOL, launchRequest, type Vm } from '../../protocol/control/api.ts'
+import { signBoot } from '../../protocol/control/boot.ts'
 import { openTicket } from '../../protocol/control/ticket.ts'
 import { encodeBase64url } from '../../protocol/core/bytes.ts'
 import { decodeCbor } from '../../protocol/core/codec.ts'
@@ -141,6 +143,11 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
       call.accept({})
     },
   }
+  const nextBoot = new Uint8Array(32).fill(3)
+  const bootOf = ({ vm, launch }: { vm: string; launch: string }) => ({
+    ...{ version: 1 as const, vm, launch, generation: 1, boot: session, nextBoot },
+    ...{ agentDh: agentKeys.publicKey, agentSign: new Uint8Array(32) },
+  })
   const script: Script = {
     'GET /v1/bricks': () => ({ json: { bricks: [sampleBrick] } }),
     'POST /v1/vms': body => {
@@ -159,6 +166,7 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
         name: options.name,
         brickSha256: 'cd'.repeat(32),
         agent: sampleAgent(agentKeys.publicKey, new Uint8Array(32), { addresses: ['10.0.2.15'] }),
+        boots: [encodeBase64url(signBoot(bootOf(opened), launchSeed(nobleSuite, launchSecret)))],
       })
       return { json: { vm } }
     },
@@ -216,6 +224,7 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
       agentSign: new Uint8Array(32),
       ownerDh,
       launchSecret,
+      nextBoot: () => nextBoot,
       handlers,
       guest: undefined,
       kept,

@@ -1,5 +1,5 @@
 /** The real ends that who holds a broker's database meets: a client that looks for its agent, an agent that is called. */
-import { currentCertificate } from '../../client/connect.ts'
+import { judgeBoot } from '../../client/boots.ts'
 import type { AgentKeys, Contact } from '../../protocol/channel/secure-channel.ts'
 import type { KeyPair } from '../../protocol/channel/suite.ts'
 import { exec } from '../../protocol/commands/exec.ts'
@@ -20,8 +20,9 @@ export interface Met {
 
 /** The agent's keys that the client takes from what the broker shows. Fails when it believes none of it. */
 export function trusts(world: World, vm: Vm): AgentKeys {
-  const certificate = currentCertificate(world.owner.signKey, vm)
-  if (!certificate) throw new Error('no certificate: first contact')
+  const standing = judgeBoot(world.owner.signKey, vm, null)
+  if (standing.kind !== 'certified') throw new Error(`no certificate: ${standing.kind}`)
+  const { certificate } = standing
   return { dh: certificate.agentDh, sign: certificate.agentSign }
 }
 

@@ -91,6 +91,10 @@ export function makeWorld(random: Random, broken = false): World {
     generation: 1,
     agentDh: agent.dh,
     agentSign: agent.sign,
+    provenBy: ticket.commitment,
+    nextBoot: signingPublicKey(random.bytes(32)),
+    serial: 1,
+    confirmed: false,
   }
   const grantOf: Grant = {
     version: 1,

@@ -41,6 +41,8 @@ export interface KillingPlace {
   readonly clients: readonly Client[]
   /** http://host:port of the broker */
   readonly url: string
+  /** where the broker takes agents */
+  readonly agentPort: number
   readonly owner: Identity
   readonly vm: string
   startClient(client: Client): void
@@ -50,7 +52,7 @@ export interface KillingPlace {
 /** Launches a VM, whose guest is the agent process; the first of at least one client makes first contact. */
 export async function makePlace(clientCount: number): Promise<KillingPlace> {
   const folder = mkdtempSync(join(tmpdir(), 'mortar-kills-'))
-  const port = await freePort()
+  const [port, agentPort] = [await freePort(), await freePort()]
   const dataDir = join(folder, 'data')
   const rig = await Rig.start({ dataDir, listen: { host: '127.0.0.1', port } })
   const { owner } = rig.people
@@ -76,13 +78,13 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     writeFileSync(join(folder, 'credentials', name), bytes)
   credential('mortar.ticket', signed.signed)
   credential('mortar.secret', secret)
-  credential('mortar.broker', JSON.stringify({ url: `ws://127.0.0.1:${port}/v1/agent?vm=${vm}` }))
+  credential('mortar.broker', JSON.stringify({ url: `ws://127.0.0.1:${agentPort}/v1/agent?vm=${vm}` }))
   const agentConfig = join(folder, 'agent.toml')
   writeFileSync(agentConfig, `default_user = "nobody"\nfeatures = ${JSON.stringify(PERMISSIONS)}\n`)
 
   const url = `http://127.0.0.1:${port}`
   const logOf = (name: string) => join(folder, `${name}.log`)
-  const broker = new Victim([bundles.broker, config, vm], logOf('broker'))
+  const broker = new Victim([bundles.broker, config, `${agentPort}`, vm], logOf('broker'))
   const agent = new Victim([bundles.agent, 'serve', '--config', agentConfig], logOf('agent'), {
     CREDENTIALS_DIRECTORY: join(folder, 'credentials'),
     STATE_DIRECTORY: join(folder, 'state'),
@@ -114,6 +116,7 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     agent,
     clients,
     url,
+    agentPort,
     owner,
     vm,
     startClient,

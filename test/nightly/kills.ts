@@ -58,8 +58,10 @@ class Job {
   }
 }
 
-/** `programsOutliveAgent`: whether what ran when the agent was killed must be whole too. */
-export async function runKills(kills: number, seed: string, programsOutliveAgent: boolean): Promise<KillCounts> {
+/** Whether what runs when the agent is killed must be whole too. */
+const PROGRAMS_OUTLIVE_AGENT = false
+
+export async function runKills(kills: number, seed: string): Promise<KillCounts> {
   const random = new Random(`${seed}/kills`)
   const counts: KillCounts = {
     kills: { client: 0, broker: 0, agent: 0 },
@@ -73,7 +75,7 @@ export async function runKills(kills: number, seed: string, programsOutliveAgent
   const place = await makePlace(CLIENTS)
   const orphans: Promise<void>[] = []
   try {
-    while (killed() < kills) orphans.push(...(await runRound(place, random, counts, programsOutliveAgent)))
+    while (killed() < kills) orphans.push(...(await runRound(place, random, counts)))
     await Promise.all(orphans)
   } finally {
     await place.remove()
@@ -82,12 +84,7 @@ export async function runKills(kills: number, seed: string, programsOutliveAgent
 }
 
 /** One round: a program at every client, up to four kills, all that goes on until every program's end is known. */
-async function runRound(
-  place: KillingPlace,
-  random: Random,
-  counts: KillCounts,
-  programsOutliveAgent: boolean,
-): Promise<Promise<void>[]> {
+async function runRound(place: KillingPlace, random: Random, counts: KillCounts): Promise<Promise<void>[]> {
   const jobs = place.clients.map(client => new Job(client, random))
   let [agentKilled, restartedMs] = [false, 0]
   const kill = async () => {
@@ -125,7 +122,7 @@ async function runRound(
     if (report === 'abandoned') counts.abandoned++
     else if (report === 'late') counts.wrong.push(`${what}: no end after ${MOST_RETURN_MS} ms`)
     else if (report.kind === 'whole') counts.whole++
-    else if (report.kind === 'failed' && agentKilled && !programsOutliveAgent) counts.told++
+    else if (report.kind === 'failed' && agentKilled && !PROGRAMS_OUTLIVE_AGENT) counts.told++
     else counts.wrong.push(`${what}: ${JSON.stringify(report)}`)
     const { pid } = job
     if (pid !== undefined) orphans.push(seeNoOrphan(pid, report === 'abandoned' ? job.durationMs : 0, counts))
