@@ -2,6 +2,7 @@
 import { asMortarError, type ErrorCode, MortarError } from '../protocol/core/errors.ts'
 import type { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
+import type { Rights } from '../protocol/rights.ts'
 import { type Handlers, serveSession } from '../protocol/session.ts'
 import type { BootData } from './boot-data.ts'
 import type { BootKeys } from './boot-keys.ts'
@@ -11,6 +12,7 @@ import type { Offer } from './connect.ts'
 import { allowOptimising, collectWhenIdle } from './frugal.ts'
 import type { Admission } from './grants.ts'
 import type { Guest } from './guest/guest.ts'
+import { findUser } from './guest/users.ts'
 import { failure, type Log, type LogFields } from './log.ts'
 import { Places, type Unproven } from './places.ts'
 import { openJoined } from './websocket.ts'
@@ -123,6 +125,7 @@ export class Sessions {
           const grantee = admission?.rights.grantee ?? null
           void logOpened(log, session, grantee, bindingHash)
           if (grantee === null) onProven()
+          if (admission) prepareRunner(guest, admission.rights)
         },
         onFault: (command, error) => log('command.failed', { session, command, ...failure(error) }),
       })
@@ -147,6 +150,16 @@ export class Sessions {
       transport.close()
     }
     log('ssh.ended', { session: offer.session })
+  }
+}
+
+/** The first program of a session is not to wait until its runner is there. */
+function prepareRunner({ runner, config }: Guest, { grantee, permissions }: Rights): void {
+  if (!permissions.includes('exec') && !permissions.includes('terminal')) return
+  try {
+    void runner.prepare(grantee, findUser(config.defaultUser))
+  } catch {
+    // who asks for a program is told that there is no such user
   }
 }
 

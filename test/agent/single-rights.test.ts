@@ -12,6 +12,7 @@ const headerDigest = new Uint8Array(32)
 const ASKED: Readonly<Partial<Record<CommandName, object>>> = {
   info: {},
   exec: { argv: ['true'] },
+  'exec-list': {},
   terminal: { cols: 80, rows: 24 },
   'drive-format': { ...onDrive, erase: false },
   'drive-unlock': { ...onDrive, headerDigest, mountName: 'data', readOnly: false },
@@ -25,7 +26,7 @@ const ASKED: Readonly<Partial<Record<CommandName, object>>> = {
 /** What each right opens. A right that opens nothing at the agent is the broker's, or a word for later. */
 const OPENS: Readonly<Record<Permission, readonly string[]>> = {
   info: ['info'],
-  exec: ['exec'],
+  exec: ['exec', 'exec-list'],
   terminal: ['terminal'],
   drives: ['drive-format', 'drive-unlock', 'drive-lock', 'drive-list'],
   ssh: ['ssh'],

@@ -64,7 +64,9 @@ const EVENTS: Readonly<Record<string, (world: World) => void>> = {
 /** Worlds that differ only in what nobody can tell apart are one. */
 function idOf({ snapshot, past }: Node): string {
   return createHash('sha256')
-    .update(JSON.stringify([snapshot, past], (_, value) => (value instanceof Uint8Array ? encodeBase64url(value) : value)))
+    .update(
+      JSON.stringify([snapshot, past], (_, value) => (value instanceof Uint8Array ? encodeBase64url(value) : value)),
+    )
     .digest('base64')
 }
 
@@ -80,11 +82,13 @@ function check({ snapshot, past }: Node): void {
   const answered = reopened().contact()
 
   // whoever is asked by the VM itself never hears somebody else
-  if (here) expect(isThief(answered), 'the VM is connected, and the owner meets the thief without a question').toBe(false)
+  if (here)
+    expect(isThief(answered), 'the VM is connected, and the owner meets the thief without a question').toBe(false)
   // nobody meets a thief who stole nothing that counts
   if (isThief(answered)) expect(past.posed).toBe(true)
   // no false alarm, and no question without a cause
-  if (!past.posed && !past.lost) expect(['contested', 'unproven'].includes(judged) && currentOf(snapshot) !== undefined).toBe(false)
+  if (!past.posed && !past.lost)
+    expect(['contested', 'unproven'].includes(judged) && currentOf(snapshot) !== undefined).toBe(false)
   if (here && !past.posed && !past.lost) expect(answered).toBe(world.real)
 
   // a way back: the VM dials, and the owner meets it, or is asked and may choose it
