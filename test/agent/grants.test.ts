@@ -31,7 +31,7 @@ describe('a grantee', () => {
   test('may do what the grant says and nothing else', async () => {
     const { session } = await mustConnect(agent(), sign())
     expect([...session.commands].sort()).toEqual(
-      ['drive-format', 'drive-list', 'drive-lock', 'drive-unlock', 'exec', 'info'].sort(),
+      ['drive-format', 'drive-list', 'drive-lock', 'drive-unlock', 'exec', 'exec-list', 'info'].sort(),
     )
     const running = await session.open(exec, { argv: ['true'] })
     running.reset('going-away')
@@ -47,7 +47,7 @@ describe('a grantee', () => {
 
   test('is denied what the brick switched off', async () => {
     const { session } = await mustConnect(agent(['exec', 'users']), sign())
-    expect(session.commands).toEqual(['exec'])
+    expect(session.commands).toEqual(['exec', 'exec-list'])
     await expect(session.open(info, {})).rejects.toMatchObject({ code: 'denied' })
     session.close()
   })
