@@ -163,7 +163,9 @@ export function asWaiting(
   const others = record.waiting.filter(other => other !== before)
   // whose key a second one used is a rival too: it stops being the one that comes next
   const marked = others.map(other =>
-    claim === 'rival' && headOf(other).provenBy === headOf(entry).provenBy ? { ...other, claim: 'rival' as const } : other,
+    claim === 'rival' && headOf(other).provenBy === headOf(entry).provenBy
+      ? { ...other, claim: 'rival' as const }
+      : other,
   )
   if (marked.length < LIMITS.waitingBoots) return { waiting: [...marked, entry], deadline: null }
   const away = marked.filter(other => !connected(other.agentSign))
@@ -185,7 +187,8 @@ export function promoted(record: VmRecord, agentSign: string): Partial<VmRecord>
 export function successorOf(record: VmRecord, agentSign: string): BootRecord | undefined {
   const isFormer = formerOf(record)?.agentSign === agentSign
   const index = isFormer ? -1 : record.boots.findIndex(boot => boot.agentSign === agentSign)
-  if ((index < 0 && !isFormer) || record.waiting.some(boot => boot.agentSign === agentSign && boot.protest !== null)) return undefined
+  if ((index < 0 && !isFormer) || record.waiting.some(boot => boot.agentSign === agentSign && boot.protest !== null))
+    return undefined
   const waits = record.waiting.find(({ claim, protest }) => claim === 'successor' && protest === null)
   return record.boots[index + 1] ?? (waits && headOf(waits))
 }

@@ -35,7 +35,14 @@ describeGuest('boots', () => {
     throw new Error(`${what}: ${JSON.stringify(await shown())}`)
   }
   const exec = async () => {
-    const { code, stdout, stderr } = await machine.mortar(owner(), ['--json', 'exec', 'lab', '--', 'cat', '/etc/hostname'])
+    const { code, stdout, stderr } = await machine.mortar(owner(), [
+      '--json',
+      'exec',
+      'lab',
+      '--',
+      'cat',
+      '/etc/hostname',
+    ])
     return code === 0 ? stdout : (JSON.parse(stderr.trim().split('\n').at(-1) ?? '{}').error?.code as string)
   }
   const stealSeed = async () =>
@@ -54,7 +61,11 @@ describeGuest('boots', () => {
 
   attack('strangers who know no key of a VM change nothing at it, from whichever address', { tries: 200 }, async n => {
     const before = n % 50 === 0 ? await shown() : undefined
-    const { thief, told } = await Thief.pose(hands, vm, { agents: machine.agents, seed: new Uint8Array(32).fill(n), from: `127.0.0.${2 + (n % 50)}` })
+    const { thief, told } = await Thief.pose(hands, vm, {
+      agents: machine.agents,
+      seed: new Uint8Array(32).fill(n),
+      from: `127.0.0.${2 + (n % 50)}`,
+    })
     expect(told).toBe('refused')
     thief.leave()
     if (!before) return
@@ -73,28 +84,36 @@ describeGuest('boots', () => {
     thief.leave()
   })
 
-  attack('a next-boot key that was copied from the disk gets nobody a session while the boot runs', { tries: 3 }, async () => {
-    const { thief } = await Thief.pose(hands, vm, { agents: machine.agents, seed: await stealSeed() })
-    await until('the protest', ({ waiting }) => waiting.some(({ protest }) => protest !== null))
-    expect(await exec()).toBe('boot-contested')
-    await choose()
-    expect(await exec()).toMatch(/^(?!boot-)\S/)
-    expect(thief.met).toBe(0)
-    thief.leave()
-  })
+  attack(
+    'a next-boot key that was copied from the disk gets nobody a session while the boot runs',
+    { tries: 3 },
+    async () => {
+      const { thief } = await Thief.pose(hands, vm, { agents: machine.agents, seed: await stealSeed() })
+      await until('the protest', ({ waiting }) => waiting.some(({ protest }) => protest !== null))
+      expect(await exec()).toBe('boot-contested')
+      await choose()
+      expect(await exec()).toMatch(/^(?!boot-)\S/)
+      expect(thief.met).toBe(0)
+      thief.leave()
+    },
+  )
 
-  attack('a thief who enrols before the VM that reboots gets no session once the VM is back', { tries: 1 }, async () => {
-    const seed = await stealSeed()
-    await reboot()
-    const { thief, told } = await Thief.pose(hands, vm, { agents: machine.agents, seed })
-    expect(told).toBe('enrolled')
-    const again = await Thief.pose(hands, vm, { agents: machine.agents })
-    await until('the VM', ({ waiting }) => waiting.some(({ connected, version }) => connected && version !== '0.0.0'))
-    expect(await exec()).toBe('boot-contested')
-    await choose()
-    expect(await exec()).toMatch(/^(?!boot-)\S/)
-    expect([thief.met, again.thief.met]).toEqual([0, 0])
-    for (const each of [thief, again.thief]) each.leave()
-    expect(await alarms()).toBeGreaterThan(0)
-  })
+  attack(
+    'a thief who enrols before the VM that reboots gets no session once the VM is back',
+    { tries: 1 },
+    async () => {
+      const seed = await stealSeed()
+      await reboot()
+      const { thief, told } = await Thief.pose(hands, vm, { agents: machine.agents, seed })
+      expect(told).toBe('enrolled')
+      const again = await Thief.pose(hands, vm, { agents: machine.agents })
+      await until('the VM', ({ waiting }) => waiting.some(({ connected, version }) => connected && version !== '0.0.0'))
+      expect(await exec()).toBe('boot-contested')
+      await choose()
+      expect(await exec()).toMatch(/^(?!boot-)\S/)
+      expect([thief.met, again.thief.met]).toEqual([0, 0])
+      for (const each of [thief, again.thief]) each.leave()
+      expect(await alarms()).toBeGreaterThan(0)
+    },
+  )
 })

@@ -282,9 +282,7 @@ export class World {
     // first contact is shown the launch secret, which who has not stolen it does not know
     if (standing.kind === 'first' && !chosen && name.startsWith('thief') && !this.#state.loot.launch) return null
     const boots = [...this.#record.boots, ...this.#record.waiting]
-    const boot = openBoot(
-      decodeBase64url(boots.find(({ agentSign }) => agentSign === target)?.statement ?? ''),
-    )
+    const boot = openBoot(decodeBase64url(boots.find(({ agentSign }) => agentSign === target)?.statement ?? ''))
     const nextBoot = name.startsWith('real') ? this.#withDisk(() => this.#openState().nextBoot) : boot.nextBoot
     const serial = (this.#state.known ?? 0) + 1
     const { version, vm, launch, generation, agentDh, agentSign, provenBy } = boot

@@ -35,7 +35,10 @@ describeGuest('boots', () => {
   }
   const failed = async (...args: string[]) => {
     const { code, stderr } = await machine.mortar(owner(), ['--json', ...args])
-    return { exit: code, ...(JSON.parse(stderr.trim().split('\n').at(-1) ?? '{}') as { error: { code: string } }).error }
+    return {
+      exit: code,
+      ...(JSON.parse(stderr.trim().split('\n').at(-1) ?? '{}') as { error: { code: string } }).error,
+    }
   }
 
   test('the key of the next boot lies where root alone reads it', async () => {

@@ -31,7 +31,11 @@ export class Thief {
    * Enrols as the next boot of a VM of `hands`. `seed`: the one-use seed that was stolen; the launch secret's when absent.
    * `agents`: origin where agents are taken; `from`: the address it comes from. Resolves once the broker has answered.
    */
-  static async pose(hands: Hands, vm: Vm, { agents, seed, from }: { agents: string; seed?: Uint8Array; from?: string }) {
+  static async pose(
+    hands: Hands,
+    vm: Vm,
+    { agents, seed, from }: { agents: string; seed?: Uint8Array; from?: string },
+  ) {
     const thief = new Thief(hands, vm, new ControlEnd(agents, vm.id, from), agents)
     const told = await thief.#enrol(seed ?? thief.#launchSeed())
     if (told === 'enrolled') void thief.#serve()
@@ -91,4 +95,3 @@ export function wordsOnConsole(console: string): string {
   const lines = console.split('\n').filter(line => line.includes('"enrolled"'))
   return /"words":"([a-z ]+)"/.exec(lines.at(-1) ?? '')?.[1] ?? ''
 }
-
