@@ -6,7 +6,8 @@ import { createHash } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { afterAll, expect, test, vi } from 'vitest'
 import { encodeBase64url } from '../../protocol/core/bytes.ts'
-import { FIRST, type Snapshot, World } from './boot-world.ts'
+import { FIRST, type Snapshot } from './boot-snapshot.ts'
+import { World } from './boot-world.ts'
 
 /** Signatures are functions of their input: equal ones are not computed again. */
 vi.mock('@noble/curves/ed25519.js', async original => {

@@ -282,7 +282,7 @@ const TESTS: Readonly<Record<keyof typeof LIMITS, string | (() => void | Promise
   bootStatementCharacters,
   bootChain: 'broker/boots',
   bootLine: 'broker/boots',
-  waitingBoots: 'broker/boots',
+  waitingBoots: 'broker/boots-contest',
   protestMs: 'broker/boots',
 }
 
