@@ -243,12 +243,12 @@ export class Agents {
 
   /** What strangers send in a flood is not worth a line each. */
   #fault(socket: ControlSocket, enrolled: Enrolled | undefined, thrown: unknown): void {
+    const { code, detail } = asMortarError(thrown)
     try {
-      if (!enrolled) this.#refusals.count(`${socket.address} ${socket.vm ?? ''}`)
+      if (!enrolled && code !== 'internal') this.#refusals.count(`${socket.address} ${socket.vm ?? ''}`)
     } catch {
       return
     }
-    const { code, detail } = asMortarError(thrown)
     this.#parts.log.warn('agent.refused', { vm: enrolled?.vmId ?? null, code, detail: detail.slice(0, 200) })
   }
 }

@@ -1,6 +1,6 @@
 /** SUBCOMMANDS: the list. A new subcommand is a row here and a function in the file of its noun. */
 import { GRANT } from './grant-subcommands.ts'
-import { RUN, user } from './run-subcommands.ts'
+import { RUN } from './run-subcommands.ts'
 import { SSH } from './ssh-subcommands.ts'
 import type { Option, Subcommand } from './subcommand.ts'
 
