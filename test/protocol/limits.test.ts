@@ -1,7 +1,4 @@
-/**
- * Each number of protocol/core/limits.ts on receipt: as much is taken, one more is not. A row without a test fails here.
- * SPEC §10
- */
+/** Each number of protocol/core/limits.ts on receipt: as much is taken, one more is not. A row without a test fails here. SPEC §10 */
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { exec } from '../../protocol/commands/exec.ts'
