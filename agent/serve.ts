@@ -11,6 +11,7 @@ import { BootState, readBootId } from './boot-state.ts'
 import { clock, deadlineClock } from './clock.ts'
 import { readConfig } from './config.ts'
 import { keepConnected } from './connect.ts'
+import { keepWords } from './faults.ts'
 import { startFrugally } from './frugal.ts'
 import { Grants } from './grants.ts'
 import { DirectLauncher } from './guest/direct-launcher.ts'
@@ -103,6 +104,7 @@ export async function serve(configPath: string | undefined): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => leaving.abort())
   const { signal } = leaving
   const sessions = new Sessions({ bootData, keys, boot, guest, handlers: HANDLERS, kept, log, signal })
+  keepWords()
   log('agent.started', { version: VERSION, vm: bootData.ticket.vm, generation: boot.generation })
   await keepConnected({
     bootData,

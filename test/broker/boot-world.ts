@@ -116,6 +116,7 @@ class Wire implements ControlSocket {
     this.open = false
     this.#closed()
   }
+  cut = () => this.close()
   say = (message: object) => this.#message(JSON.stringify(message))
 }
 
