@@ -21,8 +21,12 @@ const schema = object({ version: z.literal(1), least: z.record(base64urlOf(32), 
 export interface GrantsOptions {
   readonly stateDirectory: string
   readonly ticket: Pick<LaunchTicket, 'vm' | 'owner'>
-  readonly config: { readonly features: readonly Permission[]; readonly defaultUser: string }
+  readonly config: { readonly features: readonly Permission[] }
   readonly clock: Clock
+  /** Before a grantee is let in for the first time, or again. What it fails with keeps the grantee out. */
+  onEntering(grant: Grant): void
+  /** a grantee is let in, and what the last grant gave has been taken back */
+  onEntered(grant: Grant): void
   /** a grantee has lost rights: takes back what was handed out under the old ones, and resolves once it is */
   onWithdrawn(grantee: string): Promise<void>
 }
@@ -56,12 +60,17 @@ export class Grants {
     this.#least = readLeast(this.#path)
   }
 
+  /** Keys (base64url) of all grantees that were let in or shut out, the earliest first. */
+  get known(): readonly string[] {
+    return [...this.#least.keys()]
+  }
+
   /**
    * Lets a caller in; `end` ends the session when its grant expires, is revoked or replaced. Fails with grant-invalid,
    * grant-expired or grant-revoked.
    */
   admit(caller: Caller, end: (error: MortarError) => void): Admission {
-    const { features, defaultUser } = this.#options.config
+    const { features } = this.#options.config
     if (caller.kind === 'owner') return { rights: ownerRights(features), leave() {} }
     // who cannot be shut out again is not let in
     if (!features.includes('users')) throw new MortarError('grant-invalid', 'this brick takes no grants')
@@ -73,10 +82,12 @@ export class Grants {
     if (least === 0 && this.#least.size >= LIMITS.grantees) {
       throw new MortarError('limit-exceeded', `${LIMITS.grantees} grantees`)
     }
+    this.#options.onEntering(grant)
     // what runs under the old one ends beside; programs of the new one wait for that
     if (grant.serial > least) this.#raise(grantee, grant.serial).catch(() => undefined)
     else if (!this.#kept) this.#keep()
-    return this.#enter({ grantee, serial: grant.serial, end }, grantRights(grant, features, defaultUser))
+    this.#options.onEntered(grant)
+    return this.#enter({ grantee, serial: grant.serial, end }, grantRights(grant, features))
   }
 
   /**

@@ -17,6 +17,7 @@ export type LogEvent =
   | 'session.declined'
   | 'session.dropped'
   | 'command.failed'
+  | 'account.home-missing'
   | 'drive.formatted'
   | 'drive.unlocked'
   | 'drive.locked'

@@ -1,10 +1,12 @@
 /** mortar-agent: runs inside the VM, dials the broker and serves the VM's owner. */
 import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { wipe } from '../protocol/core/secret.ts'
 import { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
+import { Accounts } from './accounts/accounts.ts'
 import { readBootData } from './boot-data.ts'
 import { bootKeys, kernelKeyring } from './boot-keys.ts'
 import { clock, deadlineClock } from './clock.ts'
@@ -14,8 +16,10 @@ import { startFrugally } from './frugal.ts'
 import { countBoot, readBootId } from './generation.ts'
 import { Grants } from './grants.ts'
 import { directRunner } from './guest/direct-runner.ts'
+import { DrivePeople } from './guest/drive-people.ts'
 import { Drives } from './guest/drives.ts'
 import type { Guest } from './guest/guest.ts'
+import { isMounted } from './guest/open-drives.ts'
 import { SecretAttempts } from './guest/secret-attempts.ts'
 import { SshAccess } from './guest/ssh-access.ts'
 import { systemdRunner } from './guest/systemd-runner.ts'
@@ -41,6 +45,8 @@ Examples:
   mortar-agent doctor --brick            the same before the image is sealed
 `
 
+/** what people's own programs read: accounts, where the brick's name lookup finds them, and each one's SSH */
+const SHARED = '/run/mortar-accounts'
 /** ms that sessions get to end in order */
 const LEAVING_MS = 3_000
 
@@ -63,15 +69,19 @@ async function serve(configPath: string | undefined): Promise<void> {
   if (!keys.kept) log('keys.volatile')
   const runner = existsSync('/run/systemd/system') ? systemdRunner(runtime) : directRunner
   await runner.cleanUp()
-  const ssh = new SshAccess(runner, runtime)
+  const shared = existsSync(SHARED) ? SHARED : join(runtime, 'accounts')
+  const ssh = new SshAccess(runner, join(shared, 'ssh'))
   const kept = new KeptCalls(deadlineClock)
   const grants = new Grants({
     stateDirectory: state,
     ticket: bootData.ticket,
     config,
     clock: deadlineClock,
+    onEntering: grant => people.require(accounts.claim(grant)),
+    onEntered: grant => accounts.enter(grant),
     async onWithdrawn(grantee) {
       kept.end({ grantee }, new MortarError('grant-revoked'))
+      accounts.withdraw(grantee)
       try {
         ssh.withdraw(grantee)
       } finally {
@@ -79,11 +89,20 @@ async function serve(configPath: string | undefined): Promise<void> {
       }
     },
   })
+  const accounts = new Accounts({
+    owner: bootData.ticket.owner,
+    known: grants.known,
+    tables: shared,
+    runtime,
+    homes: config.homes,
+    log,
+  })
+  const people = new DrivePeople({ users: accounts, runtime, isMounted })
   const guest: Guest = {
-    config,
+    accounts,
     generation: generation.generation,
     runner,
-    drives: new Drives(runner, runtime),
+    drives: new Drives(runner, people, runtime),
     secretAttempts: new SecretAttempts(clock),
     ssh,
     grants,

@@ -1,4 +1,5 @@
 /** Sessions at this agent: each offer becomes a data socket and, over it, an encrypted session or bytes for sshd. SPEC §4 */
+import { encodeBase64url } from '../protocol/core/bytes.ts'
 import { asMortarError, type ErrorCode, MortarError } from '../protocol/core/errors.ts'
 import type { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
@@ -11,7 +12,7 @@ import { allowOptimising, collectWhenIdle } from './frugal.ts'
 import type { Admission } from './grants.ts'
 import type { Guest } from './guest/guest.ts'
 import { failure, type Log, type LogFields } from './log.ts'
-import { Places, type Unproven } from './places.ts'
+import { holderOf, Places, type Unproven } from './places.ts'
 import { openJoined } from './websocket.ts'
 
 export interface SessionsOptions {
@@ -58,13 +59,14 @@ export class Sessions {
 
   /** Fails at once with the code to decline the offer with. */
   #begin(offer: Offer, onProven: () => void): Promise<void> {
-    const { guest, log, signal } = this.#options
+    const { bootData, guest, log, signal } = this.#options
     if (signal.aborted) throw new MortarError('going-away')
     if (this.#places.full) throw new MortarError('limit-exceeded', 'sessions')
     if (offer.kind === 'ssh') {
-      if (!guest.ssh.authorised()) throw new MortarError('ssh-not-authorised')
-      const leave = this.#places.take('ssh')
-      return this.#serveSsh(offer).finally(leave)
+      const grantee = offer.user === encodeBase64url(bootData.ticket.owner) ? null : offer.user
+      if (!guest.ssh.authorised(grantee)) throw new MortarError('ssh-not-authorised')
+      const leave = this.#places.take(holderOf(grantee))
+      return this.#serveSsh(offer, grantee).finally(leave)
     }
     const dropped = new AbortController()
     const place = this.#places.enter(() => {
@@ -108,7 +110,7 @@ export class Sessions {
           admission = guest.grants.admit(caller, error => ending.abort(error))
           const { grantee } = admission.rights
           try {
-            place.prove(grantee === null ? 'owner' : { grantee })
+            place.prove(holderOf(grantee))
           } catch (thrown) {
             // told in the session: hanging up would say to the owner that the key is not the owner's
             if (grantee !== null || (thrown as MortarError).code !== 'limit-exceeded') throw thrown
@@ -129,14 +131,14 @@ export class Sessions {
     log('session.ended', { session })
   }
 
-  async #serveSsh(offer: Offer): Promise<void> {
+  async #serveSsh(offer: Offer, grantee: string | null): Promise<void> {
     const { bootData, guest, log, signal } = this.#options
     const transport = await openJoined(bootData.brokerUrl, offer.token)
     log('ssh.opened', { session: offer.session })
     const abort = () => transport.close()
     signal.addEventListener('abort', abort, { once: true })
     try {
-      await guest.ssh.serve(transport)
+      await guest.ssh.serve(transport, grantee)
     } catch (thrown) {
       throw thrown instanceof MortarError ? thrown : new MortarError('internal', String(thrown), { cause: thrown })
     } finally {

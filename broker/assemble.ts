@@ -131,7 +131,7 @@ export function assemble({ config, driver, clock, log }: BrokerParts, place: Pla
       const vm = book.get(vmId)
       if (!agents.connected(vmId)) throw new MortarError('vm-unreachable', vm?.name ?? vmId)
       const { session, clientToken, agentToken } = relay.open({ vmId, user, isOwner: vm?.owner === user })
-      agents.offer(vmId, { session, token: agentToken, kind })
+      agents.offer(vmId, { session, token: agentToken, kind, user })
       return { session, token: clientToken }
     },
     describe: describer(driver, { seed, id: login.id, launcherKey }, place),

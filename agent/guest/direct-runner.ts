@@ -99,7 +99,7 @@ export const directRunner: Runner = {
 /** argv that becomes the user first, with all of the user's groups. */
 function asUser({ argv, user }: Program): string[] {
   if (process.getuid?.() === user.uid) return [...argv]
-  return ['/usr/bin/setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--init-groups', '--', ...argv]
+  return ['/usr/bin/setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, `--groups=${user.groups}`, '--', ...argv]
 }
 
 function environment({ user, env }: Program): Record<string, string> {

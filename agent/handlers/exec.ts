@@ -7,14 +7,14 @@ import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
 import { resolveProgram } from '../guest/program.ts'
 import type { Running } from '../guest/runner.ts'
-import { findUser, homeOf, isDirectory } from '../guest/users.ts'
+import { homeOf, isDirectory } from '../guest/users.ts'
 import { supervise } from './supervise.ts'
 
 type ExecCall = Call<typeof command>
 
 export const exec: Handlers<Guest>['exec'] = async (call, guest) => {
   const { params } = call
-  const user = findUser(params.user ?? guest.config.defaultUser)
+  const user = guest.accounts.userOf(call.rights, params.user)
   const cwd = params.cwd ?? homeOf(user)
   if (!isDirectory(cwd)) throw new MortarError('directory-unknown', cwd)
   const argv = resolveProgram(params.argv, user, cwd, params.env?.PATH)

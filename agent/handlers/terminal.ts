@@ -5,12 +5,12 @@ import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
 import { resolveProgram } from '../guest/program.ts'
 import type { RunningTerminal } from '../guest/runner.ts'
-import { findUser, homeOf } from '../guest/users.ts'
+import { homeOf } from '../guest/users.ts'
 import { supervise } from './supervise.ts'
 
 export const terminal: Handlers<Guest>['terminal'] = async (call, guest) => {
   const { cols, rows, term = 'xterm-256color' } = call.params
-  const user = findUser(call.params.user ?? guest.config.defaultUser)
+  const user = guest.accounts.userOf(call.rights, call.params.user)
   const cwd = homeOf(user)
   const argv = resolveProgram([user.shell, '-l'], user, cwd)
   const running = await guest.runner.terminal(

@@ -60,7 +60,7 @@ export class Agents {
   }
 
   /** Asks the agent to open a data socket. Fails with vm-unreachable. */
-  offer(vmId: string, offer: { session: string; token: string; kind: 'channel' | 'ssh' }): void {
+  offer(vmId: string, offer: Omit<Extract<ToAgent, { type: 'offer' }>, 'type'>): void {
     const socket = this.#sockets.get(vmId)
     if (!socket) throw new MortarError('vm-unreachable')
     send(socket, { type: 'offer', ...offer })

@@ -76,8 +76,14 @@ export const toAgentSchema = zod.discriminatedUnion('type', [
     generation,
   }),
   object({ type: zod.literal('refused'), code: text(64) }),
-  /** open a data socket with this token; kind channel: encrypted session, kind ssh: bytes for sshd */
-  object({ type: zod.literal('offer'), session: uuid, token: base64urlOf(32), kind: zod.enum(['channel', 'ssh']) }),
+  /** open a data socket with this token; kind channel: encrypted session, kind ssh: bytes for sshd; user: who asked for it, as the broker says */
+  object({
+    type: zod.literal('offer'),
+    session: uuid,
+    token: base64urlOf(32),
+    kind: zod.enum(['channel', 'ssh']),
+    user: base64urlOf(32),
+  }),
 ])
 export type ToAgent = z.output<typeof toAgentSchema>
 

@@ -1,5 +1,4 @@
 /** A client that breaks the protocol while its program runs is told so, and its program is ended. SPEC §7.1, §8, §8.2 */
-import { userInfo } from 'node:os'
 import { describe, expect, test } from 'vitest'
 import { directRunner } from '../../agent/guest/direct-runner.ts'
 import type { Guest } from '../../agent/guest/guest.ts'
@@ -13,6 +12,7 @@ import { KeptCalls } from '../../protocol/kept/kept-calls.ts'
 import type { Frame } from '../../protocol/mux/frame.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
 import { serveSession } from '../../protocol/session.ts'
+import { actingAsMyself } from '../support/acting-as.ts'
 import { bothEnds } from '../support/bare-end.ts'
 import { frame, framesUntil, record, reset } from '../support/frames.ts'
 import { wallClock } from '../support/session-pair.ts'
@@ -37,7 +37,7 @@ async function open(which: Which, more: { params?: object; keep?: Uint8Array } =
     run: program => noting(directRunner.run(program)),
     terminal: (program, size) => noting(directRunner.terminal(program, size)),
   }
-  const guest = { runner, config: { defaultUser: userInfo().username } } as Guest
+  const guest = { runner, accounts: actingAsMyself } as Guest
   const { client, agent } = bothEnds({
     suite: nativeSuite,
     handlers: { exec: call => exec(call, guest as never), terminal: call => terminal(call, guest as never) },

@@ -1,9 +1,10 @@
 /** Calls that are cancelled between the check of their rights and what they do: it is not done. SPEC §8.1, §9.5 */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir, userInfo } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { directRunner } from '../../agent/guest/direct-runner.ts'
+import type { DrivePeople } from '../../agent/guest/drive-people.ts'
 import { Drives } from '../../agent/guest/drives.ts'
 import type { Guest } from '../../agent/guest/guest.ts'
 import type { Exit, Runner } from '../../agent/guest/runner.ts'
@@ -14,6 +15,7 @@ import { exec as execCommand } from '../../protocol/commands/exec.ts'
 import { terminal as terminalCommand } from '../../protocol/commands/terminal.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import { actingAsMyself } from '../support/acting-as.ts'
 import { sessionPair } from '../support/session-pair.ts'
 
 let folder: string
@@ -29,17 +31,20 @@ const revoked = expect.objectContaining({ code: 'grant-revoked' })
 
 describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that is being delivered', () => {
   const grantee = () => ({ grantee: 'B', endsMs: Date.now() + 600_000 })
-  const keys = () =>
-    existsSync(join(folder, 'ssh/keys/ada')) ? readFileSync(join(folder, 'ssh/keys/ada'), 'utf8') : ''
+  const keys = (name = 'ada') => {
+    const path = join(folder, name, 'authorized_keys')
+    return existsSync(path) ? readFileSync(path, 'utf8') : ''
+  }
 
   test('is not taken once its grantee was shut out, whatever became of the session', async () => {
     const access = new SshAccess(directRunner, folder)
     const delivery = access.authorise(user, 'ssh-ed25519 AAAA', 600, grantee(), ending.signal)
-    const another = access.authorise(user, 'ssh-ed25519 CCCC', 600, { ...grantee(), grantee: 'C' }, ending.signal)
+    const carl = { ...user, name: 'carl' }
+    const another = access.authorise(carl, 'ssh-ed25519 CCCC', 600, { ...grantee(), grantee: 'C' }, ending.signal)
     access.withdraw('B')
     await expect(delivery).rejects.toEqual(revoked)
     await another
-    expect(keys()).toMatch(/^[^\n]* ssh-ed25519 CCCC\n$/)
+    expect([keys(), keys('carl')]).toEqual(['', expect.stringMatching(/^[^\n]* ssh-ed25519 CCCC\n$/)])
     // nor when the same grantee was let in again meanwhile
     const old = access.authorise(user, 'ssh-ed25519 AAAA', 600, grantee(), ending.signal)
     access.withdraw('B')
@@ -50,7 +55,7 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that is being deliver
     expect(keys()).toMatch(/BBBB/)
     access.withdraw('B')
     access.withdraw('C')
-    expect(access.authorised()).toBe(false)
+    expect([access.authorised('B'), access.authorised('C'), keys(), keys('carl')]).toEqual([false, false, '', ''])
   })
 
   test('is not taken once its call was cancelled, the owner’s neither', async () => {
@@ -60,7 +65,7 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that is being deliver
     )
     ending.abort(new MortarError('going-away'))
     for (const delivery of deliveries) await expect(delivery).rejects.toMatchObject({ code: 'going-away' })
-    expect([keys(), access.authorised()]).toEqual(['', false])
+    expect([keys(), access.authorised('B'), access.authorised(null)]).toEqual(['', false, false])
   })
 })
 
@@ -76,12 +81,12 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that was delivered', 
     const now = Date.now()
     const grantee = { grantee: 'B', endsMs: now + 600_000 }
     await access.authorise(user, 'ssh-ed25519 AAAA', 43_200, grantee, ending.signal)
-    const file = join(folder, 'ssh/keys/ada')
+    const file = join(folder, 'ada/authorized_keys')
     vi.advanceTimersByTime(LIMITS.clockStepMs)
     expect(readFileSync(file, 'utf8')).toMatch(/AAAA/)
     vi.spyOn(Date, 'now').mockReturnValue(grantee.endsMs)
     vi.advanceTimersByTime(LIMITS.clockStepMs)
-    expect(readFileSync(file, 'utf8')).toBe('')
+    expect(existsSync(file)).toBe(false)
   })
 })
 
@@ -95,11 +100,11 @@ describe('a change of a drive', () => {
     [
       'unlock',
       (drives, signal) =>
-        drives.unlock(device, { headerDigest: key, mountName: 'data', readOnly: false, user, key, signal }),
+        drives.unlock(device, { id: '', headerDigest: key, mountName: 'data', readOnly: false, key, signal }),
     ],
   ]
   test.each(changes)('%s is not begun when it was cancelled while it waited for its turn', async (_, change) => {
-    const drives = new Drives(directRunner, folder)
+    const drives = new Drives(directRunner, {} as DrivePeople, folder)
     const before = drives.lock(serial, new AbortController().signal)
     const waiting = change(drives, ending.signal)
     ending.abort(new MortarError('grant-revoked'))
@@ -123,7 +128,7 @@ describe('a program that was being started', () => {
       run: program => late(directRunner.run(program)),
       terminal: (program, size) => late(directRunner.terminal(program, size)),
     }
-    const guest = { runner, config: { defaultUser: userInfo().username } } as Guest
+    const guest = { runner, accounts: actingAsMyself } as Guest
     return { guest, started: started.promise, go: () => go.resolve() }
   }
 

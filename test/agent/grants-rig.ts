@@ -30,8 +30,10 @@ export const agent = (features: readonly Permission[] = PERMISSIONS, clock = wal
   new Grants({
     stateDirectory: state.folder,
     ticket: { vm: facts.vm, owner: owner.signKey },
-    config: { features, defaultUser: 'researcher' },
+    config: { features },
     clock,
+    onEntering: () => {},
+    onEntered: () => {},
     onWithdrawn: async name => void state.withdrawn.push(name),
   })
 
@@ -81,7 +83,7 @@ export async function connect(grants: Grants, grant: Uint8Array | undefined, mor
         await new Promise(resolve => call.signal.addEventListener('abort', resolve, { once: true }))
       },
       async 'drive-lock'(call) {
-        call.accept({})
+        call.accept({ locked: true, holders: [] })
       },
       async 'grant-revoke'(call) {
         await grants.revoke(call.params.grantee, call.params.serial)

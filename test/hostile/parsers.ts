@@ -126,7 +126,7 @@ const controlMessages = [
   { type: 'challenge', nonce: encodeBase64url(nonce), broker: encodeBase64url(key) },
   { type: 'enrolled', owner: encodeBase64url(key), ownerDh: encodeBase64url(key), generation: 1 },
   { type: 'refused', code: 'denied' },
-  { type: 'offer', session: id, token: encodeBase64url(key), kind: 'channel' },
+  { type: 'offer', session: id, token: encodeBase64url(key), kind: 'channel', user: encodeBase64url(key) },
   { type: 'ready' },
   { type: 'declined', session: id, code: 'timeout' },
   {

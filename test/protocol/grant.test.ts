@@ -119,7 +119,7 @@ describe('a grant', () => {
 describe('rights', () => {
   const denied = expect.objectContaining({ code: 'denied' })
   const rightsOf = (more: Partial<Grant> = {}, features: readonly Permission[] = PERMISSIONS) =>
-    grantRights(grant(more), features, 'researcher')
+    grantRights(grant(more), features)
   const argv = { argv: ['true'] }
   const lock = (drive: string, serial = driveSerial(drive)) => ({ drive, serial })
 
@@ -185,7 +185,7 @@ describe('what a command declares that its parameters name', () => {
     })
   const targets = ['localhost:80', '[::1]:22']
   const rights = (more: Partial<Grant> = {}) =>
-    grantRights(grant({ permissions: ['tunnel'], targets, ...more }), PERMISSIONS, 'researcher')
+    grantRights(grant({ permissions: ['tunnel'], targets, ...more }), PERMISSIONS)
   const everything = ownerRights(PERMISSIONS)
 
   test('a target is one of those granted, and the owner’s is any', () => {
