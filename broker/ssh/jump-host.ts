@@ -20,8 +20,8 @@ export interface JumpHostParts {
   /** where the host key is kept, and its public line beside it */
   readonly keyPath: string
   readonly log: Log
-  /** the users who named the key ("type base64") */
-  usersOf(key: string): readonly string[]
+  /** the users who named the key ("type base64") and whose login that is: several may have named one key */
+  usersOf(key: string, login: string): readonly string[]
   /** a byte stream to sshd in a VM of one of the users, by name or id. Fails with not-found, vm-unreachable, rate-limited */
   connect(users: readonly string[], vm: string): Duplex
 }
@@ -129,7 +129,7 @@ function join(channel: ServerChannel, guest: Duplex): void {
 /** The users who named the key (none when it does not do), and whether the client proved that it holds it. */
 function checkKey(context: AuthContext, parts: JumpHostParts, parseKey: ParseKey): [readonly string[], boolean] {
   if (context.method !== 'publickey') return [[], false]
-  const users = parts.usersOf(`${context.key.algo} ${context.key.data.toString('base64')}`)
+  const users = parts.usersOf(`${context.key.algo} ${context.key.data.toString('base64')}`, context.username)
   if (!context.signature || !context.blob) return [users, false]
   const key = parseKey(context.key.data)
   if (key instanceof Error || Array.isArray(key)) return [[], false]

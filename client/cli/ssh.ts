@@ -106,7 +106,7 @@ async function hostsByJump(context: Context, vm: Vm, user: string): Promise<SshH
   if (!jump) throw new MortarError('not-found', 'this broker has no jump host')
   await broker.registerSshKey(await userPublicKey(context.sshFolder))
   await writeKnownHosts(context.sshFolder, JUMP_ALIAS, [jump.hostKey])
-  return [jumpHost(broker.url, jump.port), vmHost(vm, { user, hostName: vm.id, jump: JUMP_ALIAS })]
+  return [jumpHost(broker.url, jump.port, user), vmHost(vm, { user, hostName: vm.id, jump: JUMP_ALIAS })]
 }
 
 async function writeConfig(context: Context, path: string, hosts: readonly SshHost[]): Promise<void> {
