@@ -1,6 +1,6 @@
 /**
  * Identities, signed statements and sealed launch secrets against a second implementation, written from the specification
- * (test/vectors/make-statements.mjs). SPEC §2.1, §2.2, §2.3, §2.4, §2.5, §2.6, §2.7, §3.1, §3.2
+ * (test/vectors/make-statements.mjs). SPEC §2.1, §2.2, §2.3, §2.4, §2.5, §2.6, §2.7, §2.8, §3.1, §3.2
  */
 import { describe, expect, test } from 'vitest'
 import { bootKeys } from '../../agent/boot-keys.ts'
@@ -8,6 +8,7 @@ import { openDriveNote, sealDriveNote } from '../../client/drive-note.ts'
 import { Identity } from '../../client/identity.ts'
 import { sealLaunchSecret } from '../../client/sealed-secret.ts'
 import { launchCommitment, launchSeed } from '../../protocol/channel/derive.ts'
+import { accountOf, driveGroupOf } from '../../protocol/control/account.ts'
 import { type AgentCertificate, openCertificate, signCertificate } from '../../protocol/control/certificate.ts'
 import { type Enrolment, openEnrolment, signEnrolment } from '../../protocol/control/enrolment.ts'
 import { type Grant, openGrant, signGrant } from '../../protocol/control/grant.ts'
@@ -45,6 +46,8 @@ interface Vectors {
   readonly launchSecrets: readonly Readonly<Record<'secret' | 'launchSeed' | 'commitment', Uint8Array>>[]
   readonly boots: readonly Readonly<Record<'seed' | 'dh' | 'sign', Uint8Array>>[]
   readonly ownerSeed: Uint8Array
+  readonly accounts: readonly { readonly key: Uint8Array; readonly uid: number; readonly name: string }[]
+  readonly driveGroups: readonly { readonly id: string; readonly gid: number; readonly name: string }[]
   readonly tickets: readonly Signed<LaunchTicket>[]
   readonly certificates: readonly Signed<AgentCertificate>[]
   readonly grants: readonly Signed<Grant>[]
@@ -167,6 +170,11 @@ test("login, the broker's proof and the launcher's key are signed as the second 
   expect(signLauncherKey(launcher, seed)).toEqual(launcherSignature)
   expect(verifyLauncherKey(launcher, launcherSignature, key)).toBe(true)
   expect(verifyLauncherKey(launcher, proof, key)).toBe(false)
+})
+
+test('accounts of people and groups of drives are those of the second implementation', () => {
+  for (const { key, uid, name } of vectors.accounts) expect(accountOf(key)).toEqual({ id: uid, name })
+  for (const { id, gid, name } of vectors.driveGroups) expect(driveGroupOf(id)).toEqual({ id: gid, name })
 })
 
 test('enrolments are signed and opened as the second implementation signs them', () => {

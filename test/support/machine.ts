@@ -11,7 +11,9 @@ import { type Binaries, buildBinaries } from '../../images/build-binaries.ts'
 import { buildBrick } from '../../images/build-brick.ts'
 import type { Brick } from '../../images/sign-brick.ts'
 import type { Progress } from '../../images/steps.ts'
+import { accountOf } from '../../protocol/control/account.ts'
 import type { Vm } from '../../protocol/control/api.ts'
+import { parseIdentity } from '../../protocol/control/login.ts'
 import { removeDomainsOf } from './domains.ts'
 import { ensureLibvirt } from './libvirt-daemons.ts'
 import { type Outcome, type ProgramOptions, runProgram } from './program.ts'
@@ -263,6 +265,11 @@ async function newPeople(folder: string, client: string): Promise<Machine['peopl
     administrator: await newPerson(folder, client, 'administrator'),
     other: await newPerson(folder, client, 'other'),
   }
+}
+
+/** The person's account in VMs. */
+export function accountNameOf({ identity }: Person): string {
+  return accountOf(parseIdentity(identity).sign).name
 }
 
 async function newPerson(folder: string, client: string, name: string): Promise<Person> {
