@@ -1,7 +1,8 @@
 #!/bin/sh
 # What every npm script begins with: installs what a fresh clone lacks, and only that.
 # usage: setup.sh                                        npm packages
-#        setup.sh demo|test|brick|attacks [--yes] [arguments]    Debian packages too, then runs the job as root
+#        setup.sh demo|test|brick|attacks|nightly [--yes] [arguments]    Debian packages too, then runs the job as root
+#        setup.sh bench [--vm] [--yes] [arguments]               the same with --vm; without it as you are, and no packages
 # Before Debian packages are installed it asks, unless --yes; with nobody to ask it changes nothing and exits with 2.
 set -eu
 cd "$(dirname "$0")"
@@ -9,9 +10,11 @@ job=${1:-}
 [ -z "$job" ] || shift
 yes=
 help=
+vm=
 for argument in "$@"; do
   case $argument in
     --yes) yes=1 ;;
+    --vm) vm=1 ;;
     -h | --help) help=1 ;;
   esac
 done
@@ -33,18 +36,21 @@ quietly() {
 
 building='mmdebstrap gdisk dosfstools mtools syslinux syslinux-common e2fsprogs qemu-utils binutils'
 running='qemu-system-x86 seabios libvirt-daemon libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients
-  cryptsetup-bin openssh-client openssh-server iproute2'
+  cryptsetup-bin openssh-client openssh-server iproute2 nftables ebtables'
 case $job in
   '') packages= ;;
   brick) packages=$building script=images/build-brick.ts ;;
   demo) packages="$building $running" script=test/demo/main.ts ;;
-  test) packages="$building $running chromium age" script=test/main.ts ;;
+  test) packages="$building $running chromium age gcc libc6-dev" script=test/main.ts ;;
+  bench) packages=${vm:+"$building $running qemu-guest-agent"} script=test/bench/main.ts ;;
   attacks) packages="$building $running" script=test/attacks/main.ts ;;
+  # a broker imports a brick, and an agent keeps its keys in the kernel
+  nightly) packages='qemu-utils keyutils' script=test/nightly/main.ts ;;
   *) echo "setup.sh: no job is called $job" >&2 && exit 2 ;;
 esac
 
 root=
-if [ -n "$job" ] && [ "$(id -u)" != 0 ] && [ -z "$help" ]; then
+if [ -n "$job" ] && [ "$job$vm" != bench ] && [ "$(id -u)" != 0 ] && [ -z "$help" ]; then
   root=sudo
   command -v sudo >/dev/null || { echo "npm run $job: takes root, and there is no sudo: run it as root" >&2 && exit 1; }
 fi

@@ -83,7 +83,7 @@ const BRICK: readonly Check[] = [
   {
     name: 'no boot counter of the agent',
     todo: 'rm -r /var/lib/mortar-agent',
-    passes: () => !existsSync('/var/lib/mortar-agent/generation.json'),
+    passes: () => !existsSync('/var/lib/mortar-agent/boot'),
   },
 ]
 

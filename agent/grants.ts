@@ -1,22 +1,21 @@
 /**
- * Grants at this agent: who but the owner gets in, up to when, and who no longer does. The lowest serial that is still
- * taken from each grantee is kept on disk, so that a restart or a reboot brings no old grant back. SPEC §2.7
+ * Grants at this agent: who but the owner gets in, up to when, and who no longer does. A revocation takes back everything that was
+ * signed so far to a grantee, seen here or not: it makes a mark that later grants must name. SPEC §2.7, §9.6
  */
-import { readFileSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
+import type { Ready, ToClientBody } from '../protocol/commands/command.ts'
+import type { grantList, grantRevoke } from '../protocol/commands/grants.ts'
 import { checkGrantTime, type Grant, openGrant } from '../protocol/control/grant.ts'
 import type { Permission } from '../protocol/control/roles.ts'
 import type { LaunchTicket } from '../protocol/control/ticket.ts'
-import { encodeBase64url, equalBytes } from '../protocol/core/bytes.ts'
+import { decodeBase64url, encodeBase64url, equalBytes } from '../protocol/core/bytes.ts'
 import { type Clock, callAt } from '../protocol/core/clock.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { LIMITS } from '../protocol/core/limits.ts'
-import { base64urlOf, object, uint, z } from '../protocol/core/schema.ts'
 import { grantRights, ownerRights, type Rights } from '../protocol/rights.ts'
 import type { Caller } from '../protocol/session.ts'
-import { replaceFile } from './replace-file.ts'
-
-const schema = object({ version: z.literal(1), least: z.record(base64urlOf(32), uint()) })
+import { GrantBook } from './grant-book.ts'
 
 export interface GrantsOptions {
   readonly stateDirectory: string
@@ -27,8 +26,11 @@ export interface GrantsOptions {
   onEntering(grant: Grant): void
   /** a grantee is let in, and what the last grant gave has been taken back */
   onEntered(grant: Grant): void
-  /** a grantee has lost rights: takes back what was handed out under the old ones, and resolves once it is */
-  onWithdrawn(grantee: string): Promise<void>
+  /**
+   * A grantee has lost rights: takes back what was handed out under the old ones and ends what the grantee started. Resolves with
+   * whether it is certain that nothing of it goes on.
+   */
+  onWithdrawn(grantee: string): Promise<boolean>
 }
 
 /** A session that is let in: how it is ended when its grant no longer holds. */
@@ -38,6 +40,9 @@ export interface Admission {
   leave(): void
 }
 
+export type Revoked = Ready<typeof grantRevoke>
+export type KnownGrant = ToClientBody<typeof grantList, 'known'>[number]
+
 interface Open {
   readonly grantee: string
   readonly serial: number
@@ -46,23 +51,13 @@ interface Open {
 
 export class Grants {
   readonly #options: GrantsOptions
-  readonly #path: string
-  /** by grantee (base64url): the lowest serial that is taken */
-  readonly #least: Map<string, number>
+  readonly #book: GrantBook
   readonly #open = new Set<Open>()
-  /** false while the disk does not have what #least says */
-  #kept = true
 
-  /** Fails with internal when the file is damaged: without it revoked grants would come back. */
+  /** Fails with internal when what is kept on disk is damaged. */
   constructor(options: GrantsOptions) {
     this.#options = options
-    this.#path = join(options.stateDirectory, 'grants.json')
-    this.#least = readLeast(this.#path)
-  }
-
-  /** Keys (base64url) of all grantees that were let in or shut out, the earliest first. */
-  get known(): readonly string[] {
-    return [...this.#least.keys()]
+    this.#book = new GrantBook(join(options.stateDirectory, 'grants.json'))
   }
 
   /**
@@ -76,28 +71,51 @@ export class Grants {
     if (!features.includes('users')) throw new MortarError('grant-invalid', 'this brick takes no grants')
     const grant = this.#check(caller)
     const grantee = encodeBase64url(grant.grantee)
-    const least = this.#least.get(grantee) ?? 0
+    const known = this.#book.get(grantee)
+    if ((known?.mark ?? null) !== (grant.after ? encodeBase64url(grant.after) : null)) {
+      throw new MortarError('grant-revoked', `serial ${grant.serial} does not name the last revocation`)
+    }
+    const least = known?.taken?.serial ?? 0
     if (grant.serial < least) throw new MortarError('grant-revoked', `serial ${grant.serial}, at least ${least}`)
     // keeps the file small; an owner who gets here launches another VM
-    if (least === 0 && this.#least.size >= LIMITS.grantees) {
+    if (!known && this.#book.size >= LIMITS.grantees) {
       throw new MortarError('limit-exceeded', `${LIMITS.grantees} grantees`)
     }
     this.#options.onEntering(grant)
-    // what runs under the old one ends beside; programs of the new one wait for that
-    if (grant.serial > least) this.#raise(grantee, grant.serial).catch(() => undefined)
-    else if (!this.#kept) this.#keep()
+    if (!known?.taken || grant.serial > least) this.#take(grantee, grant)
+    this.#book.keep()
     this.#options.onEntered(grant)
     return this.#enter({ grantee, serial: grant.serial, end }, grantRights(grant, features))
   }
 
   /**
-   * Refuses the grantee's grants up to `serial` from now on and ends the sessions they opened. Resolves once the disk has
-   * it and all that was handed out is taken back.
+   * Takes back all that was signed to the grantee so far and ends its sessions. Resolves once the disk has it and what the grantee
+   * started was told to end; the answer says what there was.
    */
-  async revoke(grantee: Uint8Array, serial: number): Promise<void> {
+  async revoke(grantee: Uint8Array): Promise<Revoked> {
     const name = encodeBase64url(grantee)
-    if (serial + 1 > (this.#least.get(name) ?? 0)) await this.#raise(name, serial + 1)
-    else if (!this.#kept) this.#keep()
+    const before = this.#book.get(name)
+    const mark = new Uint8Array(randomBytes(16))
+    // where no more grantees fit, one that never got in never will
+    if (before || this.#book.size < LIMITS.grantees) {
+      this.#book.set(name, { mark: encodeBase64url(mark), taken: null })
+    }
+    const open = this.#end(name, Number.POSITIVE_INFINITY)
+    // a full disk keeps neither the sessions nor the programs alive, and no revocation from being told as failed
+    const kept = capture(() => this.#book.keep())
+    const programsEnded = await this.#options.onWithdrawn(name)
+    kept()
+    return { mark, serial: before?.taken?.serial ?? null, sessions: open, programsEnded }
+  }
+
+  /** The grantees that this VM has let in or shut out, the earliest first. */
+  known(): KnownGrant[] {
+    return this.#book.all().map(([grantee, { mark, taken }]) => ({
+      grantee: decodeBase64url(grantee),
+      mark: mark === null ? null : decodeBase64url(mark),
+      taken,
+      sessions: [...this.#open].filter(open => open.grantee === grantee).length,
+    }))
   }
 
   #check({ dh, grant: signed }: Extract<Caller, { kind: 'grantee' }>): Grant {
@@ -123,36 +141,36 @@ export class Grants {
     }
   }
 
-  /** What came under a lower serial ends, even when the disk is full and the new one cannot be kept. */
-  #raise(grantee: string, least: number): Promise<void> {
-    this.#least.set(grantee, least)
-    for (const open of [...this.#open]) {
-      if (open.grantee === grantee && open.serial < least) open.end(new MortarError('grant-revoked'))
-    }
-    const withdrawn = this.#options.onWithdrawn(grantee)
-    withdrawn.catch(() => undefined)
-    this.#keep()
-    return withdrawn
+  /** A grant is in force from now on; what came under a lower serial ends. */
+  #take(grantee: string, { serial, role, permissions, expires }: Grant): void {
+    const before = this.#book.get(grantee)
+    const since = Math.floor(this.#options.clock.now() / 1000)
+    this.#book.set(grantee, { mark: before?.mark ?? null, taken: { serial, role, permissions, expires, since } })
+    if (!before?.taken) return
+    this.#end(grantee, serial)
+    // it was replaced, not revoked: nobody waits to be told
+    this.#options.onWithdrawn(grantee).catch(() => undefined)
   }
 
-  #keep(): void {
-    this.#kept = false
-    replaceFile(this.#path, JSON.stringify({ version: 1, least: Object.fromEntries(this.#least) }))
-    this.#kept = true
+  /** Ends the sessions of the grantee below a serial; how many there were. */
+  #end(grantee: string, below: number): number {
+    const ending = [...this.#open].filter(open => open.grantee === grantee && open.serial < below)
+    for (const open of ending) {
+      this.#open.delete(open)
+      open.end(new MortarError('grant-revoked'))
+    }
+    return ending.length
   }
 }
 
-function readLeast(path: string): Map<string, number> {
-  let json: string
+/** Does it now; what it fails with is thrown when the returned function is called. */
+function capture(work: () => void): () => void {
   try {
-    json = readFileSync(path, 'utf8')
+    work()
   } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return new Map()
-    throw thrown
+    return () => {
+      throw thrown
+    }
   }
-  try {
-    return new Map(Object.entries(schema.parse(JSON.parse(json)).least))
-  } catch (cause) {
-    throw new MortarError('internal', `${path} is damaged`, { cause })
-  }
+  return () => {}
 }

@@ -10,6 +10,7 @@ export type LogEvent =
   | 'keys.volatile'
   | 'control.lost'
   | 'enrolled'
+  | 'boot.disowned'
   | 'enrolment.refused'
   | 'session.opened'
   | 'session.ended'

@@ -2,18 +2,20 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { launchSeed } from '../protocol/channel/derive.ts'
+import { encodeBase64url } from '../protocol/core/bytes.ts'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { wipe } from '../protocol/core/secret.ts'
 import { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
 import { Accounts } from './accounts/accounts.ts'
-import { readBootData } from './boot-data.ts'
-import { bootKeys, kernelKeyring } from './boot-keys.ts'
+import { type BootData, readBootData } from './boot-data.ts'
+import { type BootKeys, bootKeys, kernelKeyring } from './boot-keys.ts'
+import { BootState, readBootId } from './boot-state.ts'
 import { clock, deadlineClock } from './clock.ts'
 import { CONFIG_PATH, readConfig } from './config.ts'
 import { keepConnected } from './connect.ts'
 import { startFrugally } from './frugal.ts'
-import { countBoot, readBootId } from './generation.ts'
 import { Grants } from './grants.ts'
 import { directRunner } from './guest/direct-runner.ts'
 import { DrivePeople } from './guest/drive-people.ts'
@@ -34,8 +36,8 @@ const HELP = `mortar-agent ${VERSION}: runs inside a Mortar VM and serves its ow
   mortar-agent doctor [--brick]          check that this system has what the agent needs
   mortar-agent --help | --version
 
-serve reads the launch's boot data (mortar.ticket, mortar.secret, mortar.broker) in $CREDENTIALS_DIRECTORY, keeps its boot
-counter in $STATE_DIRECTORY and short-lived files in $RUNTIME_DIRECTORY; systemd sets all three. FILE is ${CONFIG_PATH}
+serve reads the launch's boot data (mortar.ticket, mortar.secret, mortar.broker) in $CREDENTIALS_DIRECTORY, keeps what
+proves its next boot in $STATE_DIRECTORY and short-lived files in $RUNTIME_DIRECTORY; systemd sets all three. FILE is ${CONFIG_PATH}
 unless given. doctor --brick also checks that the image carries no identity. Logs are lines of JSON on stderr.
 Exit: 0 ok, 1 failed, 2 usage.
 
@@ -58,15 +60,25 @@ function directory(variable: string): string {
   return path
 }
 
+function openBootState(stateDirectory: string, { ticket, launchSecret }: BootData, keys: BootKeys): BootState {
+  const seed = launchSeed(nativeSuite, launchSecret)
+  const randomBytes = (length: number) => nativeSuite.randomBytes(length)
+  try {
+    return BootState.open({ stateDirectory, boot: readBootId(), ticket, launchSeed: seed, keys, randomBytes })
+  } finally {
+    wipe(seed)
+  }
+}
+
 async function serve(configPath: string | undefined): Promise<void> {
   startFrugally()
   const config = readConfig(configPath)
   const runtime = directory('RUNTIME_DIRECTORY')
   const bootData = readBootData(directory('CREDENTIALS_DIRECTORY'), nativeSuite)
   const state = directory('STATE_DIRECTORY')
-  const generation = countBoot(state, readBootId())
   const keys = bootKeys(nativeSuite, kernelKeyring)
   if (!keys.kept) log('keys.volatile')
+  const boot = openBootState(state, bootData, keys)
   const runner = existsSync('/run/systemd/system') ? systemdRunner(runtime) : directRunner
   await runner.cleanUp()
   const shared = existsSync(SHARED) ? SHARED : join(runtime, 'accounts')
@@ -87,11 +99,13 @@ async function serve(configPath: string | undefined): Promise<void> {
       } finally {
         await runner.end(grantee)
       }
+      // what a program left behind itself, such as by nohup, is the grantee's account's and is not found again
+      return false
     },
   })
   const accounts = new Accounts({
     owner: bootData.ticket.owner,
-    known: grants.known,
+    known: grants.known().map(({ grantee }) => encodeBase64url(grantee)),
     tables: shared,
     runtime,
     homes: config.homes,
@@ -100,7 +114,7 @@ async function serve(configPath: string | undefined): Promise<void> {
   const people = new DrivePeople({ users: accounts, runtime, isMounted })
   const guest: Guest = {
     accounts,
-    generation: generation.generation,
+    generation: boot.generation,
     runner,
     drives: new Drives(runner, people, runtime),
     secretAttempts: new SecretAttempts(clock),
@@ -111,12 +125,12 @@ async function serve(configPath: string | undefined): Promise<void> {
   const leaving = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => leaving.abort())
   const { signal } = leaving
-  const sessions = new Sessions({ bootData, keys, guest, handlers: HANDLERS, kept, log, signal })
-  log('agent.started', { version: VERSION, vm: bootData.ticket.vm, generation: generation.generation })
+  const sessions = new Sessions({ bootData, keys, boot, guest, handlers: HANDLERS, kept, log, signal })
+  log('agent.started', { version: VERSION, vm: bootData.ticket.vm, generation: boot.generation })
   await keepConnected({
     bootData,
     keys,
-    generation,
+    boot,
     suite: nativeSuite,
     log,
     signal,

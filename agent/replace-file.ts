@@ -3,8 +3,8 @@ import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 
 /** Returns once the content is on disk; root's only. */
-export function replaceFile(path: string, content: string): void {
-  withFile(`${path}.new`, 'w', file => writeSync(file, content))
+export function replaceFile(path: string, content: string | Uint8Array): void {
+  withFile(`${path}.new`, 'w', file => writeSync(file, typeof content === 'string' ? Buffer.from(content) : content))
   renameSync(`${path}.new`, path)
   // the name, too, has to reach the disk
   withFile(dirname(path), 'r', () => {})

@@ -6,6 +6,7 @@ import { nativeSuite } from '../protocol/native/suite.ts'
 import { type Handlers, serveSession } from '../protocol/session.ts'
 import type { BootData } from './boot-data.ts'
 import type { BootKeys } from './boot-keys.ts'
+import type { BootState } from './boot-state.ts'
 import { clock } from './clock.ts'
 import type { Offer } from './connect.ts'
 import { allowOptimising, collectWhenIdle } from './frugal.ts'
@@ -18,6 +19,7 @@ import { openJoined } from './websocket.ts'
 export interface SessionsOptions {
   readonly bootData: BootData
   readonly keys: BootKeys
+  readonly boot: BootState
   readonly guest: Guest
   readonly handlers: Handlers<Guest>
   /** calls that outlive their sessions */
@@ -87,7 +89,7 @@ export class Sessions {
     place: Unproven,
     { onProven, cut }: { onProven: () => void; cut: AbortSignal },
   ): Promise<void> {
-    const { bootData, keys, guest, handlers, kept, log, signal } = this.#options
+    const { bootData, keys, boot, guest, handlers, kept, log, signal } = this.#options
     const { session } = offer
     const { ticket, launchSecret, brokerUrl } = bootData
     const ending = new AbortController()
@@ -102,6 +104,7 @@ export class Sessions {
         agentSign: keys.signPublicKey,
         ownerDh: ticket.ownerDh,
         launchSecret,
+        nextBoot: () => boot.nextBoot,
         handlers,
         guest,
         kept,

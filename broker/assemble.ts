@@ -2,9 +2,10 @@
 import { signLauncherKey } from '../protocol/control/launcher.ts'
 import { encodeBase64url } from '../protocol/core/bytes.ts'
 import type { Clock } from '../protocol/core/clock.ts'
-import { asMortarError, MortarError } from '../protocol/core/errors.ts'
+import { asMortarError } from '../protocol/core/errors.ts'
 import { wipe } from '../protocol/core/secret.ts'
 import { Agents } from './agents/agents.ts'
+import { certify } from './agents/certify.ts'
 import { Login } from './auth/login.ts'
 import { Bricks } from './bricks/bricks.ts'
 import type { Config } from './config.ts'
@@ -14,6 +15,8 @@ import type { Services } from './http/handlers.ts'
 import type { HypervisorDriver } from './hypervisor/driver.ts'
 import { collectWhenIdle } from './idle.ts'
 import type { Log } from './log.ts'
+import type { GuestNetwork } from './network/guest-network.ts'
+import { createNetwork } from './network/network.ts'
 import { Relay } from './relay/relay.ts'
 import { Serialiser } from './serialise.ts'
 import { BrickStore } from './store/brick-store.ts'
@@ -26,21 +29,31 @@ import { Grants } from './vms/grants.ts'
 import { launch } from './vms/launch.ts'
 import { LauncherKey } from './vms/launcher-key.ts'
 import { Lifecycle } from './vms/lifecycle.ts'
+import { RUNNING } from './vms/states.ts'
 import { VmBook } from './vms/vm-book.ts'
 
 declare const MORTAR_VERSION: string | undefined
 export const VERSION = typeof MORTAR_VERSION === 'undefined' ? '0.0.0-dev' : MORTAR_VERSION
+
+/** what the owner of a VM reads that was launched on a network which the broker has no more */
+const OTHER_NETWORK = {
+  open: 'launched by an older version on a network that is not confined: its agent cannot reach the broker any more. Delete it',
+  isolated:
+    'launched on the isolated network, which the broker is not configured for any more: its agent cannot reach it',
+  user: 'launched on user networking, which the broker is not configured for any more: its agent cannot reach it',
+} as const
 
 export interface BrokerParts {
   readonly config: Config
   readonly driver: HypervisorDriver
   readonly clock: Clock
   readonly log: Log
+  /** instead of the network of the configuration: for tests without a host to change */
+  readonly network?: GuestNetwork
 }
 
 /** Where the broker is reached; known, and set, once it listens. */
 export interface Place {
-  agentUrl: string
   ssh: { readonly port: number; readonly hostKey: string } | null
 }
 
@@ -51,6 +64,13 @@ export interface Assembled {
   readonly services: Services
   readonly agents: Agents
   readonly relay: Relay
+  readonly network: GuestNetwork
+  /** The VM that dials from this address, where addresses tell. */
+  vmAt(address: string): string | undefined
+  /** Tells the owners of VMs that run on another network than the configured one. */
+  noteOtherNetworks(): void
+  /** Whether a VM is left that may run. */
+  anyRuns(): Promise<boolean>
   /** to be called whenever something happens */
   happened(): void
   /** Ends sessions and sockets of agents, in order. */
@@ -60,7 +80,8 @@ export interface Assembled {
 }
 
 /** Opens the data and puts the parts together. Fails with data-unusable, data-taken or no-space. */
-export function assemble({ config, driver, clock, log }: BrokerParts, place: Place): Assembled {
+export function assemble(given: BrokerParts, place: Place): Assembled {
+  const { config, driver, clock, log } = given
   const dataDir = openDataDir(config.dataDir)
   const database = openDatabase(dataDir.database)
   const seed = brokerSeed(dataDir)
@@ -73,6 +94,7 @@ export function assemble({ config, driver, clock, log }: BrokerParts, place: Pla
   }
   stores.vms.forgetExpiredLaunches(Math.floor(clock.now() / 1000))
   const login = new Login(seed, config, clock)
+  const network = given.network ?? createNetwork({ config, driver, log, brokerId: login.id })
   const launcherKey = new LauncherKey()
   const serialiser = new Serialiser()
   const common = { dataDir, clock, log, serialiser }
@@ -83,7 +105,7 @@ export function assemble({ config, driver, clock, log }: BrokerParts, place: Pla
     grants: stores.grants,
     clock,
     log,
-    connected: id => agents.connected(id),
+    connected: (id, agentSign) => agents.connected(id, agentSign),
   })
   const happened = collectWhenIdle(clock)
   const relay = new Relay({
@@ -126,19 +148,29 @@ export function assemble({ config, driver, clock, log }: BrokerParts, place: Pla
     sshKeys: stores.sshKeys,
     lifecycle,
     grants: new Grants(stores.grants, clock),
+    certify: (record, textual) => certify({ book, agents }, record, textual),
     dataDir,
-    openPair(user, vmId, kind) {
+    openPair(user, vmId, kind, agent) {
       const vm = book.get(vmId)
-      if (!agents.connected(vmId)) throw new MortarError('vm-unreachable', vm?.name ?? vmId)
+      const agentSign = agents.target(vmId, agent)
       const { session, clientToken, agentToken } = relay.open({ vmId, user, isOwner: vm?.owner === user })
-      agents.offer(vmId, { session, token: agentToken, kind, user })
+      agents.offer(vmId, agentSign, { session, token: agentToken, kind, user })
       return { session, token: clientToken }
     },
     describe: describer(driver, { seed, id: login.id, launcherKey }, place),
     launch(user, request) {
-      const { agentUrl } = place
-      const { enrolWithinMs } = config
-      const parts = { ...common, book, bricks, driver, brokerId: login.id, launcherKey, agentUrl, enrolWithinMs }
+      const { enrolWithinMs, network: networkKind } = config
+      const parts = {
+        ...common,
+        book,
+        bricks,
+        driver,
+        brokerId: login.id,
+        launcherKey,
+        network,
+        networkKind,
+        enrolWithinMs,
+      }
       return serialiser.run(`launch ${user.key}`, () => launch(parts, user, request))
     },
   }
@@ -148,6 +180,24 @@ export function assemble({ config, driver, clock, log }: BrokerParts, place: Pla
     services,
     agents,
     relay,
+    network,
+    vmAt(address) {
+      const slot = network.slotOf(address)
+      return slot === undefined ? undefined : book.slots().get(slot)
+    },
+    noteOtherNetworks() {
+      for (const { id, network: launchedOn, state } of book.list()) {
+        if (launchedOn === config.network || !RUNNING.has(state)) continue
+        book.note(id, OTHER_NETWORK[launchedOn])
+        log.warn('network.other', { vm: id, network: launchedOn })
+      }
+    },
+    async anyRuns() {
+      const known = new Set(book.list().map(({ id }) => id))
+      // where the hypervisor cannot be asked, any VM may run
+      const domains = await driver.list().catch(() => [...known].map(vmId => ({ vmId, state: 'running' as const })))
+      return domains.some(({ vmId, state }) => known.has(vmId) && state !== 'stopped')
+    },
     happened,
     sayGoodbye() {
       lifecycle.close()

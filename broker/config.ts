@@ -6,6 +6,7 @@ import { parseIdentity } from '../protocol/control/login.ts'
 import { decodeBase64url, encodeBase64url } from '../protocol/core/bytes.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { base64urlOf, object, z } from '../protocol/core/schema.ts'
+import { parseSubnet, type Subnet } from './network/plan.ts'
 
 function isAddress(textual: string): boolean {
   const [, four, six, port] = /^(?:([\d.]+)|\[([0-9a-f:]+)\]):(\d{1,5})$/.exec(textual) ?? []
@@ -33,8 +34,15 @@ const configSchema = object({
     .string()
     .refine(textual => textual === '' || isAddress(textual), 'needs ADDRESS:PORT, or "" for none')
     .default('127.0.0.1:7722'),
-  /** where agents dial; the default is how QEMU's user networking sees the host's loopback */
-  agent_url: z.url({ protocol: /^wss?$/, error: 'needs ws://… or wss://…' }).optional(),
+  /** how VMs are joined to the broker, and to nothing else: by a bridge of its own, or by QEMU's user networking */
+  network: z.enum(['isolated', 'user'], { error: 'needs "isolated" or "user"' }).default('isolated'),
+  /** IPv4 network of the bridge; by default one of 10.128.0.0/9 that follows from the broker's key */
+  subnet: z
+    .string()
+    .refine(textual => parseSubnet(textual) !== undefined, 'needs an IPv4 network, ADDRESS/20 to ADDRESS/28')
+    .optional(),
+  /** where agents are taken; by default port 7767 of the bridge's address, or of 127.0.0.1 for user networking */
+  agent_listen: z.string().refine(isAddress, 'needs ADDRESS:PORT').optional(),
   /** web origins of consoles that may call the API */
   origins: z.array(origin).max(32).default([]),
   users: z.array(identity).max(10_000).default([]),
@@ -51,7 +59,9 @@ export interface Config {
   readonly dataDir: string
   readonly listen: Address
   readonly sshListen: Address | null
-  readonly agentUrl: string | undefined
+  readonly network: 'isolated' | 'user'
+  readonly subnet: Subnet | undefined
+  readonly agentListen: Address | undefined
   readonly origins: readonly string[]
   /** Ed25519 keys, base64url */
   readonly users: ReadonlySet<string>
@@ -137,7 +147,9 @@ function toConfig(file: ConfigFile): Config {
     dataDir: file.data_dir,
     listen: parseAddress(file.listen),
     sshListen: file.ssh_listen === '' ? null : parseAddress(file.ssh_listen),
-    agentUrl: file.agent_url,
+    network: file.network,
+    subnet: file.subnet === undefined ? undefined : parseSubnet(file.subnet),
+    agentListen: file.agent_listen === undefined ? undefined : parseAddress(file.agent_listen),
     origins: file.origins,
     users: new Set(file.users),
     administrators: new Set(file.administrators),

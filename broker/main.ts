@@ -1,11 +1,14 @@
 /** The program mortar-broker: serve, config check, doctor. */
+import { randomBytes } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
-import { readConfig } from './config.ts'
+import { type Config, readConfig } from './config.ts'
 import { LibvirtDriver } from './hypervisor/libvirt/driver.ts'
 import { requireEntry } from './hypervisor/storage-access.ts'
 import { requireQemuImg } from './images/overlay.ts'
 import { createLog } from './log.ts'
+import { createNetwork } from './network/network.ts'
+import { planNetwork } from './network/plan.ts'
 import { startBroker, VERSION } from './serve.ts'
 import { wallClock } from './wall-clock.ts'
 
@@ -28,26 +31,46 @@ Examples:
 const COMMANDS: Readonly<Record<string, (configPath: string | undefined) => Promise<void>>> = {
   serve,
   'config check': async path => {
-    requireEntry(readConfig(path).dataDir)
+    requireEntryOf(readConfig(path))
     console.log(`${path ?? 'the default configuration'} is valid`)
   },
   doctor: async path => {
-    const { libvirtSocket, dataDir } = readConfig(path)
-    const driver = new LibvirtDriver(libvirtSocket)
+    const config = readConfig(path)
+    const driver = new LibvirtDriver(config.libvirtSocket)
     try {
-      requireEntry(dataDir)
+      requireEntryOf(config)
       const { hypervisor, acceleration, reason } = await driver.describe()
       await requireQemuImg()
       console.log(`hypervisor    ${hypervisor}\nacceleration  ${acceleration}: ${reason}`)
+      await tryNetwork({ ...config, agentListen: undefined }, driver)
+      console.log(`network       ${config.network}: one could be made, filtered and removed again`)
     } finally {
       driver.close()
     }
   },
 }
 
+/** Under user networking each QEMU has a user of its own, who is in no group that could let it in. */
+function requireEntryOf({ dataDir, network }: Config): void {
+  if (network === 'user') requireEntry(dataDir, `+${planNetwork(randomBytes(32)).firstUid}`)
+  else requireEntry(dataDir)
+}
+
+/** Makes a network like the broker's, of another name and another address, and removes it. Fails with network-unusable. */
+async function tryNetwork(config: Config, driver: LibvirtDriver): Promise<void> {
+  const parts = { config: { ...config, subnet: undefined }, driver, log: createLog(), brokerId: randomBytes(32) }
+  const network = createNetwork(parts)
+  try {
+    await network.start(async address => address)
+    await network.requireUp()
+  } finally {
+    await network.close(false)
+  }
+}
+
 async function serve(configPath: string | undefined): Promise<void> {
   const config = readConfig(configPath)
-  requireEntry(config.dataDir)
+  requireEntryOf(config)
   const log = createLog()
   const driver = new LibvirtDriver(config.libvirtSocket)
   const broker = await startBroker({ config, driver, clock: wallClock, log })
@@ -60,7 +83,7 @@ async function serve(configPath: string | undefined): Promise<void> {
   }
   process.once('SIGTERM', stop)
   process.once('SIGINT', stop)
-  console.log(JSON.stringify({ listening: broker.origin, ssh: broker.ssh, id: broker.id }))
+  console.log(JSON.stringify({ listening: broker.origin, agents: broker.agents, ssh: broker.ssh, id: broker.id }))
 }
 
 async function main(): Promise<void> {

@@ -3,8 +3,10 @@ import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { accountOf } from '../protocol/control/account.ts'
 import { decodeBase64url } from '../protocol/core/bytes.ts'
-import { MortarError } from '../protocol/core/errors.ts'
+import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { type Assembled, assemble, type BrokerParts, type Place, VERSION } from './assemble.ts'
+import type { Address } from './config.ts'
+import { createAgentListener } from './http/agent-listener.ts'
 import { createApp } from './http/app.ts'
 import type { Services } from './http/handlers.ts'
 import { createListener, listen } from './http/listener.ts'
@@ -22,6 +24,8 @@ const GOODBYE_MS = 1_000
 export interface Broker {
   /** http://host:port */
   readonly origin: string
+  /** http://host:port where agents are taken */
+  readonly agents: string
   /** host:port of the jump host, or null */
   readonly ssh: string | null
   /** Ed25519 key, base64url */
@@ -30,32 +34,42 @@ export interface Broker {
   close(): Promise<void>
 }
 
-/** Starts the broker. Fails with data-unusable, data-taken, no-space, bad-config, address-unusable or port-taken. */
+/** Starts the broker. Fails with data-unusable, data-taken, no-space, bad-config, address-unusable, port-taken or network-unusable. */
 export async function startBroker(parts: BrokerParts): Promise<Broker> {
   const { config, log } = parts
-  const place: Place = { agentUrl: '', ssh: null }
+  const place: Place = { ssh: null }
   const assembled = assemble(parts, place)
-  const { id, services, dataDir } = assembled
+  const { id, services, dataDir, network } = assembled
   const server = createServer(parts, assembled)
-  const closeServer = closing(server)
+  const agentServer = createAgentListener({
+    acceptAgent: socket => assembled.agents.accept(socket),
+    spendToken: token => assembled.relay.spend(token),
+    vmAt: address => assembled.vmAt(address),
+  })
+  const closeServers = [closing(server), closing(agentServer)]
   let jumpHost: JumpHost | undefined
 
   const close = async () => {
     assembled.sayGoodbye()
     jumpHost?.close()
-    await closeServer()
+    await Promise.all(closeServers.map(closeServer => closeServer()))
+    await leaveNetwork(assembled, log)
     assembled.release()
   }
 
   try {
     // before anybody can call
     services.lifecycle.resume()
+    assembled.noteOtherNetworks()
     await services.bricks.removeLeftovers()
     const port = await listen(server, config.listen)
-    const host = config.listen.host.includes(':') ? `[${config.listen.host}]` : config.listen.host
-    const origin = `http://${host}:${port}`
-    // QEMU's user networking shows the host's loopback to the guest under this address
-    place.agentUrl = config.agentUrl ?? `ws://10.0.2.2:${port}/v1/agent`
+    const origin = originOf({ ...config.listen, port })
+    let agents = ''
+    await network.start(async address => {
+      const bound = { host: address.host, port: await listen(agentServer, address) }
+      agents = originOf(bound)
+      return bound
+    })
     if (config.sshListen) {
       jumpHost = await createJumpHost({
         keyPath: dataDir.sshHostKey,
@@ -68,15 +82,15 @@ export async function startBroker(parts: BrokerParts): Promise<Broker> {
       })
       place.ssh = { port: await listen(jumpHost.server, config.sshListen), hostKey: jumpHost.hostKey }
     }
-    log.info('broker.started', { origin, version: VERSION, id })
-    return { origin, ssh: place.ssh ? `${config.sshListen?.host}:${place.ssh.port}` : null, id, close }
+    log.info('broker.started', { origin, agents, network: config.network, version: VERSION, id })
+    return { origin, agents, ssh: place.ssh ? `${config.sshListen?.host}:${place.ssh.port}` : null, id, close }
   } catch (cause) {
     await close()
     throw cause
   }
 }
 
-function createServer({ config, clock, log }: BrokerParts, { services, agents, relay, happened }: Assembled): Server {
+function createServer({ config, clock, log }: BrokerParts, { services, relay, happened }: Assembled): Server {
   const app = createApp({
     services,
     log,
@@ -85,9 +99,20 @@ function createServer({ config, clock, log }: BrokerParts, { services, agents, r
     onAnswered: happened,
   })
   return createListener((request, bindings) => app.fetch(request, bindings as object), {
-    acceptAgent: socket => agents.accept(socket),
     spendToken: token => relay.spend(token),
   })
+}
+
+const originOf = ({ host, port }: Address) => `http://${host.includes(':') ? `[${host}]` : host}:${port}`
+
+/** The network stays for VMs that go on running. */
+async function leaveNetwork({ network, anyRuns }: Assembled, log: BrokerParts['log']): Promise<void> {
+  try {
+    await network.close(await anyRuns())
+  } catch (cause) {
+    const { code, message } = asMortarError(cause)
+    log.warn('network.failed', { code, message })
+  }
 }
 
 /** Returns what closes the server with all its sockets, upgraded ones too. */

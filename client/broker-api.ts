@@ -8,6 +8,7 @@ import { MortarError } from '../protocol/core/errors.ts'
 import { object, z as zod } from '../protocol/core/schema.ts'
 import { type BrokerRequest, parseBrokerUrl, REQUEST_MS, requestBroker } from './broker-request.ts'
 import type { Identity } from './identity.ts'
+import { type KnownVms, knownVmsInMemory } from './known-vms.ts'
 
 /** for what the hypervisor does while the request waits */
 const SLOW_MS = 120_000
@@ -55,6 +56,8 @@ export interface BrokerApiOptions {
   /** who logs in; without one only info() can be called */
   readonly identity?: Identity
   readonly pins: BrokerPins
+  /** what was certified before; for as long as the program runs unless given */
+  readonly knownVms?: KnownVms
   /** told of each thing that is waited for; resolves as `work` does */
   during?<T>(text: string, work: Promise<T>): Promise<T>
 }
@@ -70,6 +73,7 @@ const isLocal = (url: string) => ['127.0.0.1', '[::1]', 'localhost'].includes(ne
 
 export class BrokerApi {
   readonly url: string
+  readonly knownVms: KnownVms
   readonly #options: BrokerApiOptions
   #login: Promise<{ token: string; role: Role }> | undefined
   #key: Uint8Array | undefined
@@ -77,6 +81,7 @@ export class BrokerApi {
   constructor(options: BrokerApiOptions) {
     this.#options = options
     this.url = parseBrokerUrl(options.url)
+    this.knownVms = options.knownVms ?? knownVmsInMemory()
   }
 
   /** Address of the joined sockets, ws:// or wss://. */
@@ -246,9 +251,10 @@ export class BrokerApi {
     await this.#call({ route: 'vm.ungrant', id, grantee, answer: anything })
   }
 
-  /** A token for this end of a joined pair; the broker offers the other end to the VM's agent. */
-  createSession(id: string, kind: 'channel' | 'ssh'): Promise<SessionTicket> {
-    return this.#call({ route: 'vm.session', id, body: { kind }, answer: api.sessionAnswer })
+  /** A token for this end of a joined pair; the broker offers the other end to the VM's agent, or to the boot of that Ed25519 key. */
+  createSession(id: string, kind: 'channel' | 'ssh', agent?: string): Promise<SessionTicket> {
+    const body = agent === undefined ? { kind } : { kind, agent }
+    return this.#call({ route: 'vm.session', id, body, answer: api.sessionAnswer })
   }
 
   async drives(): Promise<api.Drive[]> {

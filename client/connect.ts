@@ -1,15 +1,19 @@
 /**
- * Opens a session with a VM's agent. What the broker says of the agent's key is believed only when the owner's
- * certificate says the same, or when the agent proves that it knows the launch secret; then it gets a certificate.
- * SPEC §2.4, §5.2
+ * Opens a session with a VM's agent. What the broker says of the agent's key is believed only when the owner's certificate says
+ * the same, when the boot was signed by the key that the certified one left for it, or when the agent proves at first contact
+ * that it knows the launch secret; then it gets a certificate. SPEC §2.4, §2.8, §5.2
  */
+import { launchCommitment } from '../protocol/channel/derive.ts'
+import type { Suite } from '../protocol/channel/suite.ts'
 import type { Vm } from '../protocol/control/api.ts'
-import { type AgentCertificate, openCertificate, signCertificate } from '../protocol/control/certificate.ts'
+import { openCertificate } from '../protocol/control/certificate.ts'
 import { decodeBase64url, encodeBase64url, equalBytes } from '../protocol/core/bytes.ts'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { wipe } from '../protocol/core/secret.ts'
 import { type ClientSession, openSession } from '../protocol/session.ts'
+import { judgeBoot, type Standing } from './boots.ts'
 import type { BrokerApi } from './broker-api.ts'
+import { certify } from './certify.ts'
 import type { Host } from './host.ts'
 import type { Identity } from './identity.ts'
 import { ownGrant } from './read-grants.ts'
@@ -22,6 +26,7 @@ export interface Connection {
 
 /**
  * Connects to a VM of one's own that is enrolled or ready. Fails with vm-state before that, denied for another's VM,
+ * boot-unproven or boot-contested when the owner has to decide first,
  * owner-mismatch when the broker or the VM says that one's own VM is another's,
  * certificate-invalid or agent-key-mismatch when the broker or the network lies, vm-unreachable, handshake, timeout,
  * connection-lost.
@@ -29,27 +34,50 @@ export interface Connection {
 export async function connectVm(broker: BrokerApi, identity: Identity, host: Host, vm: Vm): Promise<Connection> {
   if (vm.owner !== encodeBase64url(identity.signKey)) throw strangerError(identity, vm)
   requireEnrolled(vm)
-  const certificate = currentCertificate(identity.signKey, vm)
-  if (certificate) return { session: await open(broker, identity, host, vm, certificate), contact: 'known' }
-  const claimed = {
-    version: 1 as const,
-    vm: vm.id,
-    launch: vm.launch,
-    generation: vm.agent.generation,
-    agentDh: decodeBase64url(vm.agent.agentDh),
-    agentSign: decodeBase64url(vm.agent.agentSign),
-  }
-  const session = await open(broker, identity, host, vm, claimed, { first: true })
+  const standing = standingOf(identity, host.suite, vm)
+  await requireRemembered(broker, vm, standing)
+  requireProven(standing, vm)
+  const boot = standing.kind === 'certified' ? standing.certificate : standing.boot
+  const contact = standing.kind === 'first' ? 'first' : 'known'
+  const session = await openBootSession(broker, identity, host, vm, boot, { first: contact === 'first' })
   try {
-    await broker.certifyVm(
-      vm.id,
-      identity.withSigningSeed(seed => signCertificate(claimed, seed)),
-    )
+    const { certificate } = standing
+    const told = session.nextBoot
+    // an agent whose next-boot key was stolen has made another
+    const current = standing.kind === 'certified' && (!told || equalBytes(told, standing.certificate.nextBoot))
+    if (!current) await certify({ broker, identity, host }, vm, { boot, session, last: certificate })
+    else await broker.knownVms.write(vm.id, { launch: vm.launch, serial: standing.certificate.serial })
   } catch (thrown) {
     session.close()
     throw thrown
   }
-  return { session, contact: 'first' }
+  return { session, contact }
+}
+
+/** What the owner of a VM makes of what the broker shows. Fails with certificate-invalid, agent-key-mismatch. */
+export function standingOf(identity: Identity, suite: Suite, vm: Vm): Standing {
+  const secret = identity.launchSecret(vm.id, vm.launch)
+  try {
+    return judgeBoot(identity.signKey, vm, launchCommitment(suite, secret))
+  } finally {
+    wipe(secret)
+  }
+}
+
+/** A broker that shows an older certificate than this device made or saw, or none, goes back to keys that were used up. */
+async function requireRemembered(broker: BrokerApi, vm: Vm, { certificate }: Standing): Promise<void> {
+  const known = await broker.knownVms.read(vm.id)
+  if (known?.launch !== vm.launch || (certificate && certificate.serial >= known.serial)) return
+  throw new MortarError('certificate-invalid', `${vm.name}: this device knows a newer one than the broker shows`)
+}
+
+/** Fails with boot-unproven or boot-contested. */
+function requireProven(
+  standing: Standing,
+  vm: Vm,
+): asserts standing is Exclude<Standing, { kind: 'unproven' | 'contested' }> {
+  if (standing.kind === 'unproven') throw new MortarError('boot-unproven', vm.name)
+  if (standing.kind === 'contested') throw new MortarError('boot-contested', vm.name)
 }
 
 /**
@@ -60,9 +88,16 @@ export async function connectVm(broker: BrokerApi, identity: Identity, host: Hos
 export async function connectGrantedVm(broker: BrokerApi, identity: Identity, host: Host, vm: Vm): Promise<Connection> {
   const { signed } = ownGrant(identity, vm, host.clock.now())
   requireEnrolled(vm)
-  const certificate = currentCertificate(decodeBase64url(vm.owner), vm)
-  if (!certificate) throw new MortarError('vm-state', `the owner of ${vm.name} has not connected since it booted`)
-  return { session: await open(broker, identity, host, vm, certificate, { grant: signed }), contact: 'known' }
+  const standing = judgeBoot(decodeBase64url(vm.owner), vm, null)
+  if (standing.kind === 'contested') throw new MortarError('boot-contested', vm.name)
+  if (standing.kind !== 'certified') {
+    throw new MortarError('vm-state', `the owner of ${vm.name} has not connected since it booted`)
+  }
+  const { certificate } = standing
+  return {
+    session: await openBootSession(broker, identity, host, vm, certificate, { grant: signed }),
+    contact: 'known',
+  }
 }
 
 /** A VM that one's own certificate speaks of is one's own, whatever the broker says. */
@@ -84,38 +119,21 @@ function requireEnrolled(vm: Vm): asserts vm is Vm & { agent: NonNullable<Vm['ag
   }
 }
 
-/** The owner's certificate for this boot; null when there is none yet. Fails with certificate-invalid, agent-key-mismatch. */
-export function currentCertificate(owner: Uint8Array, vm: Vm): AgentCertificate | null {
-  if (!vm.certificate || !vm.agent) return null
-  const certificate = openCertificate(decodeCertificate(vm.certificate), owner)
-  if (certificate.vm !== vm.id) throw new MortarError('certificate-invalid', `${vm.name}: it is another VM's`)
-  // an earlier boot's: the new keys must prove themselves by the launch secret
-  if (certificate.launch !== vm.launch || certificate.generation !== vm.agent.generation) return null
-  const claimed = [decodeBase64url(vm.agent.agentDh), decodeBase64url(vm.agent.agentSign)] as const
-  if (!equalBytes(claimed[0], certificate.agentDh) || !equalBytes(claimed[1], certificate.agentSign)) {
-    throw new MortarError('agent-key-mismatch', `${vm.name}: the broker names other keys than the certificate`)
-  }
-  return certificate
-}
-
-function decodeCertificate(text: string): Uint8Array {
-  try {
-    return decodeBase64url(text)
-  } catch (cause) {
-    throw new MortarError('certificate-invalid', 'not base64url', { cause })
-  }
-}
-
-async function open(
+/** A session with the boot of these keys. `chosen`: it is not, or not yet, the one that sessions go to. */
+export async function openBootSession(
   broker: BrokerApi,
   identity: Identity,
   host: Host,
   vm: Vm,
-  { agentDh, agentSign }: Pick<AgentCertificate, 'agentDh' | 'agentSign'>,
-  { first = false, grant }: { first?: boolean; grant?: Uint8Array } = {},
+  { agentDh, agentSign }: { agentDh: Uint8Array; agentSign: Uint8Array },
+  { first = false, chosen = false, grant }: { first?: boolean; chosen?: boolean; grant?: Uint8Array } = {},
 ): Promise<ClientSession> {
   const key = await broker.key()
-  const { session, token } = await broker.createSession(vm.id, 'channel')
+  const { session, token } = await broker.createSession(
+    vm.id,
+    'channel',
+    chosen ? encodeBase64url(agentSign) : undefined,
+  )
   const transport = await host.openSocket(broker.joinUrl, token)
   const launchSecret = first ? identity.launchSecret(vm.id, vm.launch) : undefined
   try {

@@ -1,9 +1,13 @@
-/** Drives from their owner's side: the key is derived here, goes through the session, and is nowhere else. SPEC §9.4 */
+/**
+ * Drives from their owner's side: the key is derived here, goes through the session, and is nowhere else. The serial by which the
+ * VM finds a drive comes from the drive's id, whatever the broker says of it. SPEC §9.4
+ */
 
 import type { Suite } from '../protocol/channel/suite.ts'
 import type { Ready } from '../protocol/commands/command.ts'
 import { driveFormat, driveList, driveLock, driveUnlock } from '../protocol/commands/drives.ts'
-import type { Drive } from '../protocol/control/api.ts'
+import type { Drive, Vm, VmState } from '../protocol/control/api.ts'
+import { driveSerial } from '../protocol/control/drive-serial.ts'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { wipe } from '../protocol/core/secret.ts'
 import type { ClientSession } from '../protocol/session.ts'
@@ -48,10 +52,10 @@ export async function formatDrive(
   options: { erase: boolean },
 ): Promise<Drive> {
   const { salt } = openDriveNote(identity, drive.id, drive.note)
-  const { id, serial } = drive
+  const { id } = drive
   const call = await session.open(driveFormat, {
     drive: id,
-    serial,
+    serial: driveSerial(id),
     label: drive.name.slice(0, LABEL_BYTES),
     erase: options.erase,
   })
@@ -76,7 +80,7 @@ export async function unlockDrive(
   const { salt, headerDigest } = openDriveNote(identity, drive.id, drive.note)
   if (!headerDigest) throw new MortarError('drive-blank', drive.name)
   const { readOnly } = options
-  const params = { drive: drive.id, serial: drive.serial, headerDigest, mountName: drive.name, readOnly }
+  const params = { drive: drive.id, serial: driveSerial(drive.id), headerDigest, mountName: drive.name, readOnly }
   const call = await session.open(driveUnlock, params)
   await deliver(call, identity.driveKey(drive.id, salt))
   const mounted = await doneOf(call.received())
@@ -87,34 +91,49 @@ export async function unlockDrive(
 }
 
 /** Unmounts and closes a drive; may stay attached. Fails with drive-busy, naming who uses it, and with drive-detached. */
-export async function lockDrive(session: ClientSession, drive: Drive): Promise<void> {
-  const call = await session.open(driveLock, { drive: drive.id, serial: drive.serial })
+export async function lockDrive(session: ClientSession, drive: Pick<Drive, 'id'>): Promise<void> {
+  const call = await session.open(driveLock, { drive: drive.id, serial: driveSerial(drive.id) })
   for await (const _ of call.received()) {
     // all is said in the answer; this takes the end of the stream
   }
   const { locked, holders } = call.ready
   if (locked) return
   const who = holders.map(({ pid, user }) => `process ${pid} of ${user}`).join(', ')
-  throw new MortarError('drive-busy', `${drive.name}, by ${who}`)
+  throw new MortarError('drive-busy', `used by ${who}`)
 }
 
-/** Locks those of the drives (`wanted`: ids) that are open in the session's VM. Fails with drive-busy. */
-export async function lockOpenDrives(
-  broker: BrokerApi,
-  session: ClientSession,
-  wanted: readonly string[],
-): Promise<void> {
+/**
+ * Locks the drives that the session's VM says are open: all, or the one of that id (`only`). Returns their names, or the serial of
+ * one that the broker does not show. Fails with drive-busy.
+ */
+export async function lockOpenDrives(broker: BrokerApi, session: ClientSession, only?: string): Promise<string[]> {
   const open = (await listDrives(session)).filter(({ state }) => state === 'open' || state === 'mounted')
-  for (const drive of open.length === 0 ? [] : await broker.drives()) {
-    if (!wanted.includes(drive.id) || !open.some(({ serial }) => serial === drive.serial)) continue
+  const wanted = open.filter(({ serial }) => only === undefined || serial === driveSerial(only))
+  const shown = wanted.length === 0 ? [] : await broker.drives()
+  const locked: string[] = []
+  for (const { serial } of wanted) {
+    const drive = shown.find(({ id }) => driveSerial(id) === serial)
+    const name = drive?.name ?? serial
     try {
-      await lockDrive(session, drive)
+      await lockDrive(session, { id: drive?.id ?? driveIdOf(serial) })
     } catch (thrown) {
       const { code, detail } = asMortarError(thrown)
-      throw new MortarError(code, detail === '' ? drive.name : detail, { cause: thrown })
+      throw new MortarError(code, detail === '' ? name : `${name}: ${detail}`, { cause: thrown })
     }
+    locked.push(name)
   }
+  return locked
 }
+
+/** there is nobody in a VM to ask in these states */
+const OFF: readonly VmState[] = ['defined', 'stopped', 'failed', 'destroyed']
+
+/** Whether nobody in the VM can be asked which drives are open, as far as the broker tells the truth. */
+export const isOff = (vm: Vm): boolean => OFF.includes(vm.state) || vm.agent === null
+
+/** An id with that serial: the agent goes by the serial, and a broker that hides a drive hides the rest of its id. */
+export const driveIdOf = (serial: string) =>
+  `${serial.slice(0, 8)}-${serial.slice(8, 12)}-${serial.slice(12, 16)}-${serial.slice(16, 20)}-${'0'.repeat(12)}`
 
 /** Sends a key, which is wiped whether it could be sent or not. */
 async function deliver(call: { sendSecret(secret: Uint8Array): Promise<void> }, key: Uint8Array): Promise<void> {

@@ -74,6 +74,10 @@ class LastingSession implements ClientSession {
     void this.#watch()
   }
 
+  get nextBoot(): Uint8Array | undefined {
+    return this.#current.nextBoot
+  }
+
   get commands(): readonly string[] {
     return this.#current.commands
   }

@@ -98,7 +98,7 @@ const LAUNCHED_OTHERWISE = {
 } as const
 
 export interface WaitOptions {
-  /** enrolled and ready need the agent connected; enrolled is also reached by ready; stopped also by destroyed */
+  /** enrolled and ready need the agent connected, or a boot that waits for the owner; enrolled is also reached by ready; stopped also by destroyed */
   readonly goal: 'enrolled' | 'ready' | 'stopped'
   readonly timeoutMs: number
   /** called with the VM at first and whenever it changed */
@@ -119,8 +119,12 @@ const HOPELESS: Record<WaitOptions['goal'], readonly VmState[]> = {
 
 /** An agent that enrolled may be away for a moment, as when the broker restarts: nobody can use the VM until it is back. */
 function hasReached(vm: Vm, goal: WaitOptions['goal']): boolean {
-  return REACHED[goal].includes(vm.state) && (goal === 'stopped' || vm.agent?.connected === true)
+  return REACHED[goal].includes(vm.state) && (goal === 'stopped' || vm.agent?.connected === true || isWaiting(vm))
 }
+
+/** Boots that the owner has to decide about, and none that sessions go to. */
+export const isWaiting = (vm: Vm): boolean =>
+  vm.agent?.connected !== true && vm.waiting.some(({ connected }) => connected)
 
 /**
  * Waits until the VM reaches the goal; a broker that restarts meanwhile does not end the wait. Fails with vm-silent when

@@ -9,7 +9,7 @@ import { concat, encodeText } from './core/bytes.ts'
 import type { Clock } from './core/clock.ts'
 import { MortarError } from './core/errors.ts'
 import { LIMITS } from './core/limits.ts'
-import { takeSecret, wipe } from './core/secret.ts'
+import { wipe } from './core/secret.ts'
 
 const KEY_BYTES = 32
 const TAG_BYTES = 16
@@ -93,10 +93,10 @@ export function offerSecret(context: SealContext, opening: Uint8Array, onLate = 
         shared = await pair.dh(ephemeral)
         key = hkdf(suite, shared, saltOf(context, opening, { ephemeral, offer: pair.publicKey }), INFO, KEY_BYTES)
         const aead = suite.algorithms.aead(key)
-        const plaintext = aead.open(0, NONE, sealed.subarray(KEY_BYTES))
+        const plaintext = aead.openSecret(0, NONE, sealed.subarray(KEY_BYTES))
         aead.wipe()
         if (!plaintext) throw new MortarError('secret-invalid')
-        return takeSecret(plaintext)
+        return plaintext
       } catch (cause) {
         throw new MortarError('secret-invalid', '', { cause })
       } finally {

@@ -17,7 +17,7 @@ import type { Clock } from './core/clock.ts'
 import { decodeCbor, encodeCbor } from './core/codec.ts'
 import { asMortarError, MortarError } from './core/errors.ts'
 import { LIMITS } from './core/limits.ts'
-import { object, z } from './core/schema.ts'
+import { bytes, object, z } from './core/schema.ts'
 import type { Transport } from './core/transport.ts'
 import type { KeptCall, KeptCalls } from './kept/kept-calls.ts'
 import type { CallStream } from './mux/call-stream.ts'
@@ -35,11 +35,18 @@ interface SessionOptions {
   readonly facts: SessionFacts
 }
 
-const readySchema = object({ version: z.literal(1), commands: z.array(z.string().max(64)).max(64) })
+const readySchema = object({
+  version: z.literal(1),
+  commands: z.array(z.string().max(64)).max(64),
+  /** to the owner alone: the key that proves the next boot (SPEC §2.8) */
+  nextBoot: bytes(32).optional(),
+})
 
 export interface ClientSession {
   /** names of the commands that the agent offers */
   readonly commands: readonly string[]
+  /** public half of the key that will prove the agent's next boot, which the agent tells its owner; 32 bytes */
+  readonly nextBoot: Uint8Array | undefined
   /** transcript hash of the handshake, 32 bytes; comparison.ts makes words of it */
   readonly bindingHash: Uint8Array
   /** Opens a stream for a command; resolves at ACCEPT, fails with the agent's code otherwise. */
@@ -70,11 +77,11 @@ export async function openSession(options: ClientSessionOptions): Promise<Client
   const channel = await SecureChannel.open(options)
   const { suite, clock, facts } = options
   const context = { suite, clock, bindingHash: channel.bindingHash, vm: facts.vm }
-  const ready = Promise.withResolvers<readonly string[]>()
+  const ready = Promise.withResolvers<z.output<typeof readySchema>>()
   const mux = new Mux({
     transport: channel,
     clock: options.clock,
-    onReady: body => ready.resolve(decodeCbor(readySchema, body, LIMITS.messageBytes, 'protocol-violation').commands),
+    onReady: body => ready.resolve(decodeCbor(readySchema, body, LIMITS.messageBytes, 'protocol-violation')),
   })
   const closed = mux.run().then(
     () => undefined,
@@ -83,9 +90,10 @@ export async function openSession(options: ClientSessionOptions): Promise<Client
   void closed.then(error => ready.reject(error ?? new MortarError('going-away')))
   const cancel = options.clock.after(LIMITS.handshakeMs, () => mux.goAway('timeout'))
   try {
-    const commands = await ready.promise
+    const { commands, nextBoot } = await ready.promise
     return {
       commands,
+      nextBoot,
       bindingHash: channel.bindingHash,
       closed,
       get over() {
@@ -127,6 +135,8 @@ export interface ServeOptions<Guest> extends SessionOptions {
   readonly agentSign: Uint8Array
   readonly ownerDh: Uint8Array
   readonly launchSecret: Uint8Array
+  /** the key that proves the next boot, 32 bytes, which the owner is told; may be another from session to session */
+  nextBoot?(): Uint8Array
   readonly handlers: Handlers<Guest>
   readonly guest: Guest
   /** calls that outlive their session; absent: none does */
@@ -167,7 +177,9 @@ export async function serveSession<Guest>(options: ServeOptions<Guest>): Promise
     },
   })
   const offered = Object.values(COMMANDS).filter(command => rights.permissions.includes(command.permission))
-  mux.sendReady(encodeCbor({ version: 1, commands: offered.map(command => command.name) }))
+  const nextBoot = rights.grantee === null ? options.nextBoot?.() : undefined
+  const commands = offered.map(command => command.name)
+  mux.sendReady(encodeCbor({ version: 1, commands, ...(nextBoot && { nextBoot }) }))
   options.onReady?.(channel.bindingHash)
   const leave = () => {
     const { reason } = options.signal ?? {}

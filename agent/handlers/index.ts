@@ -3,7 +3,7 @@ import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
 import { driveFormat, driveList, driveLock, driveUnlock } from './drives.ts'
 import { exec } from './exec.ts'
-import { grantRevoke } from './grants.ts'
+import { grantList, grantRevoke } from './grants.ts'
 import { info } from './info.ts'
 import { ssh } from './ssh.ts'
 import { terminal } from './terminal.ts'
@@ -18,4 +18,5 @@ export const HANDLERS: Handlers<Guest> = {
   'drive-list': driveList,
   ssh,
   'grant-revoke': grantRevoke,
+  'grant-list': grantList,
 }

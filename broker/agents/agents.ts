@@ -17,16 +17,18 @@ import type { ControlSocket } from '../http/websocket.ts'
 import type { Log } from '../log.ts'
 import type { VmRecord } from '../store/vm-store.ts'
 import type { VmBook } from '../vms/vm-book.ts'
-import { judge } from './enrolment.ts'
+import { type Claim, isContested, type Judged, judge } from './enrolment.ts'
+import { HeldSockets } from './held-sockets.ts'
+import { Standings } from './standings.ts'
 
 /** messages that an agent may send in a minute; it needs a handful */
 const MESSAGES_PER_MINUTE = 120
 /** sockets that have not enrolled and name no VM of ours, of all addresses */
 const MOST_STRANGERS = 256
-/** how often one VM's agent may enrol: at once, and then per second; each time is written to disk */
+/** how often one agent, or agents that are new, may enrol at a VM: at once, and then per second; each time is written to disk */
 const ENROLMENTS = { burst: 10, perSecond: 0.2 } as const
-/** ms between two alarms about the same VM in its events */
-const ALARM_MS = 60_000
+/** how often refusals of one address that names one VM are logged: at once, and then per second */
+const REFUSALS = { burst: 10, perSecond: 0.1 } as const
 
 export interface AgentsParts {
   readonly book: VmBook
@@ -40,46 +42,83 @@ export interface AgentsParts {
   onDeclined(vmId: string, session: string, code: ErrorCode): void
 }
 
+/** An agent that has enrolled: its VM, and its Ed25519 key as base64url. */
+interface Enrolled {
+  readonly vmId: string
+  readonly agentSign: string
+}
+
 export class Agents {
   readonly #parts: AgentsParts
-  readonly #sockets = new Map<string, ControlSocket>()
-  readonly #lastAlarm = new Map<string, number>()
+  readonly #held = new HeldSockets()
+  readonly #standings: Standings
   /** not enrolled yet: those that name a VM of ours, counted by VM, so that no other VM's sockets push them out; and the rest */
   readonly #expected = new Newcomers<ControlSocket>(socket => this.#drop(socket))
   readonly #strangers = new Newcomers<ControlSocket>(socket => this.#drop(socket), MOST_STRANGERS)
   readonly #enrolments: RateLimit
+  readonly #refusals: RateLimit
   #closed = false
 
   constructor(parts: AgentsParts) {
     this.#parts = parts
     this.#enrolments = new RateLimit(parts.clock, ENROLMENTS)
+    this.#refusals = new RateLimit(parts.clock, REFUSALS)
+    this.#standings = new Standings({
+      book: parts.book,
+      clock: parts.clock,
+      connected: (vmId, agentSign) => this.connected(vmId, agentSign),
+      challenge: (vmId, agentSign, { statement }) =>
+        this.#tell(vmId, agentSign, { type: 'succeeded', boot: statement }),
+      drop: (vmId, agentSign) => {
+        const held = this.#held.get(vmId, agentSign)
+        if (held) this.#drop(held.socket, { vmId, agentSign })
+      },
+    })
   }
 
-  connected(vmId: string): boolean {
-    return this.#sockets.has(vmId)
+  connected(vmId: string, agentSign: string): boolean {
+    return this.#held.get(vmId, agentSign) !== undefined
+  }
+
+  /**
+   * The agent that a session goes to: the current one, or the boot that the owner names. Fails with vm-unreachable, and with
+   * boot-contested or boot-unproven where the owner has to decide first.
+   */
+  target(vmId: string, named: string | undefined): string {
+    const record = this.#parts.book.get(vmId)
+    if (record && named === undefined && isContested(record)) throw new MortarError('boot-contested', record.name)
+    const agentSign = named ?? record?.agent?.agentSign
+    if (agentSign !== undefined && this.connected(vmId, agentSign)) return agentSign
+    const waits = named === undefined && record?.waiting.some(boot => this.connected(vmId, boot.agentSign))
+    throw new MortarError(waits ? 'boot-unproven' : 'vm-unreachable', record?.name ?? vmId)
   }
 
   /** Asks the agent to open a data socket. Fails with vm-unreachable. */
-  offer(vmId: string, offer: Omit<Extract<ToAgent, { type: 'offer' }>, 'type'>): void {
-    const socket = this.#sockets.get(vmId)
-    if (!socket) throw new MortarError('vm-unreachable')
-    send(socket, { type: 'offer', ...offer })
+  offer(vmId: string, agentSign: string, offer: Omit<Extract<ToAgent, { type: 'offer' }>, 'type'>): void {
+    if (!this.#tell(vmId, agentSign, { type: 'offer', ...offer })) throw new MortarError('vm-unreachable')
+  }
+
+  /** Closes the sockets of boots that the VM's record does not know any more: the owner has decided, or a proven boot came. */
+  settle(vmId: string): void {
+    const record = this.#parts.book.get(vmId)
+    if (!record?.agent) return
+    const { agentSign } = record.agent
+    this.#held.closeOthers(vmId, [agentSign, ...record.waiting.map(boot => boot.agentSign)])
+    if (this.#held.get(vmId, agentSign)?.ready) this.#standings.ready(vmId, agentSign)
   }
 
   disconnect(vmId: string): void {
-    this.#sockets.get(vmId)?.close()
-    this.#sockets.delete(vmId)
+    this.#held.closeOthers(vmId)
   }
 
   /** The VM is gone. */
   forget(vmId: string): void {
     this.disconnect(vmId)
-    this.#lastAlarm.delete(vmId)
   }
 
   close(): void {
     this.#closed = true
-    for (const socket of [...this.#sockets.values(), ...this.#expected, ...this.#strangers]) socket.close()
+    for (const socket of [...this.#held, ...this.#expected, ...this.#strangers]) socket.close()
   }
 
   /** Takes a socket that some agent opened. Whatever goes wrong closes it. */
@@ -89,29 +128,29 @@ export class Agents {
     else this.#strangers.add(socket, socket.address)
     const nonce = randomBytes(32)
     const limit = new RateLimit(clock, { burst: MESSAGES_PER_MINUTE, perSecond: MESSAGES_PER_MINUTE / 60 })
-    let vmId: string | undefined
+    let enrolled: Enrolled | undefined
     const cancelDeadline = clock.after(LIMITS.authenticationMs, () => {
-      if (vmId === undefined) this.#drop(socket)
+      if (enrolled === undefined) this.#drop(socket)
     })
     socket.onMessage(text => {
       // what still arrives on a socket that was given up is not looked at
-      if (vmId === undefined ? !this.#isNew(socket) : this.#sockets.get(vmId) !== socket) return
+      if (enrolled === undefined ? !this.#isNew(socket) : !this.#isHeld(socket, enrolled)) return
       try {
         limit.count('')
         const message = readControl(toBrokerSchema, text)
         if (message.type === 'enrol') {
-          if (vmId !== undefined) throw new MortarError('protocol-violation', 'enrolled twice on one socket')
-          vmId = this.#enrol(socket, message, nonce)
-        } else if (vmId === undefined) throw new MortarError('protocol-violation', 'not enrolled')
-        else this.#report(vmId, message)
+          if (enrolled !== undefined) throw new MortarError('protocol-violation', 'enrolled twice on one socket')
+          enrolled = this.#enrol(socket, message, nonce)
+        } else if (enrolled === undefined) throw new MortarError('protocol-violation', 'not enrolled')
+        else this.#report(enrolled, message)
       } catch (thrown) {
-        this.#fault(vmId, thrown)
-        this.#drop(socket, vmId)
+        this.#fault(socket, enrolled, thrown)
+        this.#drop(socket, enrolled)
       }
     })
     socket.onClosed(() => {
       cancelDeadline()
-      this.#drop(socket, vmId)
+      this.#drop(socket, enrolled)
     })
     send(socket, {
       type: 'challenge',
@@ -124,100 +163,107 @@ export class Agents {
     return this.#expected.has(socket) || this.#strangers.has(socket)
   }
 
+  #isHeld(socket: ControlSocket, { vmId, agentSign }: Enrolled): boolean {
+    return this.#held.get(vmId, agentSign)?.socket === socket
+  }
+
   #noLongerNew(socket: ControlSocket): void {
     this.#expected.delete(socket)
     this.#strangers.delete(socket)
   }
 
   /** Gives a socket up, whoever closed it. Never fails, since events of sockets have nobody to tell. */
-  #drop(socket: ControlSocket, vmId?: string): void {
+  #drop(socket: ControlSocket, enrolled?: Enrolled): void {
     this.#noLongerNew(socket)
-    if (vmId !== undefined && this.#sockets.get(vmId) === socket) {
-      this.#sockets.delete(vmId)
+    if (enrolled && this.#held.delete(enrolled.vmId, enrolled.agentSign, socket) && !this.#closed) {
       try {
-        if (!this.#closed) this.#parts.book.note(vmId, 'agent disconnected')
+        this.#left(enrolled)
       } catch (thrown) {
-        this.#fault(vmId, thrown)
+        this.#fault(socket, enrolled, thrown)
       }
     }
     socket.close()
   }
 
-  /** Returns the VM's id. A refusal is told by its code and closes the socket. */
-  #enrol(socket: ControlSocket, message: EnrolMessage, nonce: Uint8Array): string {
-    const { book, log } = this.#parts
-    let judged: ReturnType<typeof judge>
+  #left({ vmId, agentSign }: Enrolled): void {
+    const current = this.#parts.book.get(vmId)?.agent?.agentSign === agentSign
+    this.#parts.book.note(vmId, current ? 'agent disconnected' : 'a boot that waits disconnected')
+    if (!current) return
+    this.#standings.over(vmId)
+    this.settle(vmId)
+  }
+
+  /** A refusal is told by its code and closes the socket. */
+  #enrol(socket: ControlSocket, message: EnrolMessage, nonce: Uint8Array): Enrolled {
+    const { book, log, clock } = this.#parts
     try {
-      judged = judge(toSigned(message), nonce, id => book.get(id))
-      if (judged.verdict === 'impostor') {
-        this.#alarm(judged.record.id)
-        throw new MortarError('enrolled-already', judged.record.id)
-      }
-      this.#enrolments.count(judged.record.id)
-      if (judged.verdict === 'first') this.#record(judged.record, judged.enrolment)
-      // nothing was missed while the broker was down: the boot is the one it knew
-      else book.note(judged.record.id, 'agent reconnected', { rebootArmed: judged.record.state === 'booting' })
+      const record = book.get(message.vm)
+      if (!record) throw new MortarError('enrolment-invalid', `no VM ${message.vm}`)
+      // whoever holds another VM's key is still not at that VM's address
+      if (socket.proven && record.id !== socket.vm) throw new MortarError('enrolment-invalid', 'of another VM')
+      const { id } = record
+      const live = record.agent !== null && this.connected(id, record.agent.agentSign)
+      const judged = judge(record, toSigned(message), { nonce, live, now: clock.now() })
+      const { agentSign } = judged.boot
+      this.#enrolments.count(`${id} ${shareOf(judged)}`)
+      const standing = this.#standings.take(record, judged)
+      this.#noLongerNew(socket)
+      this.#held.put(id, agentSign, socket)?.close()
+      this.settle(id)
+      log.info('agent.enrolled', { vm: id, generation: judged.facts.generation, claim: judged.claim })
+      send(socket, { type: 'enrolled', owner: record.owner, ownerDh: record.ownerDh, standing })
+      const now = book.get(id)
+      if (now) this.#parts.onEnrolled(now)
+      this.#standings.follow(id, judged)
+      return { vmId: id, agentSign }
     } catch (thrown) {
       const { code } = asMortarError(thrown, 'enrolment-invalid')
       send(socket, { type: 'refused', code })
       throw thrown
     }
-    const { record, enrolment, verdict } = judged
-    this.#noLongerNew(socket)
-    this.#sockets.get(record.id)?.close()
-    this.#sockets.set(record.id, socket)
-    log.info('agent.enrolled', { vm: record.id, generation: enrolment.generation, verdict })
-    send(socket, {
-      type: 'enrolled',
-      owner: record.owner,
-      ownerDh: record.ownerDh,
-      generation: enrolment.generation,
-    })
-    const now = book.get(record.id)
-    if (now) this.#parts.onEnrolled(now)
-    return record.id
   }
 
-  #record(record: VmRecord, enrolment: ReturnType<typeof judge>['enrolment']): void {
-    const { book, clock } = this.#parts
-    const agent = {
-      generation: enrolment.generation,
-      boot: enrolment.boot,
-      agentDh: encodeBase64url(enrolment.agentDh),
-      agentSign: encodeBase64url(enrolment.agentSign),
-      addresses: enrolment.addresses,
-      version: enrolment.agentVersion,
-      enrolledAt: new Date(clock.now()).toISOString(),
-    }
-    const cause = enrolment.generation > 1 ? `agent enrolled, generation ${enrolment.generation}` : 'agent enrolled'
-    // the certificate is for the keys of one boot
-    const changes = { agent, certificate: null, rebootArmed: false, deadline: null }
-    if (!book.transition(record.id, 'enrolled', cause, changes)) throw new MortarError('vm-state', record.state)
-  }
-
-  #report(vmId: string, message: ToBroker): void {
+  #report({ vmId, agentSign }: Enrolled, message: ToBroker): void {
     if (message.type === 'ready') {
-      if (this.#parts.book.get(vmId)?.state === 'enrolled') {
-        this.#parts.book.transition(vmId, 'ready', 'owner proven to the agent')
-      }
-    } else if (message.type === 'declined') {
+      const held = this.#held.get(vmId, agentSign)
+      if (held) held.ready = true
+      this.#standings.ready(vmId, agentSign)
+    } else if (message.type === 'protest') this.#standings.protest(vmId, agentSign, message.signature)
+    else if (message.type === 'declined') {
       this.#parts.onDeclined(vmId, message.session, isErrorCode(message.code) ? message.code : 'vm-unreachable')
     }
   }
 
-  #fault(vmId: string | undefined, thrown: unknown): void {
-    const { code, detail } = asMortarError(thrown)
-    this.#parts.log.warn('agent.refused', { vm: vmId ?? null, code, detail: detail.slice(0, 200) })
+  #tell(vmId: string, agentSign: string, message: ToAgent): boolean {
+    const held = this.#held.get(vmId, agentSign)
+    if (held) send(held.socket, message)
+    return held !== undefined
   }
 
-  /** Someone with the launch secret, but not the enrolled agent, tried to enrol: the owner sees it in the VM's events. */
-  #alarm(vmId: string): void {
-    const now = this.#parts.clock.now()
-    if (now - (this.#lastAlarm.get(vmId) ?? 0) < ALARM_MS) return
-    this.#lastAlarm.set(vmId, now)
-    this.#parts.book.note(vmId, 'ALARM: a second enrolment was refused')
+  /** What strangers send in a flood is not worth a line each. */
+  #fault(socket: ControlSocket, enrolled: Enrolled | undefined, thrown: unknown): void {
+    try {
+      if (!enrolled) this.#refusals.count(`${socket.address} ${socket.vm ?? ''}`)
+    } catch {
+      return
+    }
+    const { code, detail } = asMortarError(thrown)
+    this.#parts.log.warn('agent.refused', { vm: enrolled?.vmId ?? null, code, detail: detail.slice(0, 200) })
   }
 }
+
+/** Those that only a proven agent may use are an agent's own; what proves less shares one, so that it costs those nothing. */
+const SHARES: Readonly<Record<Claim, 'own' | 'next' | 'waiting'>> = {
+  first: 'next',
+  again: 'own',
+  follows: 'next',
+  successor: 'next',
+  ancestor: 'own',
+  rival: 'waiting',
+  unproven: 'waiting',
+}
+
+const shareOf = ({ claim, boot }: Judged) => (SHARES[claim] === 'own' ? boot.agentSign : SHARES[claim])
 
 type EnrolMessage = Extract<ToBroker, { type: 'enrol' }>
 
@@ -225,9 +271,10 @@ type EnrolMessage = Extract<ToBroker, { type: 'enrol' }>
 function toSigned(message: EnrolMessage): SignedEnrolment {
   try {
     return {
+      boot: decodeBase64url(message.boot),
+      line: message.line.map(decodeBase64url),
       body: decodeBase64url(message.body),
-      launchSignature: decodeBase64url(message.launchSignature),
-      agentSignature: decodeBase64url(message.agentSignature),
+      signature: decodeBase64url(message.signature),
     }
   } catch (cause) {
     throw new MortarError('enrolment-invalid', 'not base64url', { cause })

@@ -16,8 +16,6 @@ import {
   sshKeyRequest,
   type Vm,
 } from '../../protocol/control/api.ts'
-import { openCertificate } from '../../protocol/control/certificate.ts'
-import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import type { z } from '../../protocol/core/schema.ts'
 import { hasAll, listScope, type Need, requireAccess, requireVm } from '../auth/access.ts'
@@ -50,8 +48,10 @@ export interface Services {
   readonly dataDir: DataDir
   describe(): Promise<z.output<typeof brokerInfo>>
   launch(user: User, request: LaunchRequest): Promise<VmRecord>
-  /** `user`: the Ed25519 key, base64url, of who asks. Fails with vm-unreachable or rate-limited. */
-  openPair(user: string, vmId: string, kind: 'channel' | 'ssh'): { session: string; token: string }
+  /** `user`, `agent`: Ed25519 keys, base64url, of who asks and of the boot that is meant. Fails with vm-unreachable, boot-contested or rate-limited. */
+  openPair(user: string, vmId: string, kind: 'channel' | 'ssh', agent?: string): { session: string; token: string }
+  /** Keeps the owner's certificate, which may decide who the VM is. Fails with certificate-invalid or boot-contested. */
+  certify(record: VmRecord, certificate: string): void
 }
 
 export interface Request {
@@ -147,19 +147,7 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
     },
   },
   'vm.certify': handler(certificateRequest, async (services, request) => {
-    const record = vmOf(services, request)
-    const { certificate: textual } = request.body
-    const certificate = openCertificate(decodeCertificate(textual), decodeBase64url(record.owner))
-    const fits =
-      certificate.vm === record.id &&
-      certificate.launch === record.launch &&
-      certificate.generation === record.agent?.generation &&
-      encodeBase64url(certificate.agentDh) === record.agent.agentDh &&
-      encodeBase64url(certificate.agentSign) === record.agent.agentSign
-    if (!fits) throw new MortarError('certificate-invalid', 'it is not about the agent that is enrolled')
-    if (record.certificate !== textual) {
-      services.book.note(record.id, 'agent certified by the owner', { certificate: textual })
-    }
+    services.certify(vmOf(services, request), request.body.certificate)
     return showVm(services, request)
   }),
   'vm.grant': handler(grantRequest, async (services, request) => {
@@ -178,9 +166,10 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
     },
   },
   'vm.session': handler(sessionRequest, async (services, request) => {
-    const { kind } = request.body
-    const { id } = vmOf(services, request, kind === 'ssh' ? 'ssh' : 'any')
-    return services.openPair(userOf(request).key, id, kind)
+    const { kind, agent } = request.body
+    const need = agent !== undefined ? 'owner' : kind === 'ssh' ? 'ssh' : 'any'
+    const { id } = vmOf(services, request, need)
+    return services.openPair(userOf(request).key, id, kind, agent)
   }),
 
   'drive.list': {
@@ -218,14 +207,6 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
     sshKeys.add(key, user.key)
     return {}
   }),
-}
-
-function decodeCertificate(textual: string): Uint8Array {
-  try {
-    return decodeBase64url(textual)
-  } catch (cause) {
-    throw new MortarError('certificate-invalid', 'not base64url', { cause })
-  }
 }
 
 /** "type base64" in the one form that logins are compared with. Fails with bad-request. */

@@ -3,21 +3,20 @@ import type { IncomingMessage, Server } from 'node:http'
 import type { Server as NetServer } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { createAdaptorServer } from '@hono/node-server'
-import { AGENT_PATH, JOIN_PATH } from '../../protocol/control/api.ts'
+import { JOIN_PATH } from '../../protocol/control/api.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { Address } from '../config.ts'
-import { acceptControl, acceptData, type ControlSocket, joinTokenOf, refuseUpgrade } from './websocket.ts'
+import { acceptData, joinTokenOf, refuseUpgrade } from './websocket.ts'
 
-export interface Upgrades {
-  acceptAgent(socket: ControlSocket): void
+export interface Joins {
   spendToken(token: string): { take(socket: Duplex): void } | undefined
 }
 
 /** Makes the server; the caller listens and closes. */
 export function createListener(
   fetch: (request: Request, bindings: unknown) => Response | Promise<Response>,
-  upgrades: Upgrades,
+  joins: Joins,
 ): Server {
   const server = createAdaptorServer({
     fetch: fetch as never,
@@ -31,14 +30,14 @@ export function createListener(
   }) as Server
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     const [path] = (request.url ?? '').split('?')
-    if (path === AGENT_PATH) acceptControl(request, socket, head, upgrades.acceptAgent)
-    else if (path === JOIN_PATH) join(request, socket, head, upgrades)
+    if (path === JOIN_PATH) joinPair(request, socket, head, joins)
     else refuseUpgrade(socket, '404 Not Found')
   })
   return server
 }
 
-function join(request: IncomingMessage, socket: Duplex, head: Buffer, { spendToken }: Upgrades): void {
+/** Answers the upgrade of an end of a pair by its token. */
+export function joinPair(request: IncomingMessage, socket: Duplex, head: Buffer, { spendToken }: Joins): void {
   const token = joinTokenOf(request)
   if (token === undefined) return refuseUpgrade(socket, '400 Bad Request')
   const place = spendToken(token)

@@ -18,6 +18,8 @@ export interface ControlSocket {
   readonly address: string
   /** the VM that it was dialled for, so it says; or null */
   readonly vm: string | null
+  /** true where `vm` follows from the address, which the host holds it to */
+  readonly proven?: boolean
   send(text: string): void
   onMessage(listener: (text: string) => void): void
   /** called once, also when it was closed from here */

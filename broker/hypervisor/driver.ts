@@ -12,6 +12,32 @@ export interface VmDefinition {
   readonly consoleLogPath: string
   /** given to the guest as systemd credentials by fw_cfg; read when the VM starts, and may be removed after that */
   readonly bootFiles: readonly { readonly name: string; readonly path: string }[]
+  readonly network: VmNetwork
+}
+
+/** What a VM is plugged into. */
+export type VmNetwork =
+  | {
+      /** a port of its own on a network that ensureNetwork made, isolated from other ports and held to these addresses */
+      readonly kind: 'isolated'
+      readonly network: string
+      readonly address: string
+      readonly macAddress: string
+    }
+  | {
+      /** QEMU's user networking, in a process of this user and group */
+      readonly kind: 'user'
+      readonly uid: number
+      readonly gid: number
+    }
+
+/** A network without a way out, over a bridge of the same name that the caller makes. */
+export interface NetworkDefinition {
+  readonly name: string
+  /** of the bridge: IPv4 and MAC. A VM reaches `agentPort` there, and nothing else */
+  readonly address: string
+  readonly macAddress: string
+  readonly agentPort: number
 }
 
 export interface DriveVolume {
@@ -62,6 +88,12 @@ export interface HypervisorDriver {
   attachDrive(vmId: string, volume: DriveVolume): Promise<void>
   /** Returns once the guest has let go of the device. Fails with timeout. */
   detachDrive(vmId: string, volume: DriveVolume): Promise<void>
+  /** Makes the network known, or makes sure that it is as defined. Fails with network-unusable when it is another. */
+  ensureNetwork(network: NetworkDefinition): Promise<void>
+  /** Forgets a network that no VM is on. Does nothing when it is not there. */
+  removeNetwork(name: string): Promise<void>
+  /** The group that QEMU runs as, by number: who is in it can enter the hypervisor's own folders. */
+  qemuGroup(): Promise<number>
   /** Domains that are ours; foreign ones are neither shown nor touched. */
   list(): Promise<readonly DomainStatus[]>
   /** Events come once the first step was taken. What happened while the hypervisor was away is told when it is back. */

@@ -7,6 +7,8 @@ import { MortarError } from '../../protocol/core/errors.ts'
 const QEMU_CONF = '/etc/libvirt/qemu.conf'
 /** Debian's */
 const DEFAULT_USER = 'libvirt-qemu'
+/** the group of nobody */
+const NOBODY = '65534'
 
 /** The user that libvirt runs QEMU as: a name, or a number after a plus. */
 function qemuUser(): string {
@@ -28,18 +30,21 @@ export function requireEntry(dataDir: string, user = qemuUser()): void {
   if (closed) throw new MortarError('storage-denied', `${user} cannot enter ${closed}; run: chmod o+x ${closed}`)
 }
 
-/** Asks the kernel, as that user with its groups. False where this cannot be asked: no such user, or we are not root. */
+/** Asks the kernel, as that user with its groups. False where this cannot be asked, since we are not root. */
 function isClosed(folder: string, user: string): boolean {
   const id = user.replace(/^\+/, '')
-  const command = ['--reuid', id, '--regid', groupOf(id), '--init-groups', 'test', '-x', folder]
+  const group = groupOf(id)
+  // a user without a name is in no group that could let it in
+  const groups = group === undefined ? ['--regid', NOBODY, '--clear-groups'] : ['--regid', group, '--init-groups']
+  const command = ['--reuid', id, ...groups, 'test', '-x', folder]
   const { status, stderr } = spawnSync('setpriv', command, { encoding: 'utf8' })
   return status === 1 && stderr === ''
 }
 
-function groupOf(user: string): string {
+function groupOf(user: string): string | undefined {
   const line = readFileSync('/etc/passwd', 'utf8')
     .split('\n')
     .map(text => text.split(':'))
     .find(([name, , uid]) => name === user || uid === user)
-  return line?.[3] ?? '65534'
+  return line?.[3]
 }

@@ -20,6 +20,8 @@ const MIGRATIONS = [
      vm TEXT NOT NULL, grantee TEXT NOT NULL, serial INTEGER NOT NULL, expires INTEGER NOT NULL,
      permissions TEXT NOT NULL, signed TEXT NOT NULL, PRIMARY KEY (vm, grantee)) STRICT;
    CREATE INDEX grants_grantee ON grants (grantee);`,
+  `UPDATE vms SET record = json_set(json_remove(record, '$.rebootArmed', '$.agent.boot'),
+     '$.boots', json('[]'), '$.waiting', json('[]'), '$.formerCertificate', null);`,
 ]
 
 /** numbers of SQLite: another program has the file, the disk is full */

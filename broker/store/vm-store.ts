@@ -3,10 +3,36 @@ import type { DatabaseSync } from 'node:sqlite'
 import type { z } from 'zod'
 import { VM_STATES, vmEvent, vm as vmSchema } from '../../protocol/control/api.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { base64urlOf, object, uuid, z as zod } from '../../protocol/core/schema.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
+import { base64urlOf, object, text, uint, z as zod } from '../../protocol/core/schema.ts'
 import { isDuplicate } from './database.ts'
 
 const { shape } = vmSchema
+
+/** a boot's public keys and the key that proved it, base64url, and its signed statement */
+const bootKeys = {
+  agentDh: base64urlOf(32),
+  agentSign: base64urlOf(32),
+  provenBy: base64urlOf(32),
+  nextBoot: base64urlOf(32),
+  statement: zod.string().max(LIMITS.bootStatementCharacters),
+}
+const bootRecordSchema = object(bootKeys)
+export type BootRecord = z.output<typeof bootRecordSchema>
+
+const waitingSchema = object({
+  ...bootKeys,
+  /** boots before it that the broker had not seen, oldest first */
+  line: zod.array(bootRecordSchema).max(LIMITS.bootLine),
+  generation: uint(),
+  addresses: shape.waiting.element.shape.addresses,
+  version: text(64),
+  enrolledAt: text(40),
+  protest: base64urlOf(64).nullable(),
+  /** why it waits (broker/agents/enrolment.ts) */
+  claim: zod.enum(['rival', 'successor', 'ancestor', 'unproven']),
+})
+export type WaitingBoot = z.output<typeof waitingSchema>
 
 const vmRecordSchema = object({
   id: shape.id,
@@ -24,13 +50,19 @@ const vmRecordSchema = object({
   createdAt: shape.createdAt,
   memoryMiB: shape.memoryMiB,
   vcpus: shape.vcpus,
+  /** its place on the network, for life; null for VMs from before they had one */
+  slot: zod.int().min(0).nullable().default(null),
+  /** the network that it was launched on */
+  network: zod.enum(['isolated', 'user', 'open']).default('open'),
   failure: shape.failure,
-  agent: shape.agent.unwrap().omit({ connected: true }).extend({ boot: uuid }).nullable(),
-  /** a reboot was seen (or may have been missed): the next generation may enrol once */
-  rebootArmed: zod.boolean(),
+  agent: shape.agent.unwrap().omit({ connected: true }).nullable(),
+  /** from the boot that the owner certified, or the first, to the one of `agent`, which is the last */
+  boots: zod.array(bootRecordSchema).max(LIMITS.bootChain),
+  waiting: zod.array(waitingSchema).max(LIMITS.waitingBoots),
   /** ms since 1970 by which it must have enrolled; null when it need not */
   deadline: zod.int().nullable(),
   certificate: shape.certificate,
+  formerCertificate: shape.formerCertificate,
   events: zod.array(vmEvent).max(200),
 })
 export type VmRecord = z.output<typeof vmRecordSchema>
@@ -82,6 +114,12 @@ export class VmStore {
 
   countOf(owner: string): number {
     return Number(this.#database.prepare('SELECT count(*) AS n FROM vms WHERE owner = ?').get(owner)?.n)
+  }
+
+  /** Slots of all VMs, with their ids. */
+  slots(): Map<number, string> {
+    const rows = this.#database.prepare("SELECT id, json_extract(record, '$.slot') AS slot FROM vms").all()
+    return new Map(rows.filter(({ slot }) => slot !== null).map(({ id, slot }) => [Number(slot), String(id)]))
   }
 
   save(record: VmRecord): void {

@@ -3,6 +3,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { z } from 'zod'
 import type { launchOptions } from '../../protocol/control/api.ts'
+import { AGENT_PATH } from '../../protocol/control/sockets.ts'
 import { checkTicketTime, type LaunchTicket, openTicket } from '../../protocol/control/ticket.ts'
 import { encodeBase64url, encodeHex, equalBytes } from '../../protocol/core/bytes.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
@@ -14,6 +15,7 @@ import type { DataDir } from '../data-dir.ts'
 import type { HypervisorDriver, VmDefinition } from '../hypervisor/driver.ts'
 import { createOverlay } from '../images/overlay.ts'
 import { requireSpace } from '../images/volume.ts'
+import type { GuestNetwork } from '../network/guest-network.ts'
 import type { Serialiser } from '../serialise.ts'
 import type { BrickRecord } from '../store/brick-store.ts'
 import type { VmRecord } from '../store/vm-store.ts'
@@ -33,7 +35,8 @@ export interface LaunchParts {
   readonly clock: Clock
   readonly brokerId: Uint8Array
   readonly launcherKey: LauncherKey
-  readonly agentUrl: string
+  readonly network: GuestNetwork
+  readonly networkKind: VmRecord['network']
   readonly enrolWithinMs: number
   readonly serialiser: Serialiser
 }
@@ -46,7 +49,7 @@ export interface LaunchRequest {
   readonly sealedSecret: Uint8Array
 }
 
-/** Launches a VM and returns when its domain runs. Fails with ticket-*, brick-unknown, vm-exists, launcher-changed, limit-exceeded, no-space, libvirt-*, qemu-missing. */
+/** Launches a VM and returns when its domain runs. Fails with ticket-*, brick-unknown, vm-exists, launcher-changed, limit-exceeded, no-space, libvirt-*, qemu-missing, network-unusable. */
 export async function launch(parts: LaunchParts, user: User, request: LaunchRequest): Promise<VmRecord> {
   const { book, driver } = parts
   const ticket = openTicket(request.ticket)
@@ -56,6 +59,7 @@ export async function launch(parts: LaunchParts, user: User, request: LaunchRequ
     brickOf(parts, ticket, request.options.brick)
     await requireSpace(parts.dataDir.root, LAUNCH_BYTES)
     await driver.describe()
+    await parts.network.requireUp()
     // the brick may have been deleted meanwhile; from here on the record keeps it
     const brick = brickOf(parts, ticket, request.options.brick)
     const record = newRecord(parts, ticket, brick, request)
@@ -97,11 +101,15 @@ function newRecord(parts: LaunchParts, ticket: LaunchTicket, brick: BrickRecord,
     createdAt: new Date(parts.clock.now()).toISOString(),
     memoryMiB: options.memoryMiB,
     vcpus: options.vcpus,
+    slot: parts.network.freeSlot(parts.book.slots()),
+    network: parts.networkKind,
     failure: null,
     agent: null,
-    rebootArmed: false,
+    boots: [],
+    waiting: [],
     deadline: null,
     certificate: null,
+    formerCertificate: null,
     events: [],
   }
 }
@@ -116,9 +124,11 @@ async function makeAndStart(
   let defined = false
   try {
     await mkdir(folder, { mode: 0o711 })
-    const definition = definitionOf(parts, record)
+    const { network, guestAddress } = await parts.network.placeOf(record.slot ?? 0)
+    const definition = { ...definitionOf(parts, record), network }
     await createOverlay(parts.bricks.pathOf(brick.sha256), parts.dataDir.templates, definition.overlayPath)
-    const contents = [...bootData, Buffer.from(JSON.stringify({ url: agentUrlOf(parts, record) }))]
+    const broker = Buffer.from(JSON.stringify({ url: agentUrlOf(parts.network, record) }))
+    const contents = [...bootData, broker, Buffer.from(`${guestAddress}\n`)]
     for (const [index, file] of definition.bootFiles.entries()) {
       await writeFile(file.path, contents[index] as Uint8Array, { mode: 0o600, flag: 'wx' })
     }
@@ -139,8 +149,8 @@ async function makeAndStart(
 }
 
 /** Says which VM dials, so that the sockets of no other count against it. */
-function agentUrlOf({ agentUrl }: LaunchParts, { id }: VmRecord): string {
-  const url = new URL(agentUrl)
+function agentUrlOf({ origin }: GuestNetwork, { id }: VmRecord): string {
+  const url = new URL(AGENT_PATH, origin.replace(/^http/, 'ws'))
   url.searchParams.set('vm', id)
   return url.href
 }
@@ -164,7 +174,10 @@ export async function removeSecret(dataDir: DataDir, id: string): Promise<void> 
 }
 
 /** How the hypervisor is told of a VM. */
-function definitionOf({ dataDir, bricks }: Pick<LaunchParts, 'dataDir' | 'bricks'>, record: VmRecord): VmDefinition {
+function definitionOf(
+  { dataDir, bricks }: Pick<LaunchParts, 'dataDir' | 'bricks'>,
+  record: VmRecord,
+): Omit<VmDefinition, 'network'> {
   const folder = dataDir.vm(record.id)
   const bootFile = (name: string) => ({ name, path: join(folder, name) })
   return {
@@ -175,7 +188,7 @@ function definitionOf({ dataDir, bricks }: Pick<LaunchParts, 'dataDir' | 'bricks
     overlayPath: join(folder, 'overlay.qcow2'),
     brickPath: bricks.pathOf(record.brickSha256),
     consoleLogPath: join(folder, 'console.log'),
-    bootFiles: ['mortar.ticket', 'mortar.secret', 'mortar.broker'].map(bootFile),
+    bootFiles: ['mortar.ticket', 'mortar.secret', 'mortar.broker', 'mortar.network'].map(bootFile),
   }
 }
 

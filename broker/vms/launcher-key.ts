@@ -12,7 +12,7 @@ import {
 } from 'node:crypto'
 import { SEALED_SECRET, sealSalt } from '../../protocol/control/launcher.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { copySecret, takeSecret, wipe } from '../../protocol/core/secret.ts'
+import { passSecret, takeSecret, wipe } from '../../protocol/core/secret.ts'
 
 /** before the 32 bytes of an X25519 public key in DER (RFC 8410) */
 const SPKI_PREFIX = Buffer.from('302a300506032b656e032100', 'hex')
@@ -35,7 +35,7 @@ export class LauncherKey {
     const ephemeral = sealed.subarray(0, SEALED_SECRET.keyBytes)
     let shared: Buffer | undefined
     let key: Uint8Array | undefined
-    let plaintext: Buffer | undefined
+    let plaintext: Uint8Array | undefined
     try {
       const der = Buffer.concat([SPKI_PREFIX, ephemeral])
       shared = diffieHellman({
@@ -46,13 +46,14 @@ export class LauncherKey {
       key = takeSecret(new Uint8Array(hkdfSync('sha256', shared, salt, SEALED_SECRET.info, 32)))
       const decipher = createDecipheriv('chacha20-poly1305', key, new Uint8Array(12), { authTagLength: TAG_BYTES })
       decipher.setAuthTag(sealed.subarray(-TAG_BYTES))
-      plaintext = decipher.update(sealed.subarray(SEALED_SECRET.keyBytes, -TAG_BYTES))
+      plaintext = passSecret(decipher, sealed.subarray(SEALED_SECRET.keyBytes, -TAG_BYTES))
       decipher.final()
-      return copySecret(plaintext)
+      return plaintext
     } catch (cause) {
+      wipe(plaintext)
       throw new MortarError('launcher-changed', vm, { cause })
     } finally {
-      wipe(shared, key, plaintext)
+      wipe(shared, key)
     }
   }
 }

@@ -150,11 +150,11 @@ export class Lifecycle {
     if (!record) return
     if (kind === 'stopped' || kind === 'crashed') this.#domainEnded(vmId, kind, detail)
     else if (kind === 'rebooted') {
-      // the agent's socket died with the old boot; the next generation may enrol once
+      // the agent's socket died with the old boot
       this.#parts.disconnect(vmId)
       // a guest that reboots over and over does not get more time by it
       const running = record.state === 'booting' ? record.deadline : null
-      const changes = { rebootArmed: true, deadline: running ?? clock.now() + enrolWithinMs }
+      const changes = { deadline: running ?? clock.now() + enrolWithinMs }
       book.transition(vmId, 'booting', 'guest rebooted', changes)
       this.watchDeadline(book.get(vmId) ?? record)
     }
@@ -174,16 +174,15 @@ export class Lifecycle {
   }
 
   /**
-   * After a start, before anybody can call: takes up the VMs of before. Deadlines run on, a reboot may have been missed; then,
-   * in the background, the book is brought in line with what the hypervisor runs.
+   * After a start, before anybody can call: takes up the VMs of before. Deadlines run on; then, in the background, the book is brought in line with what the hypervisor runs.
    */
   resume(): void {
     const { book, clock, enrolWithinMs } = this.#parts
     const records = book.list()
     // nobody could enrol while the broker was down
     const earliest = clock.now() + Math.min(enrolWithinMs, RESUME_MS)
-    for (const { id, state, agent, deadline } of records) {
-      const changes = { rebootArmed: agent !== null, deadline: deadline && Math.max(deadline, earliest) }
+    for (const { id, state, deadline } of records) {
+      const changes = { deadline: deadline && Math.max(deadline, earliest) }
       if (state !== 'stopped') book.note(id, 'broker restarted', changes)
       const record = book.get(id)
       if (record) this.watchDeadline(record)

@@ -15,8 +15,8 @@ export interface VmBookOptions {
   readonly grants: GrantStore
   readonly clock: Clock
   readonly log: Log
-  /** whether the VM's agent holds its control socket now */
-  connected(vmId: string): boolean
+  /** whether the agent of that Ed25519 key, base64url, holds its control socket now */
+  connected(vmId: string, agentSign: string): boolean
 }
 
 export class VmBook {
@@ -37,6 +37,11 @@ export class VmBook {
 
   countOf(owner: string): number {
     return this.#options.store.countOf(owner)
+  }
+
+  /** Slots that VMs have, with their ids. */
+  slots(): Map<number, string> {
+    return this.#options.store.slots()
   }
 
   /** By id, or by the owner's name for it. */
@@ -113,13 +118,21 @@ export class VmBook {
 
   /** The VM as the API shows it. `grants`: those that the reader may see. */
   view(record: VmRecord, grants: string[]): Vm {
-    const { ownerDh: _ownerDh, commitment: _commitment, rebootArmed: _armed, deadline: _deadline, ...shown } = record
-    let agent: Vm['agent'] = null
-    if (record.agent) {
-      const { boot: _boot, ...rest } = record.agent
-      agent = { ...rest, connected: this.#options.connected(record.id) }
+    const { ownerDh: _ownerDh, commitment: _commitment, deadline: _deadline, ...more } = record
+    const { slot: _slot, network: _network, ...shown } = more
+    const connected = ({ agentSign }: { agentSign: string }) => this.#options.connected(record.id, agentSign)
+    return {
+      ...shown,
+      agent: record.agent && { ...record.agent, connected: connected(record.agent) },
+      boots: record.boots.map(({ statement }) => statement),
+      waiting: record.waiting.map(boot => {
+        const { statement, addresses, version, enrolledAt, protest } = boot
+        const line = boot.line.map(before => before.statement)
+        return { statement, line, addresses, version, enrolledAt, protest, connected: connected(boot) }
+      }),
+      drives: this.#options.drives.attachedTo(record.id).map(drive => drive.id),
+      grants,
     }
-    return { ...shown, agent, drives: this.#options.drives.attachedTo(record.id).map(drive => drive.id), grants }
   }
 }
 

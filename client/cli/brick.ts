@@ -26,11 +26,14 @@ export const importImage: Action = async (context, given) => {
   const manifest = resolve(given.text('manifest') ?? image.replace(/\.(qcow2|img)$/, '').concat('.json'))
   const broker = await context.broker()
   const brick = await context.progress.during(`importing ${image}`, broker.importBrick(image, manifest))
-  return { json: { brick }, text: table(HEADING, [row(brick)]) }
+  return {
+    json: { brick, word: 'broker' },
+    text: `The broker says that it imported:\n\n${table(HEADING, [row(brick)])}`,
+  }
 }
 
 export const remove: Action = async (context, given) => {
   const name = given.operand(0)
   await (await context.broker()).deleteBrick(name)
-  return { json: { deleted: name }, text: `deleted ${name}` }
+  return { json: { deleted: name, word: 'broker' }, text: `The broker says that it deleted ${name}.` }
 }

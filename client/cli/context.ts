@@ -73,8 +73,10 @@ export class Context {
     const { BrokerApi } = await import('../broker-api.ts')
     const { pinsInFile } = await import('../node/known-brokers.ts')
     const pins = pinsInFile(join(this.folder, 'known-brokers.json'))
+    const { knownVmsInFile } = await import('../node/known-vms.ts')
+    const knownVms = knownVmsInFile(join(this.folder, 'known-vms.json'))
     const during = <T>(text: string, work: Promise<T>) => this.progress.duringStep(text, work)
-    return new BrokerApi({ url: this.globals.broker, identity: await this.identity(), pins, during })
+    return new BrokerApi({ url: this.globals.broker, identity: await this.identity(), pins, knownVms, during })
   }
 
   /** Forgets the secrets it holds. */

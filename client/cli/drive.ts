@@ -1,15 +1,19 @@
 /** `mortar drive`: makes, attaches, unlocks, locks, detaches and deletes drives. */
 import { type Drive, driveCreate, type Vm } from '../../protocol/control/api.ts'
+import { driveSerial } from '../../protocol/control/drive-serial.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import type { BrokerApi } from '../broker-api.ts'
+import { requireGone, unconfirmedGone } from '../drive-gone.ts'
 import { createDrive, findDrive, formatDrive, lockDrive, unlockDrive } from '../drives.ts'
 import { about } from '../name-error.ts'
 import { findVm } from '../vm.ts'
+import { confirm } from './confirm.ts'
 import { type Context, parseSize } from './context.ts'
+import { type Locked, lockDrivesOf } from './lock-drives.ts'
 import { facts, size, table, time } from './output.ts'
 import { ownerColumn } from './owner-column.ts'
-import { lockDrivesOf, withSession } from './session.ts'
+import { withSession, withSessionOf } from './session.ts'
 import type { Action, Outcome } from './subcommand.ts'
 
 const { sizeBytes: allowed } = driveCreate.shape
@@ -23,7 +27,7 @@ export const create: Action = async (context, given) => {
     sizeBytes,
   })
   const drive = await context.progress.during('creating the drive', creating)
-  return outcomeOf(drive, `made ${drive.name}`)
+  return outcomeOf(drive, `The broker says that it made ${drive.name}`, { word: 'broker' })
 }
 
 export const list: Action = async context => {
@@ -48,7 +52,8 @@ export const attach: Action = async (context, given) => {
   const vm = await findVm(broker, given.operand(1))
   const attaching = broker.attachDrive(drive.id, vm.id)
   const attached = await context.progress.during(`attaching ${drive.name} to ${vm.name}`, attaching)
-  return outcomeOf(attached, `attached ${drive.name} to ${vm.name}, where it is locked`, vm.name)
+  const says = `The broker says that it attached ${drive.name} to ${vm.name}, where it is closed until you unlock it`
+  return outcomeOf(attached, says, { word: 'broker', vm: vm.name })
 }
 
 export const unlock: Action = async (context, given) => {
@@ -72,10 +77,14 @@ export const unlock: Action = async (context, given) => {
 }
 
 export const lock: Action = async (context, given) => {
-  const drive = await findDrive(await context.broker(), given.operand(0))
-  return withSessionAbout(context, drive, async (session, vm) => {
+  const broker = await context.broker()
+  const drive = await findDrive(broker, given.operand(0))
+  const [, named] = given.operands
+  // where a drive is the broker says; who names a VM asks that one
+  const holder = named === undefined ? vmOf(drive) : (await findVm(broker, named)).id
+  return withSessionAbout(context, { ...drive, attachedTo: holder }, async (session, vm) => {
     await context.progress.during(`locking ${drive.name}`, lockDrive(session, drive))
-    return outcomeOf(drive, `locked ${drive.name}, which stays attached to ${vm.name}`, vm.name)
+    return outcomeOf(drive, `${vm.name} says that ${drive.name} is locked`, { word: 'vm', vm: vm.name })
   })
 }
 
@@ -93,12 +102,29 @@ async function withSessionAbout(
 export const detach: Action = async (context, given) => {
   const broker = await context.broker()
   const drive = await findDrive(broker, given.operand(0))
-  if (!drive.attachedTo) return outcomeOf(drive, `${drive.name} was attached to no VM`)
-  const vm = await broker.vm(drive.attachedTo)
-  await lockDrivesOf(context, vm, given.flag('force'), drive.id)
-  const detaching = broker.detachDrive(drive.id)
+  const [, named] = given.operands
+  const holder = named === undefined ? drive.attachedTo : (await findVm(broker, named)).id
+  if (!holder) {
+    const says = `The broker says that ${drive.name} is attached to no VM. To have a VM say so, name it`
+    return outcomeOf(drive, says, { word: 'broker' })
+  }
+  const vm = await broker.vm(holder)
+  const before = `let go of ${drive.name}`
+  const locked = await lockDrivesOf(context, vm, { before, force: given.flag('force'), only: drive.id })
+  const detaching = drive.attachedTo === holder ? broker.detachDrive(drive.id) : Promise.resolve(drive)
   const detached = await context.progress.during(`detaching ${drive.name} from ${vm.name}`, detaching)
-  return outcomeOf(detached, `detached ${drive.name} from ${vm.name}`)
+  if (locked.word !== 'vm') {
+    const says = `The broker says that it detached ${drive.name} from ${vm.name}. ${locked.says}`
+    return outcomeOf(detached, says, { word: 'broker', drives: locked })
+  }
+  const { clock } = await context.host()
+  const asking = withSessionOf(context, vm, session => requireGone(session, clock, drive, vm.name))
+  await context.progress.during(
+    `asking ${vm.name}`,
+    asking.catch(thrown => unconfirmedGone(drive, vm.name, thrown)),
+  )
+  const says = `${vm.name} says that ${drive.name} is no longer plugged in. ${locked.says}`
+  return outcomeOf(detached, says, { word: 'vm', drives: locked })
 }
 
 export const remove: Action = async (context, given) => {
@@ -107,8 +133,9 @@ export const remove: Action = async (context, given) => {
   if (drive.attachedTo) {
     throw new MortarError('drive-attached', `${drive.name}, to ${await vmName(broker, drive.attachedTo)}`)
   }
+  await confirm(context, given, `Delete the drive ${drive.name} (${drive.id})? What is on it is destroyed for good.`)
   await broker.deleteDrive(drive.id)
-  return { json: { deleted: drive.id }, text: `deleted ${drive.name}` }
+  return { json: { deleted: drive.id, word: 'broker' }, text: `The broker says that it deleted ${drive.name}.` }
 }
 
 /** Where a drive is attached the broker says; a key is to go to the VM that the person means. Fails with drive-detached. */
@@ -126,19 +153,29 @@ async function vmName(broker: BrokerApi, id: string): Promise<string> {
 
 /** Id of the VM that a drive is attached to. Fails with drive-detached. */
 function vmOf(drive: Drive): string {
-  if (!drive.attachedTo) throw new MortarError('drive-detached', `${drive.name} is attached to no VM`)
+  if (!drive.attachedTo)
+    throw new MortarError('drive-detached', `the broker says that ${drive.name} is attached to no VM`)
   return drive.attachedTo
 }
 
-/** `done`: what was done, for people. `vm`: name of the VM that has the drive. */
-function outcomeOf(drive: Drive, done: string, vm = 'no VM'): Outcome {
+interface Told {
+  /** who says that it is done */
+  readonly word: 'vm' | 'broker'
+  /** name of the VM that has the drive */
+  readonly vm?: string
+  readonly drives?: Locked
+}
+
+/** `says`: what was done, and who says so, for people. */
+function outcomeOf(drive: Drive, says: string, { word, vm = 'no VM', drives }: Told): Outcome {
   const pairs: [string, string][] = [
     ['name', drive.name],
     ['id', drive.id],
     ['size', size(drive.sizeBytes)],
-    ['serial', drive.serial],
+    ['serial', driveSerial(drive.id)],
     ['attached to', vm],
     ['created', time(drive.createdAt)],
   ]
-  return { json: { drive }, text: `${done}\n\n${facts(pairs)}` }
+  const locked = drives ? { drives: { word: drives.word, locked: drives.locked } } : {}
+  return { json: { drive, word, ...locked }, text: `${says}.\n\n${facts(pairs)}` }
 }

@@ -8,7 +8,7 @@ export const GRANT: readonly Subcommand[] = [
   {
     name: 'grant create',
     operands: '<vm> <identity>',
-    says: 'let another user into a VM of yours',
+    says: 'let another user into a VM of yours. An older grant holds in the VM until this one is first used there: revoke first to end it at once',
     options: [
       { flags: '--role <role>', says: 'user, or manager: may act as any user in the VM', fallback: 'user' },
       {
@@ -29,15 +29,15 @@ export const GRANT: readonly Subcommand[] = [
   {
     name: 'grant list',
     operands: '<vm>',
-    says: 'list who else may use a VM',
+    says: 'list who else may use a VM: what the broker shows beside what the VM itself has taken, also what the broker hides (JSON: standing is unused, taken, newer, refused or hidden, and null when the VM could not be asked)',
     options: [],
     examples: ['mortar grant list lab'],
-    load: async () => (await import('./grant.ts')).list,
+    load: async () => (await import('./grant-list.ts')).list,
   },
   {
     name: 'grant revoke',
     operands: '<vm> <identity>',
-    says: 'take a grant back; sessions under it end',
+    says: 'take back all that was ever signed to a user at a VM, on whichever device; the sessions end. Done when the VM itself says so; otherwise it ends with 7 and says what is not known',
     options: [],
     examples: ['mortar grant revoke lab mortar1…'],
     load: async () => (await import('./grant.ts')).revoke,

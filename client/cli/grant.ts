@@ -1,14 +1,13 @@
-/** `mortar grant`: gives other users rights at a VM, lists them, takes them back. */
+/** `mortar grant create` and `revoke`: gives other users rights at a VM and takes them back. */
 import type { Grant } from '../../protocol/control/grant.ts'
 import { formatIdentity } from '../../protocol/control/login.ts'
 import { GRANTED_ROLES, PERMISSIONS, type Permission } from '../../protocol/control/roles.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { findDrive } from '../drives.ts'
 import { createGrant, revokeGrant } from '../grants.ts'
-import { grantsOf } from '../read-grants.ts'
 import { findVm } from '../vm.ts'
 import { type Context, parseDuration } from './context.ts'
-import { facts, table, time } from './output.ts'
+import { facts, time } from './output.ts'
 import type { Action, Arguments } from './subcommand.ts'
 
 export const create: Action = async (context, given) => {
@@ -18,7 +17,7 @@ export const create: Action = async (context, given) => {
   const seconds = parseDuration(given.text('expires') ?? '')
   const [broker, identity, host] = [await context.broker(), await context.identity(), await context.host()]
   const vm = await findVm(broker, given.operand(0))
-  const grant = await createGrant(broker, identity, host.clock, vm, {
+  const creating = createGrant(broker, identity, host, vm, {
     grantee: given.operand(1),
     role,
     ...(permissions && { permissions }),
@@ -26,7 +25,8 @@ export const create: Action = async (context, given) => {
     targets: given.list('target'),
     seconds,
   })
-  const shown = jsonOf(grant)
+  const { grant, notAsked, replaces } = await context.progress.during(`asking ${vm.name}`, creating)
+  const shown = jsonOfGrant(grant)
   const pairs: [string, string][] = [
     ['vm', `${vm.name} (${vm.id})`],
     ['grantee', shown.identity],
@@ -36,28 +36,31 @@ export const create: Action = async (context, given) => {
     ['tunnels to', shown.targets.join(', ')],
     ['until', time(shown.expiresAt)],
   ]
-  return { json: { grant: shown }, text: facts(pairs) }
-}
-
-export const list: Action = async (context, given) => {
-  const vm = await findVm(await context.broker(), given.operand(0))
-  const grants = grantsOf(vm).map(jsonOf)
-  const rows = grants.map(({ identity, role, permissions, drives, expiresAt }) => [
-    role,
-    permissions.join(','),
-    drives ? String(drives.length) : 'all',
-    time(expiresAt),
-    identity,
-  ])
-  return { json: { grants }, text: table(['ROLE', 'MAY', 'DRIVES', 'UNTIL', 'GRANTEE'], rows) }
+  const lines = [facts(pairs)]
+  if (replaces) lines.push('', `The older grant holds in ${vm.name} until this one is first used there.`)
+  if (notAsked) {
+    lines.push(
+      '',
+      `${vm.name} was not asked (${notAsked.message}). If it ever took a grant of theirs back, it refuses this one: create it again when ${vm.name} answers.`,
+    )
+  }
+  return { json: { grant: shown, vmAsked: notAsked === undefined, replaces }, text: lines.join('\n') }
 }
 
 export const revoke: Action = async (context, given) => {
   const [broker, identity, host] = [await context.broker(), await context.identity(), await context.host()]
   const vm = await findVm(broker, given.operand(0))
   const grantee = given.operand(1)
-  await context.progress.during(`telling ${vm.name}`, revokeGrant(broker, identity, host, vm, grantee))
-  return { json: { revoked: grantee, vm: vm.id }, text: `${vm.name} lets ${grantee} in no more` }
+  const revoking = revokeGrant(broker, identity, host, vm, grantee)
+  const { serial, sessions, programsEnded, notDeleted } = await context.progress.during(`telling ${vm.name}`, revoking)
+  const ended = sessions === 1 ? '1 open session of theirs has ended' : `${sessions} open sessions of theirs have ended`
+  const programs = programsEnded
+    ? 'and so has all that they had started'
+    : 'but programs that they left running behind a session may go on; only a reboot or you end those'
+  const text = [`${vm.name} says that it lets ${grantee} in no more; ${ended}, ${programs}`]
+  if (notDeleted) text.push(`The broker keeps its copy of the grant, by which nobody gets in: ${notDeleted.message}`)
+  const facts = { revokedInVm: true, serial, sessions, programsEnded, deletedAtBroker: notDeleted === undefined }
+  return { json: { revoked: grantee, vm: vm.id, ...facts }, text: text.join('\n') }
 }
 
 /** What --allow names; undefined without it. Fails with usage. */
@@ -82,7 +85,7 @@ async function drivesOf(context: Context, given: Arguments): Promise<string[] | 
 }
 
 /** A grant as people and programs read it. */
-function jsonOf({ vm, grantee, granteeDh, role, permissions, drives, targets, expires, serial }: Grant) {
+export function jsonOfGrant({ vm, grantee, granteeDh, role, permissions, drives, targets, expires, serial }: Grant) {
   const identity = formatIdentity({ sign: grantee, dh: granteeDh })
   const expiresAt = new Date(expires * 1000).toISOString()
   return { vm, identity, role, permissions, drives, targets, expiresAt, serial }

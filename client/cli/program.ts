@@ -75,7 +75,7 @@ Examples:
   mortar drive create data --size 64M && mortar drive attach data first && mortar drive unlock data --format
   mortar ssh first
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 denied or identity, 5 unreachable or timeout, 6 wrong state.`
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 denied or identity, 5 unreachable or timeout, 6 wrong state, 7 not known to be done.`
 
 function newCommand(name: string, write: (text: string) => void): Command {
   const command = new Command(name)

@@ -1,11 +1,12 @@
 /** Sessions for subcommands: finds the VM, connects, and closes when the work is done; brings a VM to `ready`. */
 import type { Vm } from '../../protocol/control/api.ts'
+import { encodeBase64url } from '../../protocol/core/bytes.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
-import { within } from '../clock.ts'
 import { connectGrantedVm, connectVm } from '../connect.ts'
 import { openLasting } from '../lasting-session.ts'
-import { findVm, waitVm } from '../vm.ts'
+import { grantsOf } from '../read-grants.ts'
+import { findVm, isWaiting, waitVm } from '../vm.ts'
 import { AdvisedError } from './advice.ts'
 import type { Context } from './context.ts'
 
@@ -13,9 +14,6 @@ import type { Context } from './context.ts'
 const READY_MS = 30_000
 /** ms in which an agent that lost its broker is back, if it is alive */
 const RETURN_MS = 15_000
-
-/** ms in which a VM has closed its drives, if it ever will */
-const LOCKING_MS = 90_000
 
 /** Whose VM a session may be with: one's own, or another's too, by a grant. Keys of drives go to one's own only. */
 type Whose = 'own' | 'granted too'
@@ -83,7 +81,7 @@ export async function withSessionOf<T>(
 
 /** Waits for an agent that is away only for a moment. Fails with vm-unreachable. */
 async function awaitReturn(context: Context, vm: Vm): Promise<void> {
-  if (vm.agent?.connected !== false || (vm.state !== 'ready' && vm.state !== 'enrolled')) return
+  if (vm.agent?.connected !== false || isWaiting(vm) || (vm.state !== 'ready' && vm.state !== 'enrolled')) return
   const broker = await context.broker()
   const { clock } = await context.host()
   const waiting = waitVm(broker, clock, vm.id, { goal: 'enrolled', timeoutMs: RETURN_MS }).catch(thrown => {
@@ -117,43 +115,36 @@ export async function waitingOn<T>(vm: Vm, goal: 'enrolled' | 'ready' | 'stopped
   }
 }
 
-/** Waits for the goal; for `ready` makes first contact when nobody has. Fails with vm-silent, vm-state, timeout. */
-export function bringTo(context: Context, vm: Vm, goal: 'enrolled' | 'ready', timeoutMs: number): Promise<Vm> {
+/** A VM that reached a state, and who says so: for `ready` the VM itself, by its key, to whoever may connect to it. */
+export interface Brought {
+  readonly vm: Vm
+  readonly word: 'vm' | 'broker'
+}
+
+/** Waits for the goal; for `ready` the VM proves its key, at first contact if nobody had one. Fails with vm-silent, vm-state, timeout. */
+export function bringTo(context: Context, vm: Vm, goal: 'enrolled' | 'ready', timeoutMs: number): Promise<Brought> {
   return waitingOn(vm, goal, bring(context, vm, goal, timeoutMs))
 }
 
-async function bring(context: Context, vm: Vm, goal: 'enrolled' | 'ready', timeoutMs: number): Promise<Vm> {
+async function bring(context: Context, vm: Vm, goal: 'enrolled' | 'ready', timeoutMs: number): Promise<Brought> {
   const broker = await context.broker()
   const { clock } = await context.host()
   const onChange = eventTeller(context)
-  const waiting = waitVm(broker, clock, vm.id, { goal: 'enrolled', timeoutMs, onChange })
-  const enrolled = await context.progress.during(`waiting for ${vm.name} to enrol`, waiting)
-  if (goal === 'enrolled' || enrolled.state === 'ready') return enrolled
-  await withSessionOf(context, enrolled, async () => context.progress.line(`${vm.name} proved its key; certified`))
+  const enter = mayEnter(vm, broker.user)
+  // nobody gets into a VM that its owner has not connected to
+  const first = goal === 'ready' && vm.owner !== broker.user ? 'ready' : 'enrolled'
+  const waiting = waitVm(broker, clock, vm.id, { goal: first, timeoutMs, onChange })
+  const there = await context.progress.during(`waiting for ${vm.name} to be ${first}`, waiting)
+  if (goal === 'enrolled' || !enter) return { vm: there, word: 'broker' }
+  // that it is ready is what the broker says until the VM has proven its key to this very program
+  await withSessionOf(context, there, async () => context.progress.line(`${vm.name} proved its key`), {
+    whose: 'granted too',
+  })
+  if (there.state === 'ready') return { vm: there, word: 'vm' }
   const becoming = waitVm(broker, clock, vm.id, { goal: 'ready', timeoutMs: READY_MS, onChange })
-  return context.progress.during(`waiting for ${vm.name} to be ready`, becoming)
+  return { vm: await context.progress.during(`waiting for ${vm.name} to be ready`, becoming), word: 'vm' }
 }
 
-/** Drives that are open in a VM are locked before it or they are taken away; `force` goes on when that fails. */
-export async function lockDrivesOf(context: Context, vm: Vm, force: boolean, only?: string): Promise<void> {
-  const wanted = only ? [only] : vm.drives
-  // nobody can lock drives in a VM that does not answer; its kernel closes them when it ends
-  if (wanted.length === 0 || vm.state !== 'ready' || !vm.agent?.connected) return
-  if (vm.owner !== (await context.broker()).user) return
-  try {
-    const { clock } = await context.host()
-    const locking = withSessionOf(context, vm, session => lockOpen(context, session, wanted))
-    await within(clock, LOCKING_MS, `locking drives in ${vm.name}`, locking)
-  } catch (thrown) {
-    const error = asMortarError(thrown)
-    if (!force)
-      throw new MortarError(error.code, `${error.detail || vm.name} (--force goes on without)`, { cause: error })
-    context.progress.line(`going on although drives were not locked: ${error.message}`)
-  }
-}
-
-async function lockOpen(context: Context, session: ClientSession, wanted: readonly string[]): Promise<void> {
-  const { lockOpenDrives } = await import('../drives.ts')
-  const locking = lockOpenDrives(await context.broker(), session, wanted)
-  await context.progress.during('locking drives that are open', locking)
-}
+/** Whether this person's session would be let in: the owner's, or a grantee's, who sees no grant but the own one. */
+const mayEnter = (vm: Vm, user: string) =>
+  vm.owner === user || grantsOf(vm).some(({ grantee }) => encodeBase64url(grantee) === user)

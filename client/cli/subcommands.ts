@@ -4,7 +4,15 @@ import type { Option, Subcommand } from './subcommand.ts'
 
 const user: Option = { flags: '--user <user>', says: 'user in the VM (default: your own account there)' }
 const timeout = (fallback: string): Option => ({ flags: '--timeout <seconds>', says: 'give up after this', fallback })
-const force: Option = { flags: '--force', says: 'even when drives are in use and cannot be locked first' }
+const force: Option = {
+  flags: '--force',
+  says: 'even when the VM does not say that its drives are locked: what they have not saved yet is lost',
+}
+
+const yes: Option = {
+  flags: '--yes',
+  says: 'do not ask first; needed where there is no terminal to ask on',
+}
 
 const IDENTITY: readonly Subcommand[] = [
   {
@@ -89,7 +97,7 @@ const VM: readonly Subcommand[] = [
   {
     name: 'vm wait',
     operands: '<vm>',
-    says: 'wait until a VM is ready, enrolled or stopped',
+    says: 'wait until a VM is ready, which it proves by its key to who may connect to it; or enrolled or stopped, as the broker says',
     options: [{ flags: '--for <state>', says: 'ready, enrolled or stopped', fallback: 'ready' }, timeout('300')],
     examples: ['mortar vm wait first', 'mortar vm wait first --for stopped --timeout 60'],
     load: async () => (await import('./vm.ts')).wait,
@@ -97,25 +105,42 @@ const VM: readonly Subcommand[] = [
   {
     name: 'vm stop',
     operands: '<vm>',
-    says: 'lock its drives and shut a VM down',
-    options: [timeout('120'), force],
-    examples: ['mortar vm stop first'],
+    says: 'lock its drives and shut a VM down, after a question. It is not told to stop unless it says that its drives are locked (then exit code 7, and nothing was stopped); that it stopped is what the broker says. Another’s VM is named by its id',
+    options: [timeout('120'), force, yes],
+    examples: ['mortar vm stop first', 'mortar vm stop first --yes --json'],
     load: async () => (await import('./vm.ts')).stop,
   },
   {
     name: 'vm delete',
     operands: '<vm>',
-    says: 'lock its drives and destroy a VM with its system disk; drives stay',
-    options: [force],
-    examples: ['mortar vm delete first'],
+    says: 'lock its drives and destroy a VM with its system disk, after a question; drives stay. As with vm stop, nothing is destroyed unless the VM says that its drives are locked, or the broker that it is off; another’s VM is named by its id',
+    options: [force, yes],
+    examples: ['mortar vm delete first', 'mortar vm delete first --yes --json'],
     load: async () => (await import('./vm.ts')).remove,
+  },
+  {
+    name: 'vm confirm',
+    operands: '<vm>',
+    says: 'decide which boot is the VM, when its keys do not prove it; without options it explains and asks',
+    options: [
+      {
+        flags: '--boot <words>',
+        says: 'the six words of the boot, as the VM’s console has them, or the first two or more',
+      },
+      {
+        flags: '--yes',
+        says: 'confirm the one boot that waits, without a question; not when several claim to be the VM',
+      },
+    ],
+    examples: ['mortar vm confirm first', 'mortar vm confirm first --boot "ability able about above absent absorb"'],
+    load: async () => (await import('./decide.ts')).decide,
   },
   {
     name: 'vm verify',
     operands: '<vm>',
-    says: 'open a session and print its six words, which the agent writes to the VM’s console too',
+    says: 'have a VM prove its key, and print six words of the session. The VM writes the same words to its console: read them on the host itself, for a console that the broker shows proves nothing against the broker',
     options: [],
-    examples: ['mortar vm verify first', 'mortar vm logs first | grep session.opened'],
+    examples: ['mortar vm verify first'],
     load: async () => (await import('./vm.ts')).verify,
   },
   {
@@ -196,26 +221,26 @@ const DRIVE: readonly Subcommand[] = [
   },
   {
     name: 'drive lock',
-    operands: '<drive>',
-    says: 'unmount and lock a drive; it stays attached',
+    operands: '<drive> [vm]',
+    says: 'unmount and lock a drive; it stays attached. Done when the VM says so; which VM to ask is what the broker says, unless one is named',
     options: [],
-    examples: ['mortar drive lock data'],
+    examples: ['mortar drive lock data', 'mortar drive lock data first'],
     load: async () => (await import('./drive.ts')).lock,
   },
   {
     name: 'drive detach',
-    operands: '<drive>',
-    says: 'lock a drive and unplug it from its VM',
+    operands: '<drive> [vm]',
+    says: 'lock a drive and unplug it from its VM. Done when the VM says that it is locked and gone (otherwise exit code 7); which VM to ask is what the broker says, unless one is named',
     options: [force],
-    examples: ['mortar drive detach data'],
+    examples: ['mortar drive detach data', 'mortar drive detach data first'],
     load: async () => (await import('./drive.ts')).detach,
   },
   {
     name: 'drive delete',
     operands: '<drive>',
-    says: 'delete a drive and all that is on it',
-    options: [],
-    examples: ['mortar drive delete data'],
+    says: 'delete a drive and all that is on it, after a question',
+    options: [yes],
+    examples: ['mortar drive delete data', 'mortar drive delete data --yes --json'],
     load: async () => (await import('./drive.ts')).remove,
   },
 ]

@@ -1,5 +1,6 @@
 /** An error as people or programs read it on stderr. */
 import { ERRORS, type MortarError } from '../../protocol/core/errors.ts'
+import { Unconfirmed } from '../unconfirmed.ts'
 import { printable } from '../vm.ts'
 import { adviceOn } from './advice.ts'
 import type { Globals } from './context.ts'
@@ -10,6 +11,7 @@ export function tellError(error: MortarError, globals: Partial<Globals>): string
   const { code, detail } = error
   const todo = adviceOn(error, globals)
   const { says } = ERRORS[code]
-  if (globals.json) return `${toJson({ error: { code, says, detail, todo } })}\n`
+  const known = error instanceof Unconfirmed ? { known: error.known } : {}
+  if (globals.json) return `${toJson({ error: { code, says, detail, todo, ...known } })}\n`
   return `mortar: ${says}${detail === '' ? '' : `: ${printable(detail)}`}\n  → ${printable(todo)}\n`
 }

@@ -5,6 +5,7 @@ import { wipe } from '../../protocol/core/secret.ts'
 import { BrokerApi } from '../broker-api.ts'
 import { browserHost } from '../host.ts'
 import { parseIdentityFile } from '../identity-file.ts'
+import { storedVms } from './known-vms.ts'
 import { storedPins } from './pins.ts'
 import { rememberBroker } from './route.ts'
 import { closeSessions } from './sessions.ts'
@@ -34,7 +35,7 @@ export async function logIn({ brokerUrl, file, passphrase }: Credentials): Promi
   const before = departures
   const identity = await parseIdentityFile(browserHost.suite, bytes, phrase).finally(() => wipe(bytes, phrase))
   try {
-    const broker = new BrokerApi({ url: brokerUrl, identity, pins: storedPins })
+    const broker = new BrokerApi({ url: brokerUrl, identity, pins: storedPins, knownVms: storedVms })
     const role = await broker.login()
     const info = await broker.info()
     if (departures !== before) throw new MortarError('login-expired', 'the page was left meanwhile')

@@ -15,6 +15,8 @@ const HERE: Partial<Record<ErrorCode, string>> = {
   'vm-state': 'Look at its state and its events',
   'vm-silent': "Read the VM's console",
   'vm-unreachable': "Wait a little, then read the VM's console",
+  'boot-unproven': 'Read on its page what it means, and decide there',
+  'boot-contested': 'Send it nothing; see both boots on its page and decide there, or delete it',
   'user-unknown': 'Name another user, or none for the usual one',
   'drive-attached': 'Detach it from that VM first',
   'drive-detached': 'Attach it to this VM first',

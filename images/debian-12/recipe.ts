@@ -87,6 +87,8 @@ export const RECIPE = {
     'systemd-hwdb-update.service',
     'systemd-journal-flush.service',
     'systemd-network-generator.service',
+    'systemd-networkd.service',
+    'systemd-networkd.socket',
     'systemd-networkd-wait-online.service',
     'systemd-pstore.service',
     'systemd-timesyncd.service',
@@ -116,7 +118,7 @@ export const RECIPE = {
     'systemd-sysv-generator',
     'systemd-veritysetup-generator',
   ],
-  enabledUnits: ['mortar-agent.service', 'systemd-networkd.service', 'tmp.mount', 'drives.mount', 'late.timer'],
+  enabledUnits: ['mortar-agent.service', 'mortar-network.service', 'tmp.mount', 'drives.mount', 'late.timer'],
   /** init_on_free: freed pages that held a key are zeroed at once */
   kernelOptions:
     'root=/dev/vda2 rw console=ttyS0 loglevel=4 init_on_free=1 net.ifnames=0 lsm=landlock,lockdown,yama audit=0 cryptomgr.notests systemd.show_status=auto',

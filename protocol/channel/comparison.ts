@@ -3,6 +3,7 @@
  * 66 bits of the transcript hash, in the words of BIP-39. SPEC §5.3
  */
 import { wordlist } from '@scure/bip39/wordlists/english.js'
+import { concat } from '../core/bytes.ts'
 import { hkdf } from './derive.ts'
 import type { Suite } from './suite.ts'
 
@@ -10,15 +11,22 @@ const WORDS = 6
 const WORD_BITS = 11
 
 /** `bindingHash`: of the session's handshake, 32 bytes. */
-export function comparisonCode(suite: Suite, bindingHash: Uint8Array): string {
-  const bytes = hkdf(suite, bindingHash, new Uint8Array(0), 'mortar comparison v1', 9)
+export const comparisonCode = (suite: Suite, bindingHash: Uint8Array): string =>
+  words(suite, bindingHash, 'mortar comparison v1')
+
+/** Six words for the keys of one boot, by which people tell boots of a VM apart. SPEC §2.8 */
+export const bootWords = (suite: Suite, keys: { agentDh: Uint8Array; agentSign: Uint8Array }): string =>
+  words(suite, concat(keys.agentDh, keys.agentSign), 'mortar boot words v1')
+
+function words(suite: Suite, key: Uint8Array, info: string): string {
+  const bytes = hkdf(suite, key, new Uint8Array(0), info, 9)
   let bits = 0n
   for (const byte of bytes) bits = (bits << 8n) | BigInt(byte)
   bits >>= BigInt(8 * bytes.length - WORDS * WORD_BITS)
-  const words: string[] = []
+  const found: string[] = []
   for (let i = 0; i < WORDS; i++) {
-    words.unshift(wordlist[Number(bits & 0x7ffn)] ?? '')
+    found.unshift(wordlist[Number(bits & 0x7ffn)] ?? '')
     bits >>= BigInt(WORD_BITS)
   }
-  return words.join(' ')
+  return found.join(' ')
 }

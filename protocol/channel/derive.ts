@@ -7,13 +7,24 @@ import type { Suite } from './suite.ts'
 /** what stands for no salt: as many zeros as the hash has bytes */
 const NO_SALT = newSecret(32)
 
-/** HKDF-SHA256. `length`: 1 to 8160 bytes. The result is the caller's to wipe. */
-export function hkdf(suite: Suite, ikm: Uint8Array, salt: Uint8Array, info: string, length: number): Uint8Array {
+/** 255 blocks of SHA-256: their number is one byte (RFC 5869, section 2.3) */
+const MOST_BYTES = 255 * 32
+
+/** HKDF-SHA256. `length`: 1 to 8160 bytes, else a RangeError. The result is the caller's to wipe. */
+export function hkdf(
+  suite: Suite,
+  ikm: Uint8Array,
+  salt: Uint8Array,
+  info: string | Uint8Array,
+  length: number,
+): Uint8Array {
+  if (length < 1 || length > MOST_BYTES) throw new RangeError(`HKDF gives 1 to ${MOST_BYTES} bytes, not ${length}`)
+  const infoBytes = typeof info === 'string' ? encodeText(info) : info
   const pseudoRandomKey = suite.algorithms.hmac(salt.length > 0 ? salt : NO_SALT, ikm)
   const output = newSecret(length)
   let block: Uint8Array = new Uint8Array(0)
   for (let i = 0, offset = 0; offset < length; i++, offset += 32) {
-    const message = concatSecret(block, encodeText(info), Uint8Array.of(i + 1))
+    const message = concatSecret(block, infoBytes, Uint8Array.of(i + 1))
     const next = suite.algorithms.hmac(pseudoRandomKey, message)
     wipe(block, message)
     block = next

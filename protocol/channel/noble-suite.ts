@@ -73,21 +73,23 @@ export function nobleAlgorithms(cipherName: CipherName, cipher: NobleCipher, has
 function aeadOf(key: Uint8Array, cipher: NobleCipher, writeNonce: (nonce: Uint8Array, counter: number) => void): Aead {
   const held = holder(copySecret(key), 'connection-lost')
   const nonce = new Uint8Array(12)
+  const open: Aead['open'] = (counter, associated, ciphertext) => {
+    const key = held.key()
+    if (ciphertext.length < TAG_BYTES) return null
+    writeNonce(nonce, counter)
+    try {
+      return cipher(key, nonce, associated).decrypt(ciphertext, newSecret(ciphertext.length - TAG_BYTES))
+    } catch {
+      return null
+    }
+  }
   return {
     seal(counter, associated, plaintext) {
       writeNonce(nonce, counter)
       return cipher(held.key(), nonce, associated).encrypt(plaintext, newSecret(plaintext.length + TAG_BYTES))
     },
-    open(counter, associated, ciphertext) {
-      const key = held.key()
-      if (ciphertext.length < TAG_BYTES) return null
-      writeNonce(nonce, counter)
-      try {
-        return cipher(key, nonce, associated).decrypt(ciphertext, newSecret(ciphertext.length - TAG_BYTES))
-      } catch {
-        return null
-      }
-    },
+    open,
+    openSecret: open,
     wipe: held.wipe,
   }
 }

@@ -20,7 +20,9 @@ export interface Aead {
   seal(counter: number, associated: Uint8Array, plaintext: Uint8Array): Uint8Array
   /** Plaintext in a new array of the caller's, or null when the tag is wrong. */
   open(counter: number, associated: Uint8Array, ciphertext: Uint8Array): Uint8Array | null
-  /** Forgets the key; seal() and open() then fail with connection-lost. */
+  /** open() for what is a secret: no library keeps a copy of it. Slow; the plaintext is the caller's to wipe. */
+  openSecret(counter: number, associated: Uint8Array, ciphertext: Uint8Array): Uint8Array | null
+  /** Forgets the key; the others then fail with connection-lost. */
   wipe(): void
 }
 

@@ -2,7 +2,7 @@
 import type { Command } from './command.ts'
 import { driveFormat, driveList, driveLock, driveUnlock } from './drives.ts'
 import { exec } from './exec.ts'
-import { grantRevoke } from './grants.ts'
+import { grantList, grantRevoke } from './grants.ts'
 import { info } from './info.ts'
 import { ssh } from './ssh.ts'
 import { terminal } from './terminal.ts'
@@ -17,6 +17,7 @@ export const COMMANDS = {
   'drive-list': driveList,
   ssh,
   'grant-revoke': grantRevoke,
+  'grant-list': grantList,
 } as const satisfies Record<string, Command>
 
 export type CommandName = keyof typeof COMMANDS

@@ -54,6 +54,8 @@ export const brickImport = object({ imagePath: text(1024), manifestPath: text(10
 const grantText = zod.string().max(2 * LIMITS.grantBytes)
 
 export const vmEvent = object({ at: isoTime, state: zod.enum(VM_STATES), cause: text(200) })
+/** a signed boot statement (SPEC §2.8), base64url */
+const bootStatement = zod.string().max(LIMITS.bootStatementCharacters)
 /** GET /v1/vms -> { vms }, GET /v1/vms/{id}?after={revision}&timeoutMs= answers when the revision is another */
 export const vm = object({
   id: uuid,
@@ -80,8 +82,28 @@ export const vm = object({
     connected: zod.boolean(),
     enrolledAt: isoTime,
   }).nullable(),
-  /** the owner's certificate of this boot's keys; null before first contact */
+  /** the owner's last certificate; null before first contact. Whether it is of this boot its reader checks */
   certificate: zod.string().max(8192).nullable(),
+  /** the one before it, of the boot that the certified one follows; null when there is none, or the owner decided anew */
+  formerCertificate: zod.string().max(8192).nullable(),
+  /** statements of the boots from the certified one, or the first, to the one of `agent` */
+  boots: zod.array(bootStatement).max(LIMITS.bootChain),
+  /** boots that enrolled and that the owner has to decide about */
+  waiting: zod
+    .array(
+      object({
+        statement: bootStatement,
+        /** of boots before it that no broker had seen, oldest first */
+        line: zod.array(bootStatement).max(LIMITS.bootLine),
+        addresses: zod.array(text(64)).max(LIMITS.addresses),
+        version: text(64),
+        connected: zod.boolean(),
+        enrolledAt: isoTime,
+        /** by the agent that still runs: over this statement, or by this one over the statement that came after it */
+        protest: base64urlOf(64).nullable(),
+      }),
+    )
+    .max(LIMITS.waitingBoots),
   drives: zod.array(uuid).max(64),
   /** signed grants, base64url: all for the owner and administrators, for others their own */
   grants: zod.array(grantText).max(LIMITS.grantItems),
@@ -103,7 +125,11 @@ export const launchRequest = object({
   sealedSecret: bytes(80),
 })
 /** POST /v1/vms/{id}/sessions */
-export const sessionRequest = object({ kind: zod.enum(['channel', 'ssh']) })
+export const sessionRequest = object({
+  kind: zod.enum(['channel', 'ssh']),
+  /** the boot that is meant, by its Ed25519 key: the owner's alone to choose. The current one unless given */
+  agent: base64urlOf(32).optional(),
+})
 export const sessionAnswer = object({ session: uuid, token: base64urlOf(32) })
 /** PUT /v1/vms/{id}/certificate */
 export const certificateRequest = object({ certificate: zod.string().max(8192) })

@@ -3,26 +3,19 @@
  * bounded size. SPEC §3.2
  */
 import type { z } from 'zod'
-import { concat } from '../core/bytes.ts'
+import { concat, equalBytes } from '../core/bytes.ts'
 import { decodeCbor, encodeCbor } from '../core/codec.ts'
 import { MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
-import { base64urlOf, bytes, generation, object, text, uint, uuid, z as zod } from '../core/schema.ts'
-import { sign, verify } from '../core/signing.ts'
+import { base64urlOf, bytes, object, text, uint, uuid, z as zod } from '../core/schema.ts'
+import { sha256, sign, verify } from '../core/signing.ts'
+import { type Boot, openBoot } from './boot.ts'
 
 const LABEL = 'mortar enrolment v1'
 
-/** What an agent says of itself; signed twice, by the key the launch secret yields and by the agent's own key. */
+/** What an agent says of itself beside its boot statement. */
 const enrolmentSchema = object({
   version: zod.literal(1),
-  vm: uuid,
-  launch: uuid,
-  /** boots of this overlay, from 1 */
-  generation,
-  /** kernel's id of this boot */
-  boot: uuid,
-  agentDh: bytes(32),
-  agentSign: bytes(32),
   /** IP addresses of the guest, textual */
   addresses: zod.array(text(64)).max(LIMITS.addresses),
   brick: bytes(32),
@@ -33,37 +26,53 @@ const enrolmentSchema = object({
 export type Enrolment = z.output<typeof enrolmentSchema>
 
 export interface SignedEnrolment {
+  /** signed boot statement (SPEC §2.8) */
+  readonly boot: Uint8Array
+  /** statements of the boots before it that no broker has answered, oldest first */
+  readonly line: readonly Uint8Array[]
   readonly body: Uint8Array
-  readonly launchSignature: Uint8Array
-  readonly agentSignature: Uint8Array
+  /** by the key agentSign of the boot statement */
+  readonly signature: Uint8Array
 }
 
-/** Signs an enrolment for the broker's challenge. `launchSeed` is derived from the launch secret (SPEC §2.3). */
+/** nonce ‖ SHA-256 of the boot statement ‖ body */
+const messageOf = (nonce: Uint8Array, boot: Uint8Array, body: Uint8Array) => concat(nonce, sha256(boot), body)
+
+/** Signs an enrolment for the broker's challenge. */
 export function signEnrolment(
   enrolment: Enrolment,
+  { boot, line }: Pick<SignedEnrolment, 'boot' | 'line'>,
   nonce: Uint8Array,
-  launchSeed: Uint8Array,
   agentSeed: Uint8Array,
 ): SignedEnrolment {
   const body = encodeCbor(enrolmentSchema.parse(enrolment))
-  const message = concat(nonce, body)
-  return { body, launchSignature: sign(LABEL, message, launchSeed), agentSignature: sign(LABEL, message, agentSeed) }
+  return { boot, line, body, signature: sign(LABEL, messageOf(nonce, boot, body), agentSeed) }
 }
 
-/** Checks both signatures. `commitment`: the ticket's. Fails with enrolment-invalid. */
+/**
+ * Checks the signatures of the statements and of the agent that the last one names, and that each of the line left the key of the
+ * next. Which key signed the first, and so what it proves, is the caller's to judge. Fails with enrolment-invalid.
+ */
 export function openEnrolment(
   signed: SignedEnrolment,
   nonce: Uint8Array,
-  commitmentOf: (vm: string) => Uint8Array,
-): Enrolment {
+): { boot: Boot; line: Boot[]; enrolment: Enrolment } {
+  const boot = openBoot(signed.boot)
   const enrolment = decodeCbor(enrolmentSchema, signed.body, LIMITS.controlBytes, 'enrolment-invalid')
-  const message = concat(nonce, signed.body)
-  const proven =
-    verify(LABEL, message, signed.launchSignature, commitmentOf(enrolment.vm)) &&
-    verify(LABEL, message, signed.agentSignature, enrolment.agentSign)
-  if (!proven) throw new MortarError('enrolment-invalid', enrolment.vm)
-  return enrolment
+  if (!verify(LABEL, messageOf(nonce, signed.boot, signed.body), signed.signature, boot.agentSign)) {
+    throw new MortarError('enrolment-invalid', boot.vm)
+  }
+  const line = signed.line.map(statement => openBoot(statement))
+  const linked = [...line, boot].every((each, index, all) => {
+    const before = all[index - 1]
+    return each.vm === boot.vm && (!before || equalBytes(each.provenBy, before.nextBoot))
+  })
+  if (!linked) throw new MortarError('enrolment-invalid', boot.vm)
+  return { boot, line, enrolment }
 }
+
+/** a signed boot statement as base64url */
+const bootStatementText = zod.string().max(LIMITS.bootStatementCharacters)
 
 /** Messages of the control socket, broker to agent. */
 export const toAgentSchema = zod.discriminatedUnion('type', [
@@ -73,9 +82,12 @@ export const toAgentSchema = zod.discriminatedUnion('type', [
     type: zod.literal('enrolled'),
     owner: base64urlOf(32),
     ownerDh: base64urlOf(32),
-    generation,
+    /** current: sessions come here; waiting: until the owner has decided, or the boot before is known to be over */
+    standing: zod.enum(['current', 'waiting']),
   }),
   object({ type: zod.literal('refused'), code: text(64) }),
+  /** to an agent that still runs: this boot statement says that it came after yours */
+  object({ type: zod.literal('succeeded'), boot: bootStatementText }),
   /** open a data socket with this token; kind channel: encrypted session, kind ssh: bytes for sshd; user: who asked for it, as the broker says */
   object({
     type: zod.literal('offer'),
@@ -91,10 +103,15 @@ export type ToAgent = z.output<typeof toAgentSchema>
 export const toBrokerSchema = zod.discriminatedUnion('type', [
   object({
     type: zod.literal('enrol'),
+    vm: uuid,
+    boot: bootStatementText,
+    /** statements of boots before this one that no broker has answered, oldest first */
+    line: zod.array(bootStatementText).max(LIMITS.bootLine),
     body: zod.string().max(4096),
-    launchSignature: base64urlOf(64),
-    agentSignature: base64urlOf(64),
+    signature: base64urlOf(64),
   }),
+  /** the answer to `succeeded`: this boot runs, and the other is not its successor */
+  object({ type: zod.literal('protest'), signature: base64urlOf(64) }),
   /** the owner has proven an identity in a session and the VM can be used */
   object({ type: zod.literal('ready') }),
   /** an offer could not be taken */

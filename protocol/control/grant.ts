@@ -41,6 +41,8 @@ const grantSchema = object({
   expires: uint(),
   /** grows with each grant to the same grantee; the agent takes none lower than one it has seen */
   serial: uint(),
+  /** mark of the last revocation of this grantee in the VM, which the agent made; absent: there was none */
+  after: bytes(16).optional(),
 }).refine(
   ({ role, permissions }) =>
     permissions.every(permission => (ROLES[role] as readonly Permission[]).includes(permission)),

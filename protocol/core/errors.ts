@@ -101,6 +101,11 @@ export const ERRORS = {
   'libvirt-down': row(503, 'libvirt does not answer', 'Start libvirtd (systemctl start libvirtd) and try again'),
   'libvirt-failed': row(502, 'libvirt refused', 'Read its message; look at the libvirt log of the domain'),
   'qemu-missing': row(503, 'QEMU is not installed on the hypervisor', 'apt install qemu-system-x86 qemu-utils'),
+  'network-unusable': row(
+    500,
+    'The network of the VMs cannot be made, or is not as it was made',
+    'Run mortar-broker doctor as root; on a host where no bridge can be made, set network = "user"',
+  ),
   'port-taken': row(500, 'The address is already in use', 'Stop the program that holds it, or configure another port'),
   'address-unusable': row(500, 'The address cannot be listened on', 'Configure an address of this host'),
   'data-unusable': row(500, 'The data directory cannot be used', 'Mend what is named, or configure another data_dir'),
@@ -119,15 +124,25 @@ export const ERRORS = {
   'vm-state': row(409, 'The VM is not in a state for this', 'Look at its state with: mortar vm show'),
   'vm-silent': row(504, 'The VM did not enrol in time', 'Read its console with: mortar vm logs'),
   'vm-unreachable': row(503, 'The agent in the VM is not connected', 'Wait a little; then look at: mortar vm logs'),
-  'enrolled-already': row(
-    409,
-    'This boot of the VM has enrolled before',
-    'Someone may be posing as the VM: delete it and launch a new one',
+  unconfirmed: row(
+    502,
+    'It is not known to be done: the VM did not say so',
+    'Take it as not done, and repeat it when the VM answers',
   ),
   'enrolment-invalid': row(
     403,
-    'The enrolment is not proven by the launch secret',
-    'Delete the VM and launch a new one',
+    'The enrolment is proven by no key that this VM may use',
+    'Restart the VM; if it persists delete it and launch a new one',
+  ),
+  'boot-unproven': row(
+    409,
+    'The VM started again and does not prove that it is the one you knew',
+    'See what it means and decide with: mortar vm confirm VM',
+  ),
+  'boot-contested': row(
+    409,
+    'Two boots claim to be this VM: somebody has a copy of its key',
+    'Send it nothing; see both and decide with: mortar vm confirm VM; or delete it',
   ),
   // channel
   'agent-key-mismatch': row(

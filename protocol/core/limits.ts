@@ -96,6 +96,16 @@ export const LIMITS = {
   sessionsPerUser: 64,
   sessionsPerVm: 64,
   sessionsPerVmEach: 16,
+  /** characters of a signed boot statement in base64url (SPEC §2.8) */
+  bootStatementCharacters: 1_024,
+  /** boots from the one that the owner certified to the one that runs, which a broker keeps and a client follows (SPEC §2.8) */
+  bootChain: 32,
+  /** boots that an agent shows because no broker answered them: they lie between the last one that was and this one (SPEC §3.2) */
+  bootLine: 8,
+  /** boots of one VM that wait for the owner's decision at the broker (SPEC §3.2) */
+  waitingBoots: 8,
+  /** ms in which a boot that still runs protests against one that says it came after (SPEC §3.2) */
+  protestMs: 3_000,
   /** ms from a connection to its authentication (SPEC §3) */
   authenticationMs: 5_000,
   /** sockets of one address, or of one VM, that have not authenticated; beyond it the oldest of them goes (SPEC §3) */

@@ -39,3 +39,16 @@ export function concatSecret(...parts: readonly Uint8Array[]): Uint8Array<ArrayB
 export function wipe(...secrets: readonly (Uint8Array | undefined)[]): void {
   for (const secret of secrets) secret?.fill(0)
 }
+
+/**
+ * Passes bytes one at a time through the update() of a cipher that makes a secret of them: Node frees the buffer that the
+ * cipher wrote into as it is, and hands out a copy. The result is the caller's to wipe.
+ */
+export function passSecret(
+  cipher: { update(bytes: Uint8Array): Uint8Array },
+  bytes: Uint8Array,
+): Uint8Array<ArrayBufferLike> {
+  const secret = newSecret(bytes.length)
+  for (let i = 0; i < bytes.length; i++) secret.set(cipher.update(bytes.subarray(i, i + 1)), i)
+  return secret
+}

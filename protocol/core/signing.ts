@@ -25,8 +25,13 @@ export function sign(label: string, message: Uint8Array, seed: Uint8Array): Uint
 
 /** True when the signature over `label ‖ 0x00 ‖ message` is the key's (RFC 8032, strict encodings). False for any malformed input. */
 export function verify(label: string, message: Uint8Array, signature: Uint8Array, publicKey: Uint8Array): boolean {
+  return verifyBytes(labelled(label, message), signature, publicKey)
+}
+
+/** The same over the message alone: what others sign, such as published vectors. None of our statements is without a label. */
+export function verifyBytes(message: Uint8Array, signature: Uint8Array, publicKey: Uint8Array): boolean {
   try {
-    return ed25519.verify(signature, labelled(label, message), publicKey, { zip215: false })
+    return ed25519.verify(signature, message, publicKey, { zip215: false })
   } catch {
     return false
   }
@@ -61,4 +66,9 @@ export function openStatement<S extends z.ZodType>(
   const { body, key, signature } = decodeCbor(envelopeSchema, envelope, ENVELOPE_BYTES, code)
   if (!verify(label, body, signature, key)) throw new MortarError(code, 'the signature does not verify')
   return { statement: decodeCbor(schema, body, LIMITS.signedBytes, code), key }
+}
+
+/** The key that an envelope names, without a look at signature or body: to refuse cheaply what an unknown key signed. Fails with `code`. */
+export function namedKey(envelope: Uint8Array, code: ErrorCode): Uint8Array {
+  return decodeCbor(envelopeSchema, envelope, ENVELOPE_BYTES, code).key
 }

@@ -23,36 +23,28 @@ import {
   type HashName,
   type KemKeys,
   type KeyPair,
+  REKEY_COUNTER,
   type Suite,
 } from '../channel/suite.ts'
 import { release } from '../core/bytes.ts'
 import { MortarError } from '../core/errors.ts'
-import { newSecret, takeSecret, wipe } from '../core/secret.ts'
+import { newSecret, passSecret, takeSecret, wipe } from '../core/secret.ts'
 
-/** What stands before the 32 key bytes in DER (RFC 8410): PKCS #8 for the secret half, SPKI for the public one. */
-const PKCS8_PREFIX = Buffer.from('302e020100300506032b656e04220420', 'hex')
-const SPKI_PREFIX = Buffer.from('302a300506032b656e032100', 'hex')
-/** before the 1,184 bytes of an ML-KEM-768 encapsulation key (FIPS 203; its SPKI is RFC 9935's) */
-const KEM_SPKI_PREFIX = Buffer.from('308204b2300b0609608648016503040402038204a100', 'hex')
 const KEM_PUBLIC_BYTES = 1184
 const KEY_BYTES = 32
 const TAG_BYTES = 16
-/** up to here a sealed plaintext may be a key in the making, as when a channel's key moves on; a record that is larger is not */
-const SMALL_BYTES = 64
 const NONE = new Uint8Array(0)
 
 function keyPairOf(privateKey: KeyObject): KeyPair {
   let held: KeyObject | undefined = privateKey
-  const publicKey = createPublicKey(privateKey).export({ type: 'spki', format: 'der' })
   return {
-    publicKey: new Uint8Array(publicKey.subarray(SPKI_PREFIX.length)),
+    publicKey: new Uint8Array(createPublicKey(privateKey).export({ format: 'raw-public' })),
     async dh(remote) {
       if (!held) throw new MortarError('handshake', 'the key is gone')
       // OpenSSL would read the first 32 bytes of more
       if (remote.length !== KEY_BYTES) throw new MortarError('handshake', 'invalid public key')
       try {
-        const key = Buffer.concat([SPKI_PREFIX, remote])
-        const publicKey = createPublicKey({ key, format: 'der', type: 'spki' })
+        const publicKey = createPublicKey({ key: bufferOf(remote), format: 'raw-public', asymmetricKeyType: 'x25519' })
         return takeSecret(diffieHellman({ privateKey: held, publicKey }))
       } catch (cause) {
         // a point of low order yields zero, which OpenSSL refuses
@@ -65,16 +57,13 @@ function keyPairOf(privateKey: KeyObject): KeyPair {
   }
 }
 
+/** As raw bytes: OpenSSL frees the buffers that it decodes DER in with the key still in them. */
 function importKeyPair(secret: Uint8Array): KeyPair {
-  const der = newSecret(PKCS8_PREFIX.length + 32)
-  try {
-    der.set(PKCS8_PREFIX)
-    der.set(secret, PKCS8_PREFIX.length)
-    return keyPairOf(createPrivateKey({ key: Buffer.from(der.buffer, 0, der.length), format: 'der', type: 'pkcs8' }))
-  } finally {
-    wipe(der)
-  }
+  return keyPairOf(createPrivateKey({ key: bufferOf(secret), format: 'raw-private', asymmetricKeyType: 'x25519' }))
 }
+
+/** The same bytes, not a copy. */
+const bufferOf = (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
 
 /** OpenSSL's names */
 const CIPHERS = { ChaChaPoly: 'chacha20-poly1305', AESGCM: 'aes-256-gcm' } as const
@@ -96,6 +85,8 @@ export function nativeAlgorithms(cipher: CipherName, hash: HashName): Algorithms
   }
 }
 
+const updateWhole: typeof passSecret = (cipher, bytes) => cipher.update(bytes)
+
 function aeadOf(name: CipherName, key: Uint8Array): Aead {
   const writeNonce = NONCES[name]
   // the two overloads of createCipheriv that take associated data
@@ -107,38 +98,41 @@ function aeadOf(name: CipherName, key: Uint8Array): Aead {
     if (!held) throw new MortarError('connection-lost', 'the key is gone')
     return held
   }
+  const openWith = (update: typeof passSecret, counter: number, associated: Uint8Array, ciphertext: Uint8Array) => {
+    if (ciphertext.length < TAG_BYTES) return null
+    writeNonce(nonce, counter)
+    const length = ciphertext.length - TAG_BYTES
+    const decipher = createDecipheriv(algorithm, keyOf(), nonce, options)
+    if (associated.length > 0) decipher.setAAD(associated, { plaintextLength: length })
+    decipher.setAuthTag(ciphertext.subarray(length))
+    const plaintext = length === 0 ? NONE : update(decipher, ciphertext.subarray(0, length))
+    try {
+      decipher.final()
+      return plaintext
+    } catch {
+      wipe(plaintext)
+      return null
+    }
+  }
   return {
     seal(counter, associated, plaintext) {
       writeNonce(nonce, counter)
       const cipher = createCipheriv(algorithm, keyOf(), nonce, options)
       if (associated.length > 0) cipher.setAAD(associated, { plaintextLength: plaintext.length })
-      const ciphertext = cipher.update(plaintext)
+      // what comes out under this counter is the next key
+      const secret = counter === REKEY_COUNTER
+      const ciphertext = secret ? passSecret(cipher, plaintext) : cipher.update(plaintext)
       cipher.final()
-      const small = ciphertext.length <= SMALL_BYTES
       const sealedBytes = ciphertext.length + TAG_BYTES
-      const sealed = small ? newSecret(sealedBytes) : new Uint8Array(Buffer.allocUnsafeSlow(sealedBytes).buffer)
+      const sealed = secret ? newSecret(sealedBytes) : new Uint8Array(Buffer.allocUnsafeSlow(sealedBytes).buffer)
       sealed.set(ciphertext)
       sealed.set(cipher.getAuthTag(), ciphertext.length)
-      if (small) wipe(ciphertext)
+      if (secret) wipe(ciphertext)
       else release(ciphertext)
       return sealed
     },
-    open(counter, associated, ciphertext) {
-      if (ciphertext.length < TAG_BYTES) return null
-      writeNonce(nonce, counter)
-      const length = ciphertext.length - TAG_BYTES
-      const decipher = createDecipheriv(algorithm, keyOf(), nonce, options)
-      if (associated.length > 0) decipher.setAAD(associated, { plaintextLength: length })
-      decipher.setAuthTag(ciphertext.subarray(length))
-      const plaintext = length === 0 ? NONE : decipher.update(ciphertext.subarray(0, length))
-      try {
-        decipher.final()
-        return plaintext
-      } catch {
-        wipe(plaintext)
-        return null
-      }
-    },
+    open: (counter, associated, ciphertext) => openWith(updateWhole, counter, associated, ciphertext),
+    openSecret: (counter, associated, ciphertext) => openWith(passSecret, counter, associated, ciphertext),
     wipe() {
       held = undefined
     },
@@ -149,7 +143,7 @@ function generateKemKeys(): KemKeys {
   const { publicKey, privateKey } = generateKeyPairSync('ml-kem-768')
   let held: KeyObject | undefined = privateKey
   return {
-    publicKey: new Uint8Array(publicKey.export({ type: 'spki', format: 'der' }).subarray(KEM_SPKI_PREFIX.length)),
+    publicKey: new Uint8Array(publicKey.export({ format: 'raw-public' })),
     decapsulate(ciphertext) {
       if (!held) throw new MortarError('handshake', 'the key is gone')
       try {
@@ -171,7 +165,7 @@ export const nativeSuite: Suite = {
   encapsulate(publicKey) {
     if (publicKey.length !== KEM_PUBLIC_BYTES) throw new MortarError('handshake', 'ML-KEM')
     try {
-      const key = createPublicKey({ key: Buffer.concat([KEM_SPKI_PREFIX, publicKey]), format: 'der', type: 'spki' })
+      const key = createPublicKey({ key: bufferOf(publicKey), format: 'raw-public', asymmetricKeyType: 'ml-kem-768' })
       const { ciphertext, sharedKey } = encapsulate(key)
       return { ciphertext: new Uint8Array(ciphertext), secret: takeSecret(sharedKey) }
     } catch (cause) {

@@ -1,4 +1,4 @@
-/** What the agent reads at its start: boot data, the keys of this boot, the count of boots, its configuration. SPEC §2.3 */
+/** What the agent reads at its start: boot data, the keys of this boot, its configuration. SPEC §2.3 */
 import { randomBytes } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -7,7 +7,6 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { readBootData } from '../../agent/boot-data.ts'
 import { bootKeys, type SeedStore } from '../../agent/boot-keys.ts'
 import { parseConfig } from '../../agent/config.ts'
-import { countBoot } from '../../agent/generation.ts'
 import { PERMISSIONS } from '../../protocol/control/roles.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { newLaunch } from '../processes/agent-people.ts'
@@ -83,20 +82,6 @@ describe('boot keys', () => {
     const keys = bootKeys(suite, { read: () => null, write: () => false })
     expect(keys.kept).toBe(false)
     expect(keys.signSeed.buffer.byteLength).toBeGreaterThanOrEqual(128)
-  })
-})
-
-describe('generation', () => {
-  const [a, b] = ['11111111-1111-4111-8111-111111111111', '22222222-2222-4222-8222-222222222222'] as const
-
-  test('counts boots, not starts of the agent', () => {
-    expect([a, a, b, b, a].map(boot => countBoot(folder, boot).generation)).toEqual([1, 1, 2, 2, 3])
-  })
-
-  test('a damaged count is not taken for a first boot', () => {
-    countBoot(folder, a)
-    writeFileSync(join(folder, 'generation.json'), readFileSync(join(folder, 'generation.json')).subarray(0, 20))
-    expect(() => countBoot(folder, b)).toThrow(/damaged/)
   })
 })
 

@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect } from 'vitest'
 import { type Admission, Grants } from '../../agent/grants.ts'
+import type { Guest } from '../../agent/guest/guest.ts'
+import { grantList } from '../../agent/handlers/grants.ts'
 import { Identity } from '../../client/identity.ts'
 import { nobleSuite as suite } from '../../protocol/channel/noble-suite.ts'
 import { type Grant, signGrant } from '../../protocol/control/grant.ts'
@@ -34,7 +36,10 @@ export const agent = (features: readonly Permission[] = PERMISSIONS, clock = wal
     clock,
     onEntering: () => {},
     onEntered: () => {},
-    onWithdrawn: async name => void state.withdrawn.push(name),
+    async onWithdrawn(name) {
+      state.withdrawn.push(name)
+      return true
+    },
   })
 
 export const sign = (more: Partial<Grant> = {}, by = owner) =>
@@ -86,9 +91,9 @@ export async function connect(grants: Grants, grant: Uint8Array | undefined, mor
         call.accept({ locked: true, holders: [] })
       },
       async 'grant-revoke'(call) {
-        await grants.revoke(call.params.grantee, call.params.serial)
-        call.accept({})
+        call.accept(await grants.revoke(call.params.grantee))
       },
+      'grant-list': call => grantList(call, { grants } as unknown as Guest),
     },
     ...more,
   })

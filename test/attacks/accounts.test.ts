@@ -6,7 +6,8 @@ import { afterAll, beforeAll, expect } from 'vitest'
 import { driveGroupOf } from '../../protocol/control/account.ts'
 import type { Vm } from '../../protocol/control/api.ts'
 import { describeGuest } from '../support/guest-ring.ts'
-import { Machine, accountNameOf as nameOf, type Person } from '../support/machine.ts'
+import { Machine } from '../support/machine.ts'
+import { accountNameOf as nameOf, type Person } from '../support/people.ts'
 import { attack } from './attack.ts'
 
 describeGuest('people of one VM', () => {

@@ -6,21 +6,29 @@ export interface Goal {
   /** names of figures */
   readonly ours: string
   readonly peer: string
-  /** the least ratio that passes, and the wanted one */
-  readonly gate: number
-  readonly aim: number
+  /** whether more of ours is better, or less; more unless given */
+  readonly better?: 'more' | 'less'
+  /** the ratio that just passes, and the wanted one; null where the figures are only told */
+  readonly gate: number | null
+  readonly aim: number | null
 }
 
 export interface Measured {
   /** by name, one number per round */
   readonly figures: Readonly<Record<string, readonly number[]>>
+  /** by name, the best of all samples, where a figure is the median of several */
+  readonly best?: Readonly<Record<string, number>>
   readonly unit: string
-  /** goals that cannot be judged on this machine, and why */
+  /** goals that were not measured, and why */
   readonly skipped: Readonly<Record<string, string>>
+  /** goals whose figures say nothing on this machine, and why */
+  readonly unjudged?: Readonly<Record<string, string>>
 }
 
 export interface Bench {
   readonly name: string
+  /** true when it boots a VM, which is done when asked for only */
+  readonly vm?: boolean
   readonly says: string
   measure(rounds: number, tell: (text: string) => void): Promise<Measured>
   readonly goals: readonly Goal[]
@@ -31,10 +39,12 @@ export interface Judged extends Goal {
   readonly unit: string
   readonly oursMedian: number
   readonly peerMedian: number
+  readonly oursBest: number
+  readonly peerBest: number
   /** ours / peer within each round */
   readonly ratios: readonly number[]
   readonly ratio: number
-  readonly verdict: 'aim' | 'gate' | 'missed' | 'skipped'
+  readonly verdict: 'aim' | 'gate' | 'missed' | 'skipped' | 'told'
   readonly why: string
 }
 
@@ -46,21 +56,33 @@ export function median(numbers: readonly number[]): number {
 }
 
 /** Holds the figures against a goal: the median of the ratios within rounds. */
-export function judge(bench: Bench, goal: Goal, { figures, unit, skipped }: Measured): Judged {
+export function judge(
+  bench: Bench,
+  goal: Goal,
+  { figures, unit, skipped, unjudged = {}, best = {} }: Measured,
+): Judged {
   const [ours, peer] = [figures[goal.ours] ?? [], figures[goal.peer] ?? []]
   const ratios = ours.map((figure, i) => figure / (peer[i] ?? Number.NaN))
   const ratio = median(ratios)
-  const why = skipped[goal.id] ?? ''
-  const verdict = why ? 'skipped' : ratio >= goal.aim ? 'aim' : ratio >= goal.gate ? 'gate' : 'missed'
+  const why = skipped[goal.id] ?? unjudged[goal.id] ?? ''
+  const verdict = goal.id in skipped ? 'skipped' : why ? 'told' : verdictOf(goal, ratio)
   return {
     ...goal,
     bench: bench.name,
     unit,
     oursMedian: median(ours),
     peerMedian: median(peer),
+    oursBest: best[goal.ours] ?? Number.NaN,
+    peerBest: best[goal.peer] ?? Number.NaN,
     ratios,
     ratio,
     verdict,
     why,
   }
+}
+
+function verdictOf({ better = 'more', gate, aim }: Goal, ratio: number): Judged['verdict'] {
+  if (gate === null || aim === null) return 'told'
+  const reaches = (least: number) => (better === 'more' ? ratio >= least : ratio <= least)
+  return reaches(aim) ? 'aim' : reaches(gate) ? 'gate' : 'missed'
 }

@@ -13,24 +13,28 @@ const SIZES = { native: 512 * MIB, noble: 96 * MIB, ssh: 512 * MIB, seal: 64 * M
 
 export class Relay {
   readonly #host: Child
-  readonly #url: string
+  readonly #urls: { readonly url: string; readonly agentUrl: string }
 
-  private constructor(host: Child, url: string) {
+  private constructor(host: Child, urls: { readonly url: string; readonly agentUrl: string }) {
     this.#host = host
-    this.#url = url
+    this.#urls = urls
   }
 
   static async start(flags: readonly string[] = []): Promise<Relay> {
     const host = Child.node('relay-host.ts', [], flags)
-    return new Relay(host, (await host.read<{ url: string }>()).url)
+    return new Relay(host, await host.read())
   }
 
   /** MiB/s of one stream from the agent's end to the client's. */
   async stream(suite: 'native' | 'noble', flags: readonly string[] = []): Promise<number> {
     this.#host.write('pair')
     const tokens = await this.#host.read<{ client: string; agent: string }>()
-    const agent = Child.node('channel-end.ts', ['agent', this.#url, tokens.agent, suite], flags)
-    const client = Child.node('channel-end.ts', ['client', this.#url, tokens.client, suite, `${SIZES[suite]}`], flags)
+    const agent = Child.node('channel-end.ts', ['agent', this.#urls.agentUrl, tokens.agent, suite], flags)
+    const client = Child.node(
+      'channel-end.ts',
+      ['client', this.#urls.url, tokens.client, suite, `${SIZES[suite]}`],
+      flags,
+    )
     try {
       const { seconds } = await client.read<{ seconds: number }>()
       await Promise.all([agent.ended, client.ended])

@@ -1,12 +1,13 @@
-/** A program of the bench: a real broker over the hypervisor in memory. Prints its address, then a pair of join tokens per line of stdin. */
+/** A program of the bench: a real broker over the hypervisor in memory. Prints its addresses for clients and agents, then a pair of join tokens per line of stdin. */
 import { createInterface } from 'node:readline'
 import { Rig } from '../broker/rig.ts'
 import { enrolled } from '../broker/sockets.ts'
 
 const rig = await Rig.start()
 const launch = await rig.launch('bench')
-const control = await enrolled(rig.broker.origin, launch)
-console.log(JSON.stringify({ url: rig.broker.origin.replace('http', 'ws') }))
+const control = await enrolled(rig.broker.agents, launch)
+const { origin, agents } = rig.broker
+console.log(JSON.stringify({ url: origin.replace('http', 'ws'), agentUrl: agents.replace('http', 'ws') }))
 for await (const _line of createInterface({ input: process.stdin })) {
   const { token } = await rig.api().createSession(launch.vm.id, 'channel')
   const offer = await control.next('offer')

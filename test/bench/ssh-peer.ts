@@ -6,9 +6,9 @@ import { connect, createServer } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { Child } from './child.ts'
+import { CIPHER, type SshServer, sshArguments } from './ssh-client.ts'
 
 const SSHD = '/usr/sbin/sshd'
-const CIPHER = 'chacha20-poly1305@openssh.com'
 
 /** Why the peer cannot run here, or null. */
 export function sshMissing(): string | null {
@@ -46,7 +46,8 @@ export class SshPeer {
     this.#port = port
   }
 
-  static async start(): Promise<SshPeer> {
+  /** `settings`: added to the server's own. */
+  static async start(settings: Readonly<Record<string, string>> = {}): Promise<SshPeer> {
     const folder = mkdtempSync(join(tmpdir(), 'mortar-bench-ssh-'))
     for (const name of ['host', 'user']) {
       execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, name)])
@@ -64,6 +65,7 @@ export class SshPeer {
       PermitRootLogin: 'prohibit-password',
       PasswordAuthentication: 'no',
       Ciphers: CIPHER,
+      ...settings,
     }
     const path = join(folder, 'sshd_config')
     writeFileSync(
@@ -80,20 +82,13 @@ export class SshPeer {
     return peer
   }
 
+  get server(): SshServer {
+    return { folder: this.#folder, port: this.#port, user: userInfo().username }
+  }
+
   /** Seconds that `ssh host` takes for `bytes` bytes that a program there writes, connecting included. */
   cat(bytes: number): Promise<number> {
-    const options = {
-      UserKnownHostsFile: '/dev/null',
-      StrictHostKeyChecking: 'no',
-      IdentitiesOnly: 'yes',
-      LogLevel: 'ERROR',
-      BatchMode: 'yes',
-    }
-    const args = [
-      ...['-F', 'none', '-c', CIPHER, '-p', String(this.#port), '-i', join(this.#folder, 'user')],
-      ...Object.entries(options).flatMap(pair => ['-o', pair.join('=')]),
-      ...[`${userInfo().username}@127.0.0.1`, `head -c ${bytes} /dev/zero | cat`],
-    ]
+    const args = [...sshArguments(this.server), `head -c ${bytes} /dev/zero | cat`]
     return new Promise((resolve, reject) => {
       const started = performance.now()
       const child = spawn('ssh', args, { stdio: ['ignore', 'ignore', 'inherit'] })

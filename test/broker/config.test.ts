@@ -41,7 +41,9 @@ test('a good file is taken, every key of it', () => {
 data_dir = "/srv/mortar"
 listen = "[::1]:0"
 ssh_listen = ""
-agent_url = "wss://broker.example/v1/agent"
+network = "user"
+subnet = "10.200.16.0/20"
+agent_listen = "127.0.0.1:7000"
 origins = ["https://console.example", "http://127.0.0.1:7780"]
 users = ["${identity.text}"]
 administrators = ["${identity.text}"]
@@ -53,6 +55,9 @@ libvirt_socket = "/run/libvirt/libvirt-sock"
     dataDir: '/srv/mortar',
     listen: { host: '::1', port: 0 },
     sshListen: null,
+    network: 'user',
+    subnet: { first: 10 * 2 ** 24 + 200 * 2 ** 16 + 16 * 2 ** 8, bits: 20 },
+    agentListen: { host: '127.0.0.1', port: 7000 },
     enrolWithinMs: 60_000,
     origins: ['https://console.example', 'http://127.0.0.1:7780'],
   })
@@ -62,6 +67,7 @@ libvirt_socket = "/run/libvirt/libvirt-sock"
 test('without a file, and for an empty one, everything is at its default', () => {
   expect(read('')).toEqual(readConfig(undefined))
   expect(readConfig(undefined).listen).toEqual({ host: '127.0.0.1', port: 7766 })
+  expect(readConfig(undefined).network).toBe('isolated')
 })
 
 const good = '\n# two lines first\n'
@@ -93,7 +99,9 @@ test.each([
     'enrol_within_seconds = 1.5\n',
     /broker\.toml:3: enrol_within_seconds: needs a whole number$/,
   ],
-  ['an agent URL of another kind', 'agent_url = "http://10.0.2.2"\n', /broker\.toml:3: agent_url: needs ws/],
+  ['a network of another kind', 'network = "bridge"\n', /broker\.toml:3: network: needs "isolated" or "user"/],
+  ['a network too large', 'subnet = "10.0.0.0/8"\n', /broker\.toml:3: subnet: needs an IPv4 network/],
+  ['a network by an address within it', 'subnet = "10.0.0.1/20"\n', /broker\.toml:3: subnet: needs an IPv4 network/],
   [
     'an origin with a path',
     'origins = ["https://console.example/"]\n',

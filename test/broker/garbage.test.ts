@@ -33,9 +33,13 @@ async function expectAlive(): Promise<void> {
   expect(rig.log.filter(({ fields }) => fields.code === 'internal')).toEqual([])
 }
 
-/** Sends bytes to the HTTP port and waits until the broker has closed, or a moment has passed. */
-function throwAt(bytes: Buffer): Promise<void> {
-  const { hostname, port } = new URL(rig.broker.origin)
+/** Sends bytes to both HTTP ports and waits until the broker has closed, or a moment has passed. */
+async function throwAt(bytes: Buffer): Promise<void> {
+  await Promise.all([rig.broker.origin, rig.broker.agents].map(origin => throwAtPort(origin, bytes)))
+}
+
+function throwAtPort(origin: string, bytes: Buffer): Promise<void> {
+  const { hostname, port } = new URL(origin)
   return new Promise(resolve => {
     const socket = connect(Number(port), hostname)
     socket.on('error', () => undefined)
@@ -52,8 +56,10 @@ test('random bytes at the HTTP port', async () => {
 })
 
 test('a connection that says nothing, or never comes to its end, is closed in time', async () => {
-  const { hostname, port } = new URL(rig.broker.origin)
-  const lives = ['', 'GET /v1/agent HTTP/1.1\r\nHost: x\r\n'].map(async text => {
+  const texts = ['', 'GET /v1/agent HTTP/1.1\r\nHost: x\r\n']
+  const each = [rig.broker.origin, rig.broker.agents].flatMap(origin => texts.map(text => ({ origin, text })))
+  const lives = each.map(async ({ origin, text }) => {
+    const { hostname, port } = new URL(origin)
     const begin = performance.now()
     const socket = connect(Number(port), hostname)
     socket.on('error', () => undefined)
@@ -134,9 +140,11 @@ test('random bodies at every route', async () => {
 const enrolments = fc.uint8Array({ maxLength: 300 }).map(bytes =>
   JSON.stringify({
     type: 'enrol',
-    body: Buffer.from(bytes).toString('base64url'),
-    launchSignature: 'A'.repeat(86),
-    agentSignature: 'A'.repeat(86),
+    vm: '11111111-1111-4111-8111-111111111111',
+    boot: Buffer.from(bytes).toString('base64url'),
+    line: [],
+    body: '',
+    signature: 'A'.repeat(86),
   }),
 )
 const messages = fc.oneof(
@@ -146,13 +154,13 @@ const messages = fc.oneof(
   fc
     .record(
       {
-        type: fc.constantFrom('enrol', 'ready', 'declined', 'offer', '__proto__'),
+        type: fc.constantFrom('enrol', 'ready', 'declined', 'protest', 'offer', '__proto__'),
         body: fc.oneof(
           fc.string(),
           fc.uint8Array({ maxLength: 300 }).map(bytes => Buffer.from(bytes).toString('base64url')),
         ),
-        launchSignature: fc.oneof(fc.string(), fc.constant('A'.repeat(86))),
-        agentSignature: fc.oneof(fc.string(), fc.constant('A'.repeat(86))),
+        boot: fc.string(),
+        signature: fc.oneof(fc.string(), fc.constant('A'.repeat(86))),
         session: fc.oneof(fc.uuid({ version: 4 }), fc.string()),
         code: fc.string(),
       },
@@ -204,12 +212,12 @@ test('2,000 random messages of an agent that has enrolled, over real sockets', a
   const launch = await rig.launch('hostile')
   const texts = fc.sample(messages, 2_000)
   for (let start = 0; start < texts.length; start += 100) {
-    const control = new ControlEnd(rig.broker.origin)
+    const control = new ControlEnd(rig.broker.agents)
     await control.next('challenge')
     for (const text of texts.slice(start, start + 100)) control.socket.send(text)
     await control.closed
   }
-  const control = await enrolled(rig.broker.origin, launch)
+  const control = await enrolled(rig.broker.agents, launch)
   for (const text of texts.slice(0, 100)) control.socket.send(text)
   await control.closed
   await rig.call('owner', 'vm.delete', { id: launch.vm.id })
@@ -235,7 +243,7 @@ test('2,000 random frames: the reader takes them or says what is wrong', () => {
 
 test('random frames on joined pairs', async () => {
   const launch = await rig.launch('framed')
-  const control = await enrolled(rig.broker.origin, launch)
+  const control = await enrolled(rig.broker.agents, launch)
   for (let times = 0; times < 30; times++) {
     const { token } = await rig.api().createSession(launch.vm.id, 'channel')
     const offer = await control.next('offer')

@@ -19,7 +19,7 @@ beforeAll(async () => {
 afterAll(() => rig.close())
 beforeEach(async () => {
   const launch = await rig.launch(`vm-${count++}`)
-  await enrolled(rig.broker.origin, launch)
+  await enrolled(rig.broker.agents, launch)
   vm = launch.vm
 })
 

@@ -182,15 +182,16 @@ describe('boot files', () => {
       ['mortar.ticket', 0o600],
       ['mortar.secret', 0o600],
       ['mortar.broker', 0o600],
+      ['mortar.network', 0o600],
     ])
     expect(openTicket(new Uint8Array(seen[0]?.bytes ?? []))).toEqual(launch.ticket)
     expect(seen[1]?.bytes.equals(launch.secret)).toBe(true)
-    const port = new URL(rig.broker.origin).port
     expect(JSON.parse(String(seen[2]?.bytes))).toEqual({
-      url: `ws://10.0.2.2:${port}/v1/agent?vm=${launch.vm.id}`,
+      url: `${rig.broker.agents.replace('http', 'ws')}/v1/agent?vm=${launch.vm.id}`,
     })
+    expect(String(seen[3]?.bytes)).toMatch(/^192\.0\.2\.\d+\/24\n$/)
     const folder = join(rig.dataDir, 'vms', launch.vm.id)
-    expect(readdirSync(folder).sort()).toEqual(['mortar.broker', 'mortar.ticket', 'overlay.qcow2'])
+    expect(readdirSync(folder).sort()).toEqual(['mortar.broker', 'mortar.network', 'mortar.ticket', 'overlay.qcow2'])
     expect(statSync(folder).mode & 0o777).toBe(0o711)
     expect(statSync(join(rig.dataDir, 'broker.sqlite')).mode & 0o777).toBe(0o600)
     expect(statSync(join(rig.dataDir, 'broker.key')).mode & 0o777).toBe(0o600)

@@ -42,7 +42,7 @@ describe('the enrolment deadline', () => {
     expect((await rig.vm(launch.vm.id)).state).toBe('booting')
     rig.clock.advance(1_001)
     await until(launch.vm.id, 'failed')
-    const agent = await enrolled(rig.broker.origin, launch)
+    const agent = await enrolled(rig.broker.agents, launch)
     expect(await rig.vm(launch.vm.id)).toMatchObject({ state: 'enrolled', failure: null })
     rig.clock.advance(1_000_000)
     expect((await rig.vm(launch.vm.id)).state).toBe('enrolled')
@@ -131,7 +131,7 @@ describe('stop and delete', () => {
   test('deleting ends its sockets and wakes who waits for it', async () => {
     const launch = await rig.launch('watched')
     const { id } = launch.vm
-    const agent = await enrolled(rig.broker.origin, launch)
+    const agent = await enrolled(rig.broker.agents, launch)
     const { token } = await rig.api().createSession(id, 'channel')
     const offer = await agent.next('offer')
     // who asked, for the agent to know whose sshd is meant
@@ -154,7 +154,7 @@ describe('a restart of the broker', () => {
     const launch = await rig.launch('kept')
     const { id } = launch.vm
     const boot = newBoot()
-    const agent = await enrolled(rig.broker.origin, launch, boot)
+    const agent = await enrolled(rig.broker.agents, launch, boot)
     agent.send({ type: 'ready' })
     await until(id, 'ready')
     const driveId = '11111111-1111-4111-8111-111111111111'
@@ -173,7 +173,7 @@ describe('a restart of the broker', () => {
     })
     expect((await rig.api().drives())[0]).toMatchObject({ id: driveId, attachedTo: id, note: 'noted' })
     await expect(joinPair(rig.broker.origin, token)).rejects.toThrow('401')
-    await enrolled(rig.broker.origin, launch, boot)
+    await enrolled(rig.broker.agents, launch, boot)
     expect((await rig.vm(id)).state).toBe('ready')
     expect((await rig.vm(id)).agent?.connected).toBe(true)
   })
@@ -259,8 +259,8 @@ test('an event that cannot be stored is not lost: the VM is looked at again', as
 
 test('agents and sockets of before a stop do not disturb it', async () => {
   const launch = await rig.launch('busy')
-  await enrolled(rig.broker.origin, launch)
-  const strangers = Array.from({ length: 5 }, () => new ControlEnd(rig.broker.origin))
+  await enrolled(rig.broker.agents, launch)
+  const strangers = Array.from({ length: 5 }, () => new ControlEnd(rig.broker.agents))
   await Promise.all(strangers.map(control => control.next('challenge')))
   const started = Date.now()
   await rig.restart()

@@ -8,6 +8,7 @@ import { ROUTES, type RouteName } from '../../protocol/control/api.ts'
 import { signCertificate } from '../../protocol/control/certificate.ts'
 import { signLogin } from '../../protocol/control/login.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
+import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { Rig } from './rig.ts'
 import { enrolled, newBoot } from './sockets.ts'
 
@@ -156,7 +157,7 @@ describe('access', () => {
     const launched = await rig.launch('mine')
     const { id } = launched.vm
     const boot = newBoot()
-    const agent = await enrolled(rig.broker.origin, launched, boot)
+    const agent = await enrolled(rig.broker.agents, launched, boot)
     const drive = await rig.api().createDrive({ id: randomUUID(), name: 'data', sizeBytes: 2 ** 24, note: '' })
     const vm = await rig.vm(id)
     const certificate = rig.people.owner.withSigningSeed(seed =>
@@ -169,6 +170,10 @@ describe('access', () => {
             generation: 1,
             agentDh: boot.keys.publicKey,
             agentSign: decodeBase64url(vm.agent?.agentSign ?? ''),
+            provenBy: launched.ticket.commitment,
+            nextBoot: signingPublicKey(boot.nextSeed),
+            serial: 1,
+            confirmed: false,
           },
           seed,
         ),
@@ -241,7 +246,7 @@ describe('access', () => {
 
   test('a certificate that is not base64url, or not the owner’s, is refused as such', async () => {
     const launched = await rig.launch('certified')
-    const agent = await enrolled(rig.broker.origin, launched)
+    const agent = await enrolled(rig.broker.agents, launched)
     for (const certificate of ['', '%%%', encodeBase64url(randomBytes(200)), 'A'.repeat(8193)]) {
       const { code } = await rig.call('owner', 'vm.certify', { id: launched.vm.id, body: { certificate } })
       expect(code).toBe(certificate.length > 8192 ? 'bad-request' : 'certificate-invalid')

@@ -39,7 +39,7 @@ export class PairRig {
   static async start(): Promise<PairRig> {
     const rig = await Rig.start()
     const launch = await rig.launch('joined')
-    return new PairRig(rig, launch, await enrolled(rig.broker.origin, launch))
+    return new PairRig(rig, launch, await enrolled(rig.broker.agents, launch))
   }
 
   get vmId(): string {

@@ -85,14 +85,14 @@ describe('ends', () => {
     for (const end of [pair.client, pair.agent]) {
       expect(await soon(end.closed, 'the close')).toEqual({ code: 4000, reason: 'going-away' })
     }
-    pairs.agent = await enrolled(rig.broker.origin, pairs.launch, newBoot(2))
+    pairs.agent = await enrolled(rig.broker.agents, pairs.launch, newBoot(2))
   })
 
   test('all the pairs that three users may have carry their own bytes each', async () => {
     const all: Pair[] = []
     for (const who of ['owner', 'other', 'administrator'] as const) {
       const each = await rig.launch(`many-${who}`, who)
-      const control = await enrolled(rig.broker.origin, each)
+      const control = await enrolled(rig.broker.agents, each)
       for (let i = 0; i < LIMITS.sessionsPerUser; i++) {
         all.push(await pairs.newPair(each.vm.id, control, who))
       }

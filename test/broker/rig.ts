@@ -19,6 +19,7 @@ import { decodeBase64url, decodeHex, encodeBase64url } from '../../protocol/core
 import { encodeCbor } from '../../protocol/core/codec.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { FakeHypervisor } from '../support/fake-hypervisor.ts'
+import { LoopbackNetwork } from '../support/loopback-network.ts'
 import { ShiftClock } from './shift-clock.ts'
 
 export type PersonName = 'owner' | 'other' | 'administrator'
@@ -60,6 +61,7 @@ export class Rig {
   readonly dataDir = join(this.folder, 'data')
   readonly driver = new FakeHypervisor()
   readonly clock = new ShiftClock()
+  readonly network = new LoopbackNetwork()
   readonly log: LogLine[] = []
   readonly people: Readonly<Record<PersonName, Identity>>
   readonly #config: Partial<Config>
@@ -104,7 +106,9 @@ export class Rig {
       dataDir: this.dataDir,
       listen: { host: '127.0.0.1', port: 0 },
       sshListen: null,
-      agentUrl: undefined,
+      network: 'isolated',
+      subnet: undefined,
+      agentListen: undefined,
       origins: [],
       users: new Set([key('owner'), key('other')]),
       administrators: new Set([key('administrator')]),
@@ -114,7 +118,7 @@ export class Rig {
       ...this.#config,
     }
     const log = { info: write('info'), warn: write('warn'), error: write('error') }
-    this.#broker = await startBroker({ config, driver: this.driver, clock: this.clock, log })
+    this.#broker = await startBroker({ config, driver: this.driver, clock: this.clock, log, network: this.network })
     this.#launcherKey = await this.api().launcherKey()
   }
 

@@ -15,7 +15,7 @@ afterAll(() => rig.close())
 test('a user has so many sessions at a time, at whichever VMs, and another user is not held up by them', async () => {
   const mine = [await rig.launch('one'), await rig.launch('two')]
   const theirs = await rig.launch('three', 'other')
-  const agents = await Promise.all([...mine, theirs].map(launch => enrolled(rig.broker.origin, launch)))
+  const agents = await Promise.all([...mine, theirs].map(launch => enrolled(rig.broker.agents, launch)))
   const ask = (who: PersonName, id = '') => rig.call(who, 'vm.session', { id, body: { kind: 'channel' } })
   for (let i = 0; i < LIMITS.sessionsPerUser; i++) {
     expect((await ask('owner', mine[i % 2]?.vm.id)).status).toBe(200)
@@ -78,7 +78,7 @@ test('a broker has so many of all users', () => {
 test('who may use the VM of another leaves its owner the rest', async () => {
   rig.clock.advance(LIMITS.joinMs + 1)
   const shared = await rig.launch('shared')
-  const agent = await enrolled(rig.broker.origin, shared)
+  const agent = await enrolled(rig.broker.agents, shared)
   const ask = async (who: PersonName) =>
     (await rig.call(who, 'vm.session', { id: shared.vm.id, body: { kind: 'channel' } })).status
   for (let i = 0; i < LIMITS.sessionsPerVmEach; i++) expect(await ask('administrator')).toBe(200)

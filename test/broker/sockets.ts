@@ -4,6 +4,7 @@ import { WebSocket } from 'ws'
 import { launchSeed } from '../../protocol/channel/derive.ts'
 import { nobleSuite as suite } from '../../protocol/channel/noble-suite.ts'
 import { JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../../protocol/control/api.ts'
+import { type BootStatement, signBoot } from '../../protocol/control/boot.ts'
 import { type Enrolment, signEnrolment, type ToAgent, toAgentSchema } from '../../protocol/control/enrolment.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
@@ -23,9 +24,37 @@ export function soon<T>(promise: Promise<T>, what: string): Promise<T> {
 /** Keys of one boot. */
 export function newBoot(generation = 1) {
   const seed = new Uint8Array(randomBytes(32))
-  return { generation, boot: randomUUID() as string, keys: suite.generateKeyPair(), seed }
+  const nextSeed = new Uint8Array(randomBytes(32))
+  return { generation, boot: randomUUID() as string, keys: suite.generateKeyPair(), seed, nextSeed }
 }
 export type Boot = ReturnType<typeof newBoot>
+
+/** How an enrolment differs from the first of a launch. */
+export interface EnrolBend {
+  readonly secret?: Uint8Array
+  /** the boot before, whose next-boot key proves this one */
+  readonly by?: Boot
+  /** statements of boots before that nobody answered */
+  readonly line?: readonly Uint8Array[]
+  readonly enrolment?: Partial<Enrolment>
+  readonly statement?: Partial<BootStatement>
+}
+
+/** The boot's statement, signed by the launch key, or by the key that the boot before left. */
+export function signedBoot(launch: Launch, boot: Boot, { secret, by, statement }: EnrolBend = {}): Uint8Array {
+  const stated = {
+    version: 1 as const,
+    vm: launch.ticket.vm,
+    launch: launch.ticket.launch,
+    generation: boot.generation,
+    boot: boot.boot,
+    agentDh: boot.keys.publicKey,
+    agentSign: signingPublicKey(boot.seed),
+    nextBoot: signingPublicKey(boot.nextSeed),
+    ...statement,
+  }
+  return signBoot(stated, by?.nextSeed ?? launchSeed(suite, secret ?? launch.secret))
+}
 
 type Closed = { code: number; reason: string }
 
@@ -36,9 +65,10 @@ export class ControlEnd {
   readonly closed: Promise<Closed>
   #wake: (() => void)[] = []
 
-  /** `vm`: the one it names, as an agent does that dials the address of its boot data. */
-  constructor(origin: string, vm?: string) {
-    this.socket = new WebSocket(`${origin.replace(/^http/, 'ws')}/v1/agent${vm === undefined ? '' : `?vm=${vm}`}`)
+  /** `vm`: the one it names, as an agent does that dials the address of its boot data; `localAddress`: where it comes from. */
+  constructor(origin: string, vm?: string, localAddress?: string) {
+    const url = `${origin.replace(/^http/, 'ws')}/v1/agent${vm === undefined ? '' : `?vm=${vm}`}`
+    this.socket = new WebSocket(url, localAddress === undefined ? {} : { localAddress })
     this.socket.on('error', () => undefined)
     this.socket.on('message', data => {
       this.messages.push(toAgentSchema.parse(JSON.parse(data.toString())))
@@ -65,33 +95,29 @@ export class ControlEnd {
     this.socket.send(JSON.stringify(message))
   }
 
-  /** Answers the challenge; returns the message that was sent, for replays. */
-  async enrol(launch: Launch, boot: Boot, bend: { secret?: Uint8Array; enrolment?: Partial<Enrolment> } = {}) {
+  /** Answers the challenge; `by`: the boot before, whose key proves this one. Returns the message that was sent, for replays. */
+  async enrol(launch: Launch, boot: Boot, bend: EnrolBend = {}) {
     const { nonce } = await this.next('challenge')
     const signed = signEnrolment(
       {
         version: 1,
-        vm: launch.ticket.vm,
-        launch: launch.ticket.launch,
-        generation: boot.generation,
-        boot: boot.boot,
-        agentDh: boot.keys.publicKey,
-        agentSign: signingPublicKey(boot.seed),
         addresses: ['10.0.2.15'],
         brick: launch.ticket.brick,
         agentVersion: '0.0.0',
         protocols: [1],
         ...bend.enrolment,
       },
+      { boot: signedBoot(launch, boot, bend), line: bend.line ?? [] },
       decodeBase64url(nonce),
-      launchSeed(suite, bend.secret ?? launch.secret),
       boot.seed,
     )
     const message = {
       type: 'enrol',
+      vm: bend.statement?.vm ?? launch.ticket.vm,
+      boot: encodeBase64url(signed.boot),
+      line: signed.line.map(encodeBase64url),
       body: encodeBase64url(signed.body),
-      launchSignature: encodeBase64url(signed.launchSignature),
-      agentSignature: encodeBase64url(signed.agentSignature),
+      signature: encodeBase64url(signed.signature),
     }
     this.send(message)
     return message
@@ -99,9 +125,14 @@ export class ControlEnd {
 }
 
 /** An agent that has enrolled. */
-export async function enrolled(origin: string, launch: Launch, boot = newBoot()): Promise<ControlEnd> {
+export async function enrolled(
+  origin: string,
+  launch: Launch,
+  boot = newBoot(),
+  bend: EnrolBend = {},
+): Promise<ControlEnd> {
   const control = new ControlEnd(origin)
-  await control.enrol(launch, boot)
+  await control.enrol(launch, boot, bend)
   await control.next('enrolled')
   return control
 }

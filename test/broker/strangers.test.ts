@@ -13,13 +13,13 @@ afterAll(() => rig.close())
 
 let count = 0
 const launchOne = () => rig.launch(`vm-${count++}`)
-const dial = () => new ControlEnd(rig.broker.origin)
+const dial = () => new ControlEnd(rig.broker.agents)
 
 test('an agent that opens sockets by the hundred keeps no honest one out', async () => {
   const launch = await launchOne()
   const silent = Array.from({ length: 400 }, dial)
   await Promise.all(silent.slice(-200).map(control => control.next('challenge')))
-  const honest = await enrolled(rig.broker.origin, launch)
+  const honest = await enrolled(rig.broker.agents, launch)
   expect((await rig.vm(launch.vm.id)).state).toBe('enrolled')
   for (const control of silent) control.socket.terminate()
   honest.socket.close()
@@ -31,7 +31,7 @@ test.each(['an address', 'a VM'])(
     rig.clock.advance(LIMITS.authenticationMs + 1)
     const named = whose === 'a VM' ? (await launchOne()).vm.id : undefined
     const open = async () => {
-      const control = new ControlEnd(rig.broker.origin, named)
+      const control = new ControlEnd(rig.broker.agents, named)
       await control.next('challenge')
       return control
     }
@@ -48,10 +48,10 @@ test.each(['an address', 'a VM'])(
 
 test('an agent that opens sockets without pause costs no other VM its own, though all come from one address', async () => {
   const [launch, hostile] = [await launchOne(), await launchOne()]
-  const honest = new ControlEnd(rig.broker.origin, launch.vm.id)
+  const honest = new ControlEnd(rig.broker.agents, launch.vm.id)
   const { nonce } = await honest.next('challenge')
   const flood = [undefined, hostile.vm.id, randomUUID()].flatMap(vm =>
-    Array.from({ length: 100 }, () => new ControlEnd(rig.broker.origin, vm)),
+    Array.from({ length: 100 }, () => new ControlEnd(rig.broker.agents, vm)),
   )
   await Promise.all(flood.map(control => control.next('challenge')))
   honest.messages.push({ type: 'challenge', nonce, broker: rig.broker.id })

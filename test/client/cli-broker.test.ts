@@ -114,7 +114,8 @@ describe('against a broker', () => {
     const refused = await mortar(['drive', 'delete', 'data'], env)
     expect([refused.code, refused.stderr]).toEqual([6, expect.stringContaining('attached to a VM: data, to first')])
     const detached = await mortar(['drive', 'detach', 'free'], env)
-    expect([detached.code, detached.stdout.split('\n')[0]]).toEqual([0, 'free was attached to no VM'])
+    const word = 'The broker says that free is attached to no VM. To have a VM say so, name it.'
+    expect([detached.code, detached.stdout.split('\n')[0]]).toEqual([0, word])
     const elsewhere = await mortar(['drive', 'unlock', 'free', 'first'], env)
     expect(elsewhere.stderr).toContain('free is attached to no VM, not to first')
   })

@@ -18,11 +18,13 @@ test('vm create waits until the VM is ready, by first contact and a certificate'
   expect(vm.certificate).toBeTruthy()
 })
 
-test('vm verify prints the six words of a session, other ones each time', async () => {
+test('vm verify says what the VM proved, and prints the six words of a session, other ones each time', async () => {
   const [one, two] = [await mortar(['vm', 'verify', 'first']), await mortar(['--json', 'vm', 'verify', 'first'])]
-  expect(one.stdout).toMatch(/^([a-z]{3,8} ){5}[a-z]{3,8}\n$/)
-  expect(JSON.parse(two.stdout)).toEqual({ words: expect.stringMatching(/^([a-z]{3,8} ){5}[a-z]{3,8}$/) })
-  expect(two.stdout).not.toContain(one.stdout.trim())
+  const [, words = ''] = /^words of this session: ((?:[a-z]{3,8} ){5}[a-z]{3,8})$/m.exec(one.stdout) ?? []
+  expect(one.stdout).toContain('first proved the key that you certified for its boot 1.')
+  const expected = { words: expect.stringMatching(/^([a-z]{3,8} ){5}[a-z]{3,8}$/), proof: 'certificate', generation: 1 }
+  expect(JSON.parse(two.stdout)).toEqual(expected)
+  expect(two.stdout).not.toContain(words)
 })
 
 describe('exec', () => {

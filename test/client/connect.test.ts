@@ -7,8 +7,20 @@ import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
 import { transportPair } from '../support/transport-pair.ts'
-import { agentKeys, agentSign, endScene, identity, type Scene, scene, session } from './scene.ts'
-import { refusal, sampleVm } from './small-broker.ts'
+import {
+  agentKeys,
+  agentSign,
+  endScene,
+  identity,
+  launchKey,
+  launchSeedOf,
+  nextBoot,
+  type Scene,
+  scene,
+  session,
+  statementFor,
+} from './scene.ts'
+import { refusal, sampleAgent, sampleVm } from './small-broker.ts'
 
 afterEach(endScene)
 
@@ -36,6 +48,10 @@ const certificateFor = (more: object = {}, by = identity) =>
           generation: 1,
           agentDh: agentKeys.publicKey,
           agentSign,
+          provenBy: launchKey,
+          nextBoot,
+          serial: 1,
+          confirmed: false,
           ...more,
         },
         seed,
@@ -67,7 +83,7 @@ describe('first contact', () => {
     try {
       const connected = await connect().catch(() => undefined)
       expect(connected === undefined).toBe(outcome === 'failed')
-      expect(lent.mock.results.map(({ value }) => [...value])).toEqual([[...new Uint8Array(32)]])
+      expect(lent.mock.results.map(({ value }) => [...value])).toEqual(Array(2).fill([...new Uint8Array(32)]))
       connected?.session.close()
     } finally {
       lent.mockRestore()
@@ -103,14 +119,6 @@ describe('first contact', () => {
     })
     await expect(connect()).rejects.toMatchObject({ code: 'connection-lost' })
   })
-
-  test('a boot later than the certificate must prove itself anew', async () => {
-    const { connect, certificates } = await scene({ vm: { certificate: certificateFor() }, agent: { generation: 2 } })
-    const { contact, session } = await connect()
-    expect(contact).toBe('first')
-    expect(openCertificate(decodeBase64url(certificates[0] as string), identity.signKey).generation).toBe(2)
-    session.close()
-  })
 })
 
 describe('known agents', () => {
@@ -128,10 +136,11 @@ describe('known agents', () => {
     ['of another VM', { certificate: certificateFor({ vm: session }) }, 'certificate-invalid'],
     ['that is none', { certificate: 'AAAA' }, 'certificate-invalid'],
     ['that is no base64url', { certificate: '***' }, 'certificate-invalid'],
-    ['of another X25519 key', { certificate: certificateFor({ agentDh: new Uint8Array(32) }) }, 'agent-key-mismatch'],
+    ['of another X25519 key', { certificate: certificateFor({ agentDh: new Uint8Array(32) }) }, 'boot-unproven'],
+    ['of another Ed25519 key', { certificate: certificateFor({ agentSign: new Uint8Array(32) }) }, 'boot-unproven'],
     [
-      'of another Ed25519 key',
-      { certificate: certificateFor({ agentSign: new Uint8Array(32) }) },
+      'of another key than the broker names, which no boot stated',
+      { certificate: certificateFor({ agentSign: new Uint8Array(32) }), boots: [] },
       'agent-key-mismatch',
     ],
   ])('a certificate %s opens nothing', async (_, more, code) => {
@@ -151,7 +160,8 @@ describe('a certified agent', () => {
 
   test('of another launch makes first contact again', async () => {
     const launch = '44444444-4444-4444-8444-444444444444'
-    const { connect } = await scene({ vm: { ...certified.vm, launch } })
+    const boots = [statementFor(sampleAgent(agentKeys.publicKey, agentSign), { launch }, launchSeedOf(launch))]
+    const { connect } = await scene({ vm: { ...certified.vm, launch, boots } })
     const { contact, session } = await connect()
     expect(contact).toBe('first')
     session.close()

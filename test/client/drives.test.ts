@@ -6,6 +6,7 @@ import { formatDrive, listDrives, lockDrive, lockOpenDrives, unlockDrive } from 
 import { Identity } from '../../client/identity.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import type { Drive } from '../../protocol/control/api.ts'
+import { driveSerial } from '../../protocol/control/drive-serial.ts'
 import { encodeBase64url } from '../../protocol/core/bytes.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { sessionPair } from '../support/session-pair.ts'
@@ -16,7 +17,7 @@ describe('drives', () => {
   const id = '44444444-4444-4444-8444-444444444444'
   const salt = new Uint8Array(32).fill(6)
   const headerDigest = new Uint8Array(32).fill(7)
-  const serial = 'ab'.repeat(10)
+  const serial = driveSerial(id)
   const driveWith = (digest: Uint8Array | null): Drive => ({
     id,
     name: 'data',
@@ -24,7 +25,8 @@ describe('drives', () => {
     owner: encodeBase64url(identity.signKey),
     note: sealDriveNote(identity, id, { salt, headerDigest: digest }),
     attachedTo: '11111111-1111-4111-8111-111111111111',
-    serial,
+    // the broker's word for it, which nobody goes by
+    serial: 'ab'.repeat(10),
     createdAt: '2026-01-01T00:00:00Z',
   })
 
@@ -80,7 +82,8 @@ describe('drives', () => {
   })
 
   test('only drives that are meant and open are locked, and one that is in use is named', async () => {
-    const other = { ...driveWith(headerDigest), id: '55555555-5555-4555-8555-555555555555', serial: 'cd'.repeat(10) }
+    const other = { ...driveWith(headerDigest), id: '55555555-5555-4555-8555-555555555555', name: 'other' }
+    const hidden = driveSerial('66666666-6666-4666-8666-666666666666')
     const locked: string[] = []
     let busy = false
     const { session } = await sessionPair({
@@ -94,7 +97,8 @@ describe('drives', () => {
           call.accept({
             drives: [
               { serial, state: 'mounted', sizeBytes: 1, mountPoint: '/drives/data', readOnly: false },
-              { serial: other.serial, state: 'locked', sizeBytes: 1, mountPoint: null, readOnly: null },
+              { serial: hidden, state: 'open', sizeBytes: 1, mountPoint: null, readOnly: null },
+              { serial: driveSerial(other.id), state: 'locked', sizeBytes: 1, mountPoint: null, readOnly: null },
             ],
           }),
       },
@@ -103,11 +107,13 @@ describe('drives', () => {
     const broker = await smallBroker({ 'GET /v1/drives': () => ({ json: { drives } }) })
     try {
       const api = new BrokerApi({ url: broker.url, identity, pins: pinsInMemory() })
-      await lockOpenDrives(api, session, [id, other.id])
-      await lockOpenDrives(api, session, [other.id])
-      expect(locked).toEqual([serial])
+      expect(await lockOpenDrives(api, session, other.id)).toEqual([])
+      expect(await lockOpenDrives(api, session, id)).toEqual(['data'])
+      // one that the broker hides too
+      expect(await lockOpenDrives(api, session)).toEqual(['data', hidden])
+      expect(locked).toEqual([serial, serial, hidden])
       busy = true
-      const failing = lockOpenDrives(api, session, [id])
+      const failing = lockOpenDrives(api, session, id)
       await expect(failing).rejects.toMatchObject({ code: 'drive-busy', detail: 'data' })
     } finally {
       broker.close()
@@ -121,7 +127,7 @@ describe('drives', () => {
       },
     })
     const locking = lockDrive(session, driveWith(headerDigest))
-    await expect(locking).rejects.toMatchObject({ code: 'drive-busy', detail: 'data, by process 7 of m7abcdef0' })
+    await expect(locking).rejects.toMatchObject({ code: 'drive-busy', detail: 'used by process 7 of m7abcdef0' })
   })
 
   test('a drive that is mounted in another way than asked is no success', async () => {

@@ -6,6 +6,7 @@ import { connectGrantedVm, connectVm } from '../../client/connect.ts'
 import { createGrant, revokeGrant } from '../../client/grants.ts'
 import type { Host } from '../../client/host.ts'
 import { Identity } from '../../client/identity.ts'
+import { compareGrants, type KnownGrant } from '../../client/known-grants.ts'
 import { findVm } from '../../client/vm.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import type { Vm } from '../../protocol/control/api.ts'
@@ -25,6 +26,8 @@ const agentKeys = nobleSuite.generateKeyPair()
 const agentSign = new Uint8Array(32).fill(8)
 const session = '33333333-3333-4333-8333-333333333333'
 const id = '11111111-1111-4111-8111-111111111111'
+
+const mark = new Uint8Array(16).fill(6)
 
 let close = () => {}
 afterEach(() => close())
@@ -61,6 +64,10 @@ const certificateBy = (by: Identity) =>
           generation: 1,
           agentDh: agentKeys.publicKey,
           agentSign,
+          provenBy: new Uint8Array(32),
+          nextBoot: new Uint8Array(32),
+          serial: 1,
+          confirmed: false,
         },
         seed,
       ),
@@ -68,7 +75,7 @@ const certificateBy = (by: Identity) =>
   )
 
 /** A broker that shows one VM, whose agent takes the owner and grants of the owner. */
-async function scene(more: Partial<Vm> = {}, script: Script = {}, who = grantee) {
+async function scene(more: Partial<Vm> = {}, script: Script = {}, who = grantee, known: readonly KnownGrant[] = []) {
   const vm = sampleVm(owner.signKey, {
     state: 'ready',
     agent: sampleAgent(agentKeys.publicKey, agentSign),
@@ -87,7 +94,7 @@ async function scene(more: Partial<Vm> = {}, script: Script = {}, who = grantee)
   })
   close = broker.close
   let sockets = 0
-  const revoked: number[] = []
+  const revoked: string[] = []
   const openSocket: Host['openSocket'] = async () => {
     sockets++
     const [clientEnd, agentEnd] = transportPair()
@@ -103,8 +110,12 @@ async function scene(more: Partial<Vm> = {}, script: Script = {}, who = grantee)
       handlers: {
         ...noHandlers,
         async 'grant-revoke'(call) {
-          revoked.push(call.params.serial)
+          revoked.push(encodeBase64url(call.params.grantee))
+          call.accept({ mark, serial: 4, sessions: 2, programsEnded: true })
+        },
+        async 'grant-list'(call) {
           call.accept({})
+          call.post('known', [...known])
         },
       },
       guest: undefined,
@@ -172,8 +183,8 @@ describe('giving and taking back', () => {
 
   test('a grant names the grantee’s keys and a serial above every earlier one', async () => {
     const late = Date.now() + 1_000_000
-    const { api, put, vm } = await scene({ grants: [grantFor({ serial: late })] }, {}, owner)
-    await createGrant(api, owner, wallClock, vm, { ...options, permissions: ['exec'] })
+    const { api, host, put, vm } = await scene({ grants: [grantFor({ serial: late })] }, {}, owner)
+    await createGrant(api, owner, host, vm, { ...options, permissions: ['exec'] })
     expect(put[0]).toMatchObject({
       grantee: grantee.signKey,
       granteeDh: grantee.keys.publicKey,
@@ -187,37 +198,104 @@ describe('giving and taking back', () => {
     ['to nobody', { grantee: 'mortar1' }, 'bad-request'],
     ['a target that is none', { targets: ['everywhere'] }, 'grant-invalid'],
   ])('%s is not granted', async (_, more, code) => {
-    const { api, put, vm } = await scene({}, {}, owner)
-    await expect(createGrant(api, owner, wallClock, vm, { ...options, ...more })).rejects.toMatchObject({ code })
+    const { api, host, put, vm } = await scene({}, {}, owner)
+    await expect(createGrant(api, owner, host, vm, { ...options, ...more })).rejects.toMatchObject({ code })
     expect(put).toEqual([])
   })
 
   test('nobody grants or revokes at another’s VM', async () => {
     const { api, host, vm } = await scene()
-    await expect(createGrant(api, grantee, wallClock, vm, options)).rejects.toMatchObject({ code: 'denied' })
+    await expect(createGrant(api, grantee, host, vm, options)).rejects.toMatchObject({ code: 'denied' })
     await expect(revokeGrant(api, grantee, host, vm, owner.text)).rejects.toMatchObject({ code: 'denied' })
   })
 
-  test('revoking tells broker and agent; when the agent cannot be told that is an error', async () => {
-    const serial = Date.now() + 1_000_000
-    const route = `DELETE /v1/vms/${id}/grants/${encodeBase64url(grantee.signKey)}`
-    const taken: string[] = []
-    const script: Script = {
-      [route]: () => {
-        taken.push(route)
-        return { json: {} }
-      },
-    }
-    const { api, host, vm, revoked } = await scene({ grants: [grantFor({ serial })] }, script, owner)
-    await revokeGrant(api, owner, host, vm, grantee.text)
-    expect([taken.length, revoked]).toEqual([1, [serial]])
-    const away = { ...script, [`POST /v1/vms/${id}/sessions`]: () => refusal('vm-unreachable') }
-    close()
-    const second = await scene({}, away, owner)
-    await expect(revokeGrant(second.api, owner, second.host, second.vm, grantee.text)).rejects.toMatchObject({
-      code: 'vm-unreachable',
-      detail: expect.stringContaining('repeat it'),
+  const knownAs = (more: Partial<KnownGrant> = {}): KnownGrant => ({
+    grantee: grantee.signKey,
+    mark: null,
+    taken: { serial: 1, role: 'user', permissions: ['exec'], expires: 4_000_000_000, since: 1 },
+    sessions: 0,
+    ...more,
+  })
+
+  test('a grant names the revocation that the VM knows, and a serial above the one that the VM took', async () => {
+    const late = Date.now() + 1_000_000
+    const taken = { serial: late, role: 'user', permissions: [], expires: 1, since: 1 } as const
+    const { api, host, put, vm } = await scene({ grants: [] }, {}, owner, [
+      knownAs({ mark, taken: { ...taken, permissions: [] } }),
+    ])
+    const { notAsked } = await createGrant(api, owner, host, vm, options)
+    expect([notAsked, put[0]]).toMatchObject([undefined, { after: mark, serial: late + 1 }])
+  })
+
+  test('a grant is signed without the VM’s word when the VM cannot be asked, which is said', async () => {
+    const away = { [`POST /v1/vms/${id}/sessions`]: () => refusal('vm-unreachable') }
+    const { api, host, put, vm } = await scene({ grants: [grantFor({ after: mark })] }, away, owner)
+    const { notAsked } = await createGrant(api, owner, host, vm, options)
+    expect([notAsked, put[0]]).toMatchObject([{ code: 'vm-unreachable' }, { after: mark }])
+  })
+
+  const route = `DELETE /v1/vms/${id}/grants/${encodeBase64url(grantee.signKey)}`
+  test('revoking is done when the VM says so, whatever the broker says', async () => {
+    const { api, host, vm, revoked } = await scene({ grants: [] }, { [route]: () => refusal('internal') }, owner)
+    expect(await revokeGrant(api, owner, host, vm, grantee.text)).toMatchObject({
+      serial: 4,
+      sessions: 2,
+      programsEnded: true,
+      notDeleted: { code: 'internal' },
     })
-    expect(taken).toHaveLength(2)
+    expect(revoked).toEqual([encodeBase64url(grantee.signKey)])
+  })
+
+  test.each([
+    ['says that the VM is stopped', { state: 'stopped' } as const, 'vm-state'],
+    ['says that the VM failed', { state: 'failed' } as const, 'vm-state'],
+    ['opens no session', {}, 'vm-unreachable'],
+  ])(
+    'revoking at a broker that %s is told as not known to be done, though the broker deleted the grant',
+    async (_, more, why) => {
+      const script: Script = {
+        [route]: () => ({ json: {} }),
+        [`POST /v1/vms/${id}/sessions`]: () => refusal('vm-unreachable'),
+      }
+      const { api, host, vm, revoked } = await scene(more, script, owner)
+      await expect(revokeGrant(api, owner, host, vm, grantee.text)).rejects.toMatchObject({
+        code: 'unconfirmed',
+        known: { revokedInVm: null, deletedAtBroker: true, why },
+        todo: expect.stringContaining('Take the grant as in force'),
+      })
+      expect(revoked).toEqual([])
+    },
+  )
+
+  const grantShown = (more: Partial<Grant>) => openGrant(decodeBase64url(grantFor(more)), owner.signKey)
+  test.each<[string, Grant[], KnownGrant[], string[]]>([
+    ['that the VM does not know', [grantShown({})], [], ['unused']],
+    ['that the VM took', [grantShown({})], [knownAs()], ['taken']],
+    [
+      'of which the VM took a later one',
+      [grantShown({})],
+      [knownAs({ taken: { ...(knownAs().taken as object), serial: 2 } as KnownGrant['taken'] })],
+      ['newer'],
+    ],
+    ['of which the VM took one after a revocation', [grantShown({})], [knownAs({ mark })], ['newer']],
+    ['that the VM took back', [grantShown({})], [knownAs({ mark, taken: null })], ['refused']],
+    [
+      'that was signed after the revocation',
+      [grantShown({ after: mark })],
+      [knownAs({ mark, taken: null })],
+      ['unused'],
+    ],
+    ['that the broker hides', [], [knownAs()], ['hidden']],
+    [
+      'that is over and that nobody shows',
+      [],
+      [
+        knownAs({ taken: { ...(knownAs().taken as object), expires: 1 } as KnownGrant['taken'] }),
+        knownAs({ mark, taken: null }),
+      ],
+      [],
+    ],
+  ])('of a grant %s the VM’s word and the broker’s are compared', (_, shown, known, standings) => {
+    expect(compareGrants(shown, known, 1_000).map(({ standing }) => standing)).toEqual(standings)
   })
 })

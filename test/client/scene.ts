@@ -4,9 +4,12 @@ import { wallClock } from '../../client/clock.ts'
 import { connectVm } from '../../client/connect.ts'
 import type { Host } from '../../client/host.ts'
 import { Identity } from '../../client/identity.ts'
+import { launchCommitment, launchSeed } from '../../protocol/channel/derive.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import type { Vm } from '../../protocol/control/api.ts'
-import { encodeBase64url } from '../../protocol/core/bytes.ts'
+import { type BootStatement, signBoot } from '../../protocol/control/boot.ts'
+import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
+import { signingPublicKey } from '../../protocol/core/signing.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
 import { onlyOwner } from '../../protocol/rights.ts'
 import { serveSession } from '../../protocol/session.ts'
@@ -19,6 +22,26 @@ export const agentKeys = nobleSuite.generateKeyPair()
 export const agentSign = new Uint8Array(32).fill(8)
 export const session = '33333333-3333-4333-8333-333333333333'
 const token = encodeBase64url(new Uint8Array(32).fill(5))
+
+const { id, launch } = sampleVm(identity.signKey)
+export const launchKey = launchCommitment(nobleSuite, identity.launchSecret(id, launch))
+/** seed of the key that the agent keeps for its next boot */
+export const nextSeed = new Uint8Array(32).fill(21)
+export const nextBoot = signingPublicKey(nextSeed)
+
+/** The seed that signs the first boot of a launch. */
+export const launchSeedOf = (of: string) => launchSeed(nobleSuite, identity.launchSecret(id, of))
+
+/** A boot statement of these keys: of the first boot of the launch, unless signed by another one-use key. */
+export function statementFor(
+  { agentDh, agentSign }: { agentDh: string; agentSign: string },
+  more: Partial<BootStatement> = {},
+  seed = launchSeedOf(launch),
+): string {
+  const keys = { agentDh: decodeBase64url(agentDh), agentSign: decodeBase64url(agentSign) }
+  const statement = { version: 1 as const, vm: id, launch, generation: 1, boot: id, ...keys, nextBoot, ...more }
+  return encodeBase64url(signBoot(statement, seed))
+}
 
 let close = () => {}
 /** Ends the last scene's broker. */
@@ -51,10 +74,8 @@ export async function scene({
   openSocket,
   ...truth
 }: Scene = {}) {
-  const vm = sampleVm(identity.signKey, {
-    agent: sampleAgent(agentKeys.publicKey, agentSign, agent),
-    ...more,
-  })
+  const shown = sampleAgent(agentKeys.publicKey, agentSign, agent)
+  const vm = sampleVm(identity.signKey, { agent: shown, boots: [statementFor(shown)], ...more })
   const certificates: string[] = []
   const broker = await smallBroker({
     [`POST /v1/vms/${vm.id}/sessions`]: () => ({ json: { session, token } }),
@@ -76,6 +97,7 @@ export async function scene({
       agentKeys: truth.keys ?? agentKeys,
       agentSign: truth.sign ?? agentSign,
       ownerDh: truth.ownerDh ?? identity.keys.publicKey,
+      nextBoot: () => nextBoot,
       launchSecret: launchSecret ?? identity.launchSecret(vm.id, vm.launch),
       handlers: noHandlers,
       guest: undefined,

@@ -7,10 +7,12 @@ import { type WebSocket, WebSocketServer } from 'ws'
 import { LauncherKey } from '../../broker/vms/launcher-key.ts'
 import { wallClock } from '../../client/clock.ts'
 import type { Call } from '../../protocol/call.ts'
+import { launchSeed } from '../../protocol/channel/derive.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { type exec, STDERR } from '../../protocol/commands/exec.ts'
 import type { terminal } from '../../protocol/commands/terminal.ts'
-import { JOIN_PROTOCOL, launchRequest, type Vm } from '../../protocol/control/api.ts'
+import { type Drive, JOIN_PROTOCOL, launchRequest, type Vm } from '../../protocol/control/api.ts'
+import { signBoot } from '../../protocol/control/boot.ts'
 import { openTicket } from '../../protocol/control/ticket.ts'
 import { encodeBase64url } from '../../protocol/core/bytes.ts'
 import { decodeCbor } from '../../protocol/core/codec.ts'
@@ -131,7 +133,23 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
       ssh = true
       call.accept({ hostKeys: [sshd.hostKey], user })
     },
+    'drive-list': async call =>
+      call.accept({
+        drives: state.devices.map(device => ({ ...device, sizeBytes: 1, mountPoint: null, readOnly: null })),
+      }),
+    async 'drive-lock'(call) {
+      if (state.busy) throw new MortarError('drive-busy')
+      const device = state.devices.find(({ serial }) => serial === call.params.serial)
+      if (!device) throw new MortarError('drive-detached')
+      device.state = 'locked'
+      call.accept({ locked: true, holders: [] })
+    },
   }
+  const nextBoot = new Uint8Array(32).fill(3)
+  const bootOf = ({ vm, launch }: { vm: string; launch: string }) => ({
+    ...{ version: 1 as const, vm, launch, generation: 1, boot: session, nextBoot },
+    ...{ agentDh: agentKeys.publicKey, agentSign: new Uint8Array(32) },
+  })
   const script: Script = {
     'GET /v1/bricks': () => ({ json: { bricks: [sampleBrick] } }),
     'POST /v1/vms': body => {
@@ -150,14 +168,23 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
         name: options.name,
         brickSha256: 'cd'.repeat(32),
         agent: sampleAgent(agentKeys.publicKey, new Uint8Array(32), { addresses: ['10.0.2.15'] }),
+        boots: [encodeBase64url(signBoot(bootOf(opened), launchSeed(nobleSuite, launchSecret)))],
       })
       return { json: { vm } }
     },
     'GET /v1/vms': () => ({ json: { vms: vm ? [vm] : [] } }),
+    'GET /v1/drives': () => ({ json: { drives: state.drives } }),
   }
   const routeVm: Script[string] = (body, request) => {
     const path = (request.url ?? '').split('?')[0] as string
+    state.asked.push(`${request.method} ${path}`)
+    const drive = state.drives.find(({ id }) => path.startsWith(`/v1/drives/${id}`))
+    if (drive) {
+      state.onDetach(drive)
+      return { json: { drive: { ...drive, attachedTo: null } } }
+    }
     if (!vm || !path.startsWith(`/v1/vms/${vm.id}`)) return { status: 404, json: {} }
+    if (path.endsWith('/stop')) vm = { ...vm, state: 'stopped', revision: vm.revision + 1 }
     if (path.endsWith('/certificate')) vm = { ...vm, certificate: (body as { certificate: string }).certificate }
     if (path.endsWith('/sessions')) {
       kind = (body as { kind: string }).kind
@@ -166,7 +193,26 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
     return { json: { vm } }
   }
   const sockets = new WebSocketServer({ noServer: true, handleProtocols: () => JOIN_PROTOCOL })
-  const state = { script, routeVm, sockets, launcherKey, kept, away: false }
+  const state = {
+    script,
+    routeVm,
+    sockets,
+    launcherKey,
+    kept,
+    away: false,
+    /** as the VM has them, and as the broker shows them */
+    devices: [] as { serial: string; state: 'locked' | 'mounted' }[],
+    drives: [] as Drive[],
+    busy: false,
+    /** the broker was told to detach it */
+    onDetach: (_: Drive) => {},
+    /** of VMs and drives, in order */
+    asked: [] as string[],
+    /** the VM as the broker shows it */
+    show(change: Partial<Vm>) {
+      if (vm) vm = { ...vm, ...change, revision: vm.revision + 1 }
+    },
+  }
   sockets.on('connection', socket => {
     if (state.away) return socket.terminate()
     if (kind === 'ssh') return ssh ? sshd.serve(socket) : socket.close(4000, 'ssh-not-authorised')
@@ -180,6 +226,7 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
       agentSign: new Uint8Array(32),
       ownerDh,
       launchSecret,
+      nextBoot: () => nextBoot,
       handlers,
       guest: undefined,
       kept,

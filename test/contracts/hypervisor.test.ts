@@ -7,6 +7,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { DomainEvent, DriveVolume, HypervisorDriver, VmDefinition } from '../../broker/hypervisor/driver.ts'
 import { LibvirtDriver } from '../../broker/hypervisor/libvirt/driver.ts'
 import { createVolume } from '../../broker/images/volume.ts'
+import { makeBridge, removeBridge } from '../../broker/network/bridge.ts'
+import { AGENT_PORT, placeOf, planNetwork } from '../../broker/network/plan.ts'
 import { FakeHypervisor } from '../support/fake-hypervisor.ts'
 import { ensureLibvirt } from '../support/libvirt-daemons.ts'
 
@@ -36,6 +38,8 @@ function fakeSubject(): Subject {
 const virsh = (...args: string[]) =>
   execFileSync('virsh', ['-q', '-c', 'qemu:///system', ...args], { encoding: 'utf8' })
 
+const pidOf = (vmId: string) => Number(readFileSync(`/run/libvirt/qemu/mortar-${vmId}.pid`, 'utf8'))
+
 async function libvirtSubject(): Promise<Subject> {
   await ensureLibvirt()
   const driver = new LibvirtDriver()
@@ -43,7 +47,7 @@ async function libvirtSubject(): Promise<Subject> {
   return {
     driver,
     reboot: vmId => virsh('reset', vmId),
-    crash: vmId => process.kill(Number(readFileSync(`/run/libvirt/qemu/mortar-${vmId}.pid`, 'utf8')), 'SIGKILL'),
+    crash: vmId => process.kill(pidOf(vmId), 'SIGKILL'),
     addForeign: () => {
       const vmId = randomUUID()
       const xml = join(directory, 'foreign.xml')
@@ -69,6 +73,10 @@ async function libvirtSubject(): Promise<Subject> {
     },
   }
 }
+
+/** a network of the tests' own */
+const plan = planNetwork(randomBytes(32))
+const network = { name: plan.name, address: plan.address, macAddress: plan.macAddress, agentPort: AGENT_PORT }
 
 let directory: string
 beforeAll(() => {
@@ -99,6 +107,7 @@ function vmWithoutSystem(): VmDefinition {
     brickPath,
     consoleLogPath: join(home, 'console.log'),
     bootFiles: [{ name: 'mortar.secret', path: secretPath }],
+    network: { kind: 'isolated', network: plan.name, ...placeOf(plan, 2) },
   }
 }
 
@@ -130,9 +139,16 @@ describe.each([
       return
     }
     driver = subject.driver
+    if (kind === 'libvirt') await makeBridge(plan)
+    await driver.ensureNetwork(network)
     driver.onEvent(event => events.push(event))
   })
-  afterAll(() => subject?.close())
+  afterAll(async () => {
+    if (!subject) return
+    for (let time = 0; time < 2; time++) await driver.removeNetwork(plan.name)
+    if (kind === 'libvirt') await removeBridge(plan.name)
+    subject.close()
+  })
 
   beforeEach(async ({ skip, onTestFinished }) => {
     if (!subject) skip(`no ${kind} here: ${reason}`)
@@ -184,6 +200,28 @@ describe.each([
     await driver.undefine(vm.vmId)
     expect(await stateOf(vm.vmId)).toBeUndefined()
     await kinds('started', 'stopped', 'started', 'stopped')
+  })
+
+  test('makes a network that may be made again, and knows the group of QEMU', async () => {
+    await driver.ensureNetwork(network)
+    await driver.define({ ...vm, network: { kind: 'isolated', network: 'mortar-none', ...placeOf(plan, 3) } })
+    await expect(driver.start(vm.vmId)).rejects.toEqual(failure('libvirt-failed'))
+    await driver.define(vm)
+    await driver.start(vm.vmId)
+    await driver.ensureNetwork(network)
+    expect(await stateOf(vm.vmId)).toBe('running')
+    expect(await driver.qemuGroup()).toBeGreaterThan(0)
+  })
+
+  test('takes a VM on user networking, in a process of the user it names', async () => {
+    const { uid } = placeOf(plan, 3)
+    await driver.define({ ...vm, network: { kind: 'user', uid, gid: await driver.qemuGroup() } })
+    await driver.start(vm.vmId)
+    expect(await stateOf(vm.vmId)).toBe('running')
+    if (kind === 'libvirt') expect(statSync(`/proc/${pidOf(vm.vmId)}`).uid).toBe(uid)
+    const volume = await newVolume()
+    await driver.attachDrive(vm.vmId, volume)
+    await driver.detachDrive(vm.vmId, volume)
   })
 
   test('fails with not-found for what is not there', async () => {

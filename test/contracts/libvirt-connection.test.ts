@@ -107,7 +107,8 @@ test('what happens while libvirt is away is told when it is back', async ({ skip
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', brickPath, '16M'])
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', brickPath, '-F', 'qcow2', overlayPath])
   const paths = { overlayPath, brickPath, consoleLogPath: join(directory, 'console.log') }
-  await driver.define({ vmId, name: 'away', memoryMiB: 64, vcpus: 1, ...paths, bootFiles: [] })
+  const network = { kind: 'user', uid: 1_879_048_200, gid: await driver.qemuGroup() } as const
+  await driver.define({ vmId, name: 'away', memoryMiB: 64, vcpus: 1, ...paths, bootFiles: [], network })
   await driver.start(vmId)
   shut()
   await expect.poll(() => driver.list().catch(cause => cause.code)).toBe('libvirt-down')

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { object, z } from '../../protocol/core/schema.ts'
 import { removeDomainsOf } from '../support/domains.ts'
 import { ensureLibvirt } from '../support/libvirt-daemons.ts'
+import { removeNetworkOf } from '../support/networks.ts'
 
 /** everything of a demo lives below it */
 export const FOLDER = '/var/lib/mortar-demo'
@@ -62,6 +63,7 @@ async function removeAll(): Promise<void> {
     await endProgramsOf(folder)
     await ensureLibvirt()
     await removeDomainsOf(folder)
+    await removeNetworkOf(folder)
     await rm(folder, { recursive: true, force: true })
   }
   await release()

@@ -3,7 +3,8 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { describeGuest } from '../support/guest-ring.ts'
-import { accountNameOf, Machine } from '../support/machine.ts'
+import { Machine } from '../support/machine.ts'
+import { accountNameOf } from '../support/people.ts'
 
 describeGuest('grants', () => {
   let machine: Machine
@@ -25,7 +26,7 @@ describeGuest('grants', () => {
 
   test('the grantee runs programs by an own account, and is denied the rest by the agent', async () => {
     await grant()
-    const { vms } = await machine.must<{ vms: { name: string }[] }>(other(), ['vm', 'list'])
+    const { vms } = await machine.must<{ vms: { id: string; name: string }[] }>(other(), ['vm', 'list'])
     expect(vms.map(({ name }) => name)).toEqual(['lab'])
     expect(await machine.inVm(other(), 'lab', ['id', '-un'])).toBe(`${accountNameOf(other())}\n`)
     const denied = async (args: string[]) => {
@@ -36,8 +37,9 @@ describeGuest('grants', () => {
     expect(await denied(['shell', 'lab'])).toBe(4)
     expect(await denied(['exec', 'lab', '--user', 'root', '--', 'id'])).toBe(125)
     expect(await denied(['ssh', 'lab', 'true'])).toBe(4)
-    expect(await denied(['vm', 'stop', 'lab'])).toBe(4)
-    expect(await denied(['vm', 'delete', 'lab'])).toBe(4)
+    const id = vms[0]?.id ?? ''
+    expect(await denied(['vm', 'stop', id, '--yes'])).toBe(4)
+    expect(await denied(['vm', 'delete', id, '--yes'])).toBe(4)
     expect(await denied(['grant', 'create', 'lab', other().identity])).toBe(4)
   })
 

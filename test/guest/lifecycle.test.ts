@@ -4,6 +4,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { placeOf } from '../../broker/network/plan.ts'
 import { digestFile } from '../../images/steps.ts'
 import type { Vm } from '../../protocol/control/api.ts'
 import { domainIds } from '../support/domains.ts'
@@ -18,9 +19,9 @@ describeGuest('lifecycle', () => {
   let machine: Machine
 
   beforeAll(async () => {
-    tap = await openTap()
-    machine = await Machine.start({ agentPort: tap.port })
-    tap.target = Number(new URL(machine.url).port)
+    machine = await Machine.start({ fronted: true })
+    tap = await openTap(machine.front)
+    tap.target = Number(new URL(machine.agents).port)
   })
   afterAll(async () => {
     await machine?.dispose()
@@ -54,9 +55,10 @@ describeGuest('lifecycle', () => {
     expect({ state, failure }).toEqual({ state: 'ready', failure: null })
     expect(agent?.generation).toBe(1)
     expect(agent?.agentDh).toMatch(/^[A-Za-z0-9_-]{43}$/)
-    // the address that QEMU's user networking gives, and the guest itself sees
-    expect(agent?.addresses).toContain('10.0.2.15')
-    expect(await machine.inVm(owner(), 'one', ['ip', '-o', 'addr'])).toContain('10.0.2.15')
+    // the address that the launch gave, and the guest itself sees; and no other
+    const { address } = placeOf(machine.plan, 2)
+    expect(agent?.addresses).toEqual([address])
+    expect(await machine.inVm(owner(), 'one', ['ip', '-o', 'addr'])).toContain(`${address}/20`)
   })
 
   test('after 64 MiB written in the guest the overlay grew by about that and the brick is unchanged', async () => {
@@ -124,7 +126,7 @@ describeGuest('lifecycle', () => {
     await machine.inVm(owner(), 'one', ['sh', '-c', 'touch ~/mark'])
     expect(await machine.inVm(owner(), 'one', see)).toBe('there\n')
     expect(await machine.inVm(owner(), 'two', see)).toBe('absent\n')
-    await machine.must(owner(), ['vm', 'delete', 'one'])
+    await machine.must(owner(), ['vm', 'delete', 'one', '--yes'])
     await machine.launch(owner(), 'one')
     expect(await machine.inVm(owner(), 'one', see)).toBe('absent\n')
   })
@@ -146,9 +148,9 @@ describeGuest('lifecycle', () => {
     for (const command of [
       ['vm', 'show', id],
       ['vm', 'logs', id],
-      ['vm', 'stop', id],
-      ['vm', 'delete', id],
-      ['vm', 'delete', 'one'],
+      ['vm', 'stop', id, '--yes'],
+      ['vm', 'delete', id, '--yes'],
+      ['vm', 'delete', 'one', '--yes'],
       ['shell', id],
     ]) {
       const { code } = await machine.mortar(other, command)
@@ -161,7 +163,7 @@ describeGuest('lifecycle', () => {
   test('destroy by the owner removes domain, overlay and boot data', async () => {
     const { id } = await vmOf('one')
     expect(await domainIds()).toContain(id)
-    await machine.must(owner(), ['vm', 'delete', 'one'])
+    await machine.must(owner(), ['vm', 'delete', 'one', '--yes'])
     expect(await domainIds()).not.toContain(id)
     expect(existsSync(join(machine.dataDir, 'vms', id))).toBe(false)
     expect((await machine.mortar(owner(), ['vm', 'show', id])).code).toBe(3)
@@ -169,7 +171,7 @@ describeGuest('lifecycle', () => {
 
   test("destroy by an administrator removes domain, overlay and boot data, and leaves the owner's drives", async () => {
     const { id } = await vmOf('two')
-    await machine.must(machine.people.administrator, ['vm', 'delete', id])
+    await machine.must(machine.people.administrator, ['vm', 'delete', id, '--yes'])
     expect(await domainIds()).not.toContain(id)
     expect(existsSync(join(machine.dataDir, 'vms', id))).toBe(false)
     const { drives } = await machine.must<{ drives: { name: string; attachedTo: string | null }[] }>(owner(), [

@@ -11,11 +11,12 @@ describeGuest('secrecy', () => {
   let machine: Machine
 
   beforeAll(async () => {
-    agentTap = await openTap()
+    machine = await Machine.start({ fronted: true })
+    agentTap = await openTap(machine.front)
     clientTap = await openTap()
     agentTap.recording = clientTap.recording = true
-    machine = await Machine.start({ agentPort: agentTap.port })
-    agentTap.target = clientTap.target = Number(new URL(machine.url).port)
+    agentTap.target = Number(new URL(machine.agents).port)
+    clientTap.target = Number(new URL(machine.url).port)
     await machine.launch(machine.people.owner, 'lab')
   })
   afterAll(async () => {

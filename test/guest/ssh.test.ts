@@ -7,7 +7,8 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { describeGuest } from '../support/guest-ring.ts'
-import { accountNameOf, Machine } from '../support/machine.ts'
+import { Machine } from '../support/machine.ts'
+import { accountNameOf } from '../support/people.ts'
 import { runProgram } from '../support/program.ts'
 
 describeGuest('ssh', () => {

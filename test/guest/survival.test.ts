@@ -105,7 +105,7 @@ describeGuest('survival', () => {
   })
 
   test('a stopped VM says so, and its drive is free', async () => {
-    await machine.must(owner(), ['vm', 'stop', 'lab'])
+    await machine.must(owner(), ['vm', 'stop', 'lab', '--yes'])
     await machine.must(owner(), ['vm', 'wait', 'lab', '--for', 'stopped'])
     expect((await vm()).state).toBe('stopped')
     expect((await machine.must<{ drives: object[] }>(owner(), ['drive', 'list'])).drives).toMatchObject([

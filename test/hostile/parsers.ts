@@ -4,6 +4,7 @@ import { openingSchema } from '../../protocol/call.ts'
 import type { Command } from '../../protocol/commands/command.ts'
 import { COMMANDS } from '../../protocol/commands/index.ts'
 import { launchRequest } from '../../protocol/control/api.ts'
+import { openBoot, signBoot } from '../../protocol/control/boot.ts'
 import { openCertificate, signCertificate } from '../../protocol/control/certificate.ts'
 import {
   openEnrolment,
@@ -26,7 +27,7 @@ import { resetError } from '../../protocol/mux/stream.ts'
 import { decodeCredit, encodeCredit, SendWindow } from '../../protocol/mux/window.ts'
 import { frame, record, reset } from '../support/frames.ts'
 import type { Random } from './random.ts'
-import { certificate, grant, id, key, owner, perhapsSigned, seed, ticket } from './statements.ts'
+import { boot, certificate, grant, id, key, owner, perhapsSigned, seed, ticket } from './statements.ts'
 
 export interface Parser {
   readonly name: string
@@ -46,12 +47,6 @@ const json = (value: unknown) => encodeText(JSON.stringify(value))
 
 const enrolment = {
   version: 1 as const,
-  vm: id,
-  launch: id,
-  generation: 1,
-  boot: id,
-  agentDh: key,
-  agentSign: owner,
   addresses: ['10.0.2.15', 'fe80::1'],
   brick: key,
   agentVersion: '0.1.0',
@@ -121,34 +116,38 @@ const longSocketFrames = [126, 4_000, 65_535, 65_536].map(length =>
   Uint8Array.from([0x82, 0xfe, length >> 8, length & 255, 1, 2, 3, 4, ...new Uint8Array(300)]),
 )
 
-const signedEnrolment = signEnrolment(enrolment, nonce, seed, seed)
+const signedEnrolment = signEnrolment(enrolment, { boot: signBoot(boot, seed), line: [] }, nonce, seed)
 const controlMessages = [
   { type: 'challenge', nonce: encodeBase64url(nonce), broker: encodeBase64url(key) },
-  { type: 'enrolled', owner: encodeBase64url(key), ownerDh: encodeBase64url(key), generation: 1 },
+  { type: 'enrolled', owner: encodeBase64url(key), ownerDh: encodeBase64url(key), standing: 'waiting' },
+  { type: 'succeeded', boot: encodeBase64url(signedEnrolment.boot) },
   { type: 'refused', code: 'denied' },
   { type: 'offer', session: id, token: encodeBase64url(key), kind: 'channel', user: encodeBase64url(key) },
   { type: 'ready' },
   { type: 'declined', session: id, code: 'timeout' },
   {
     type: 'enrol',
+    vm: id,
+    boot: encodeBase64url(signedEnrolment.boot),
+    line: [encodeBase64url(signedEnrolment.boot)],
     body: encodeBase64url(signedEnrolment.body),
-    launchSignature: encodeBase64url(signedEnrolment.launchSignature),
-    agentSignature: encodeBase64url(signedEnrolment.agentSignature),
+    signature: encodeBase64url(signedEnrolment.signature),
   },
+  { type: 'protest', signature: encodeBase64url(signedEnrolment.signature) },
 ].map(json)
 const NESTED_JSON = ['[', '{"a":', '[{"type":'].map(text => encodeText(text.repeat(1_300)))
 
 export const PARSERS: readonly Parser[] = [
   {
     name: 'frames',
-    inputs: { short: 14_000, nightly: 300_000 },
+    inputs: { short: 14_000, nightly: 3_900_000 },
     corpus: frames,
     codes: ['protocol-violation'],
     parse: readRecord,
   },
   {
     name: 'CBOR messages',
-    inputs: { short: 14_000, nightly: 300_000 },
+    inputs: { short: 14_000, nightly: 1_500_000 },
     corpus: [...messages, ...NESTED],
     codes: ['protocol-violation', 'limit-exceeded'],
     parse: (input, random) =>
@@ -161,7 +160,7 @@ export const PARSERS: readonly Parser[] = [
   },
   {
     name: 'control JSON',
-    inputs: { short: 9_600, nightly: 200_000 },
+    inputs: { short: 9_600, nightly: 1_000_000 },
     corpus: [...controlMessages, ...NESTED_JSON],
     codes: ['protocol-violation'],
     parse(input, random) {
@@ -172,7 +171,7 @@ export const PARSERS: readonly Parser[] = [
   },
   {
     name: 'WebSocket frames',
-    inputs: { short: 9_600, nightly: 160_000 },
+    inputs: { short: 9_600, nightly: 1_800_000 },
     corpus: [...socketFrames, ...longSocketFrames],
     codes: ['protocol-violation', 'limit-exceeded'],
     parse(input, random) {
@@ -197,22 +196,29 @@ export const PARSERS: readonly Parser[] = [
       void openCertificate(perhapsSigned('mortar agent certificate v1', certificate, input, random), owner),
   },
   {
-    name: 'grant',
+    name: 'boot statement',
     inputs: { short: 900, nightly: 15_000 },
+    corpus: [signedEnrolment.boot, ...NESTED],
+    codes: ['enrolment-invalid', 'limit-exceeded'],
+    parse: (input, random) => void openBoot(perhapsSigned('mortar boot v1', boot, input, random)),
+  },
+  {
+    name: 'grant',
+    inputs: { short: 900, nightly: 50_000 },
     corpus: [signGrant(grant, seed), ...NESTED],
     codes: ['grant-invalid', 'limit-exceeded'],
     parse: (input, random) => void openGrant(perhapsSigned('mortar grant v1', grant, input, random), owner),
   },
   {
     name: 'enrolment',
-    inputs: { short: 900, nightly: 15_000 },
+    inputs: { short: 900, nightly: 50_000 },
     corpus: [signedEnrolment.body],
     codes: ['enrolment-invalid', 'limit-exceeded'],
-    parse: input => void openEnrolment({ ...signedEnrolment, body: input }, nonce, () => owner),
+    parse: input => void openEnrolment({ ...signedEnrolment, body: input }, nonce),
   },
   {
     name: 'launch request',
-    inputs: { short: 2_400, nightly: 40_000 },
+    inputs: { short: 2_400, nightly: 300_000 },
     corpus: [
       encodeCbor({
         options: { name: 'a', brick: 'b', memoryMiB: 512, vcpus: 1 },
@@ -225,21 +231,21 @@ export const PARSERS: readonly Parser[] = [
   },
   {
     name: 'manifest',
-    inputs: { short: 900, nightly: 15_000 },
+    inputs: { short: 900, nightly: 100_000 },
     corpus: [json(signManifest(manifest, seed)), ...NESTED_JSON],
     codes: ['brick-signature'],
     parse: input => void openManifest(toText(input)),
   },
   {
     name: 'identity text',
-    inputs: { short: 2_400, nightly: 40_000 },
+    inputs: { short: 2_400, nightly: 400_000 },
     corpus: [encodeText(formatIdentity({ sign: key, dh: key }))],
     codes: ['bad-request'],
     parse: input => void parseIdentity(toText(input)),
   },
   {
     name: 'base64url and hex',
-    inputs: { short: 2_300, nightly: 40_000 },
+    inputs: { short: 2_300, nightly: 700_000 },
     corpus: ['', 'AA', 'q6urq6s', 'deadbeef', 'a-_Z'].map(encodeText),
     codes: [],
     rangeError: true,

@@ -1,5 +1,5 @@
 /** Chance that can be repeated: every attack draws from a seed that is printed, so a finding can be made again. */
-import type { KeyPair, Suite } from '../../protocol/channel/suite.ts'
+import type { Aead, KeyPair, Suite } from '../../protocol/channel/suite.ts'
 
 export class Random {
   readonly #state: Uint32Array
@@ -37,7 +37,15 @@ export class Random {
 
   bytes(length: number): Uint8Array<ArrayBuffer> {
     const bytes = new Uint8Array(length)
-    for (let i = 0; i < length; i++) bytes[i] = this.word() >>> 24
+    let i = 0
+    for (; i + 3 < length; i += 4) {
+      const word = this.word()
+      bytes[i] = word
+      bytes[i + 1] = word >>> 8
+      bytes[i + 2] = word >>> 16
+      bytes[i + 3] = word >>> 24
+    }
+    for (; i < length; i++) bytes[i] = this.word() >>> 24
     return bytes
   }
 
@@ -67,6 +75,7 @@ export function seededSuite(suite: Suite, random: Random, staticSecret: Uint8Arr
  * attacks succeed on it, or it could not see one.
  */
 export function brokenSuite(suite: Suite): Suite {
+  const open: Aead['open'] = (_counter, _associated, ciphertext) => ciphertext.slice(0, ciphertext.length - 16)
   const openToAll = (keys: KeyPair): KeyPair => ({ ...keys, dh: async () => new Uint8Array(32) })
   return {
     ...suite,
@@ -82,7 +91,8 @@ export function brokenSuite(suite: Suite): Suite {
           sealed.set(plaintext)
           return sealed
         },
-        open: (_counter, _associated, ciphertext) => ciphertext.slice(0, ciphertext.length - 16),
+        open,
+        openSecret: open,
         wipe() {},
       }),
     },

@@ -23,7 +23,28 @@ export const ticket = {
   nonce: new Uint8Array(16),
   expires: 1_800_000_000,
 }
-export const certificate = { version: 1 as const, vm: id, launch: id, generation: 1, agentDh: key, agentSign: key }
+export const certificate = {
+  version: 1 as const,
+  vm: id,
+  launch: id,
+  generation: 1,
+  agentDh: key,
+  agentSign: key,
+  provenBy: key,
+  nextBoot: key,
+  serial: 1,
+  confirmed: false,
+}
+export const boot = {
+  version: 1 as const,
+  vm: id,
+  launch: id,
+  generation: 1,
+  boot: id,
+  agentDh: key,
+  agentSign: owner,
+  nextBoot: key,
+}
 export const grant = {
   version: 1 as const,
   vm: id,

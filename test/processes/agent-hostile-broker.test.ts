@@ -52,7 +52,7 @@ test.each([
     'another owner later',
     () =>
       control().send(
-        JSON.stringify({ type: 'enrolled', owner: 'A'.repeat(43), ownerDh: 'A'.repeat(43), generation: 1 }),
+        JSON.stringify({ type: 'enrolled', owner: 'A'.repeat(43), ownerDh: 'A'.repeat(43), standing: 'current' }),
       ),
   ],
 ])('a control message that is %s ends the socket and nothing else', async (_name, send) => {

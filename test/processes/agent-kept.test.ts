@@ -78,7 +78,8 @@ test('a reset ends the program, a lost socket does not', async () => {
 })
 
 test('a grantee whose grant is taken back while away loses the program, and cannot come for it', async () => {
-  const granted = (serial: number) => granteeOf(broker.launch, ['exec'], { serial })
+  const granted = (serial: number, after?: Uint8Array) =>
+    granteeOf(broker.launch, ['exec'], { serial, ...(after && { after }) })
   const grantee = granted(1).sign
   const kept = keptExec('exec sleep 100')
   await (await broker.session(agentDh, granted(1))).attach(kept)
@@ -88,12 +89,12 @@ test('a grantee whose grant is taken back while away loses the program, and cann
   const owner = await broker.session(agentDh)
   await expect(owner.attach(kept)).rejects.toMatchObject({ code: 'call-unknown' })
   const from = agent.log.all.length
-  await owner.open(grantRevoke, { grantee, serial: 1 })
+  const { mark } = (await owner.open(grantRevoke, { grantee })).ready
   // its handler ends, and says why
   expect(await agent.log.next(line => line.event === 'command.failed' && line.command === 'exec', from)).toMatchObject({
     code: 'grant-revoked',
   })
-  const again = await broker.session(agentDh, granted(2))
+  const again = await broker.session(agentDh, granted(2, mark))
   await expect(again.attach(kept)).rejects.toMatchObject({ code: 'call-unknown' })
 })
 

@@ -41,7 +41,7 @@ export interface Grantee {
 export function granteeOf(
   { ticket, ownerSeed }: Launch,
   permissions: Permission[],
-  { serial = 1, number = 1 } = {},
+  { serial = 1, number = 1, after }: { serial?: number; number?: number; after?: Uint8Array } = {},
 ): Grantee {
   const keys = suite.importKeyPair(new Uint8Array(32).fill(number))
   const sign = signingPublicKey(new Uint8Array(32).fill(number))
@@ -57,6 +57,7 @@ export function granteeOf(
       targets: [],
       expires: Math.floor(Date.now() / 1000) + 600,
       serial,
+      ...(after && { after }),
     },
     ownerSeed,
   )

@@ -9,7 +9,14 @@ import { join } from 'node:path'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { SecureChannel } from '../../protocol/channel/secure-channel.ts'
 import { AGENT_PATH, JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../../protocol/control/api.ts'
-import { openEnrolment, readControl, type ToBroker, toBrokerSchema } from '../../protocol/control/enrolment.ts'
+import type { Boot } from '../../protocol/control/boot.ts'
+import {
+  type Enrolment,
+  openEnrolment,
+  readControl,
+  type ToBroker,
+  toBrokerSchema,
+} from '../../protocol/control/enrolment.ts'
 import { PERMISSIONS } from '../../protocol/control/roles.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { PacketQueue, type Transport } from '../../protocol/core/transport.ts'
@@ -52,7 +59,8 @@ class Inbox<T> {
 export class StandInBroker {
   readonly launch: Launch
   readonly messages = new Inbox<ToBroker>()
-  readonly enrolments = new Inbox<ReturnType<typeof openEnrolment>>()
+  /** what agents showed: boot statement and enrolment in one */
+  readonly enrolments = new Inbox<Boot & Enrolment>()
   lies: Lies = {}
   control: WebSocket | undefined
   readonly #joins = new Map<string, (socket: WebSocket) => void>()
@@ -92,22 +100,22 @@ export class StandInBroker {
       const message = readControl(toBrokerSchema, data.toString())
       if (message.type !== 'enrol') return this.messages.push(message)
       if (this.lies.refuse) return send({ type: 'refused', code: this.lies.refuse })
-      const enrolment = openEnrolment(
+      const { boot, enrolment } = openEnrolment(
         {
+          boot: decodeBase64url(message.boot),
+          line: message.line.map(decodeBase64url),
           body: decodeBase64url(message.body),
-          launchSignature: decodeBase64url(message.launchSignature),
-          agentSignature: decodeBase64url(message.agentSignature),
+          signature: decodeBase64url(message.signature),
         },
         nonce,
-        () => ticket.commitment,
       )
       send({
         type: 'enrolled',
         owner: encodeBase64url(this.lies.owner ?? ticket.owner),
         ownerDh: encodeBase64url(this.lies.ownerDh ?? ticket.ownerDh),
-        generation: enrolment.generation,
+        standing: 'current',
       })
-      this.enrolments.push(enrolment)
+      this.enrolments.push({ ...boot, ...enrolment })
     })
     send({
       type: 'challenge',
@@ -184,6 +192,13 @@ type LogLine = { event: string; [field: string]: unknown }
 
 export const MAIN = new URL('../../agent/main.ts', import.meta.url).pathname
 
+/** What a VM is given at its launch, as far as an agent under test looks at it. */
+export interface BootData {
+  readonly launch: { readonly signed: Uint8Array; readonly launchSecret: Uint8Array }
+  /** of the broker's control socket */
+  readonly url: string
+}
+
 /** A real agent process. */
 export class AgentProcess {
   readonly folder: string
@@ -191,7 +206,7 @@ export class AgentProcess {
   #child: ChildProcess | undefined
 
   /** `parent`: where its folders are made. */
-  constructor(broker: StandInBroker, config = EVERYTHING, parent = tmpdir()) {
+  constructor(broker: BootData, config = EVERYTHING, parent = tmpdir()) {
     this.folder = mkdtempSync(join(parent, 'mortar-agent-test-'))
     for (const name of ['credentials', 'state', 'runtime', 'homes']) mkdirSync(join(this.folder, name))
     // the accounts that the agent makes pass through to their homes

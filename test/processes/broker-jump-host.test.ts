@@ -58,7 +58,7 @@ beforeAll(async () => {
   )
   const [mine, theirs] = [await rig.launch('mine'), await rig.launch('theirs', 'other')]
   vmIds = { owner: mine.vm.id, other: theirs.vm.id }
-  for (const launch of [mine, theirs]) void serveSsh(await enrolled(rig.broker.origin, launch), config)
+  for (const launch of [mine, theirs]) void serveSsh(await enrolled(rig.broker.agents, launch), config)
   const [host, port] = (rig.broker.ssh as string).split(':')
   const jumpKey = (await rig.api().info()).ssh?.hostKey
   const guestKey = publicKey(keyOf['guest-host-key'] as string)

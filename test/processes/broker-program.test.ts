@@ -105,7 +105,7 @@ describe('mortar-broker serve', () => {
     const path = join(broker.folder, 'broker.toml')
     for (const command of [['serve'], ['config', 'check']]) {
       const { code, stderr } = await runProgram(process.execPath, [MAIN, ...command, '--config', path])
-      expect([code, stderr]).toEqual([1, expect.stringContaining(`${path}:3: lisen: there is no such key`)])
+      expect([code, stderr]).toEqual([1, expect.stringContaining(`${path}:5: lisen: there is no such key`)])
     }
     writeFileSync(path, `data_dir = "${broker.folder}/data"\n${ANY_PORTS}`)
     expect((await runProgram(process.execPath, [MAIN, 'config', 'check', '--config', path])).code).toBe(0)

@@ -49,7 +49,7 @@ socket.on('close', code => {
 
 test('a reader that stalls for 3 s while 200 MiB are sent costs the broker less than 64 MiB', async () => {
   const launch = await rig.launch('slow')
-  const control = await enrolled(rig.broker.origin, launch)
+  const control = await enrolled(rig.broker.agents, launch)
   const { token } = await rig.api().createSession(launch.vm.id, 'channel')
   const offer = await control.next('offer')
   const url = `${rig.broker.origin.replace('http', 'ws')}/v1/join`
@@ -70,7 +70,7 @@ test('a reader that stalls for 3 s while 200 MiB are sent costs the broker less 
 
 test('a million cuts: what is sent in small random pieces arrives as sent', async () => {
   const launch = await rig.launch('cut')
-  const control = await enrolled(rig.broker.origin, launch)
+  const control = await enrolled(rig.broker.agents, launch)
   const { token } = await rig.api().createSession(launch.vm.id, 'channel')
   const offer = await control.next('offer')
   const [client, agent] = await Promise.all([

@@ -3,7 +3,11 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { removeNetworkOfData } from '../support/networks.ts'
 import { endProcess, rssOf } from '../support/process.ts'
+
+/** launches nothing, and leaves the host's network alone but for a filter */
+const NETWORK = 'network = "user"\nagent_listen = "127.0.0.1:0"\n'
 
 export class BrokerProcess {
   readonly folder = mkdtempSync(join(tmpdir(), 'mortar-broker-process-'))
@@ -17,12 +21,12 @@ export class BrokerProcess {
     this.#command = command ?? [process.execPath, new URL('../../broker/main.ts', import.meta.url).pathname]
     // QEMU's user must be able to enter
     chmodSync(this.folder, 0o711)
-    const base = `data_dir = "${this.folder}/data"\nlibvirt_socket = "${this.folder}/no-libvirt"\n`
+    const base = `data_dir = "${this.folder}/data"\nlibvirt_socket = "${this.folder}/no-libvirt"\n${NETWORK}`
     writeFileSync(join(this.folder, 'broker.toml'), base + config)
   }
 
   /** Starts it and waits for its line of readiness, which it returns. Rejects with stderr when it ends before. */
-  start(): Promise<{ listening: string; ssh: string | null; id: string }> {
+  start(): Promise<{ listening: string; agents: string; ssh: string | null; id: string }> {
     const [program, ...args] = this.#command
     const child = spawn(program, [...args, 'serve', '--config', join(this.folder, 'broker.toml')], {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -56,6 +60,7 @@ export class BrokerProcess {
 
   async remove(): Promise<void> {
     await this.stop('SIGKILL')
+    await removeNetworkOfData(join(this.folder, 'data'))
     rmSync(this.folder, { recursive: true, force: true })
   }
 }

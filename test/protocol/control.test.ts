@@ -1,8 +1,8 @@
 /** What agent and broker say to each other, and what the owner signs of a boot: the edges of their shapes. SPEC §2.4, §3.2 */
 import { expect, test } from 'vitest'
+import { openBoot, signBoot } from '../../protocol/control/boot.ts'
 import { openCertificate, signCertificate } from '../../protocol/control/certificate.ts'
-import { readControl, signEnrolment, toAgentSchema, toBrokerSchema } from '../../protocol/control/enrolment.ts'
-import { encodeBase64url } from '../../protocol/core/bytes.ts'
+import { readControl, toAgentSchema, toBrokerSchema } from '../../protocol/control/enrolment.ts'
 import { sealStatement, signingPublicKey } from '../../protocol/core/signing.ts'
 import { facts } from '../support/session-pair.ts'
 
@@ -18,9 +18,13 @@ const certificate = (generation: number) => ({
   generation,
   agentDh: key,
   agentSign: key,
+  provenBy: key,
+  nextBoot: key,
+  serial: 1,
+  confirmed: false,
 })
 
-test('a generation lies below 2^31, in certificate, enrolment and answer', () => {
+test('a generation lies below 2^31, in certificate and boot statement', () => {
   const owner = signingPublicKey(seed)
   const certified = (generation: number) =>
     openCertificate(sealStatement('mortar agent certificate v1', certificate(generation), seed), owner)
@@ -28,25 +32,11 @@ test('a generation lies below 2^31, in certificate, enrolment and answer', () =>
   expect(() => certified(LAST_GENERATION + 1)).toThrow(expect.objectContaining({ code: 'certificate-invalid' }))
   expect(() => signCertificate(certificate(LAST_GENERATION + 1), seed)).toThrow()
 
-  const { agentDh, agentSign, vm, launch } = certificate(1)
-  const enrolled = (generation: number) =>
-    signEnrolment(
-      {
-        ...{ version: 1 as const, vm, launch, generation, boot: vm, agentDh, agentSign },
-        ...{ addresses: [], brick: key, agentVersion: '1', protocols: [1] },
-      },
-      key,
-      seed,
-      seed,
-    )
-  enrolled(LAST_GENERATION)
-  expect(() => enrolled(LAST_GENERATION + 1)).toThrow()
-
-  const text = encodeBase64url(key)
-  const answered = (generation: number) =>
-    readControl(toAgentSchema, JSON.stringify({ type: 'enrolled', owner: text, ownerDh: text, generation }))
-  answered(LAST_GENERATION)
-  expect(() => answered(LAST_GENERATION + 1)).toThrow(refused)
+  const { agentDh, agentSign, nextBoot, vm, launch } = certificate(1)
+  const stated = (generation: number) =>
+    signBoot({ version: 1, vm, launch, generation, boot: vm, agentDh, agentSign, nextBoot }, seed)
+  expect(openBoot(stated(LAST_GENERATION)).generation).toBe(LAST_GENERATION)
+  expect(() => stated(LAST_GENERATION + 1)).toThrow()
 })
 
 test.each([

@@ -5,13 +5,21 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { exec } from '../../protocol/commands/exec.ts'
-import { openEnrolment, readControl, signEnrolment, toBrokerSchema } from '../../protocol/control/enrolment.ts'
+import { signBoot } from '../../protocol/control/boot.ts'
+import {
+  openEnrolment,
+  readControl,
+  signEnrolment,
+  toAgentSchema,
+  toBrokerSchema,
+} from '../../protocol/control/enrolment.ts'
 import { type Grant, openGrant, signGrant } from '../../protocol/control/grant.ts'
 import { checkTicketTime, type LaunchTicket } from '../../protocol/control/ticket.ts'
+import { concat } from '../../protocol/core/bytes.ts'
 import { encodeCbor } from '../../protocol/core/codec.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { z } from '../../protocol/core/schema.ts'
-import { openStatement, sealStatement, sign, signingPublicKey } from '../../protocol/core/signing.ts'
+import { openStatement, sealStatement, sha256, sign, signingPublicKey } from '../../protocol/core/signing.ts'
 import { encodeCredit } from '../../protocol/mux/window.ts'
 import { frame, framesUntil, reset } from '../support/frames.ts'
 import { muxEnd, now } from '../support/mux-end.ts'
@@ -192,21 +200,27 @@ function controlBytes() {
 }
 
 function addresses() {
+  const statement = { version: 1 as const, vm: facts.vm, launch: facts.launch, generation: 1, boot: facts.vm }
+  const boot = signBoot({ ...statement, agentDh: key, agentSign: owner, nextBoot: key }, seed)
+  const body = (count: number) => ({
+    ...{ version: 1 as const, brick: key, agentVersion: '1', protocols: [1] },
+    addresses: new Array<string>(count).fill('10.0.2.15'),
+  })
   const opened = (count: number) => {
-    const enrolment = {
-      ...{ version: 1 as const, vm: facts.vm, launch: facts.launch, generation: 1, boot: facts.vm },
-      ...{ agentDh: key, agentSign: owner, brick: key, agentVersion: '1', protocols: [1] },
-      addresses: new Array<string>(count).fill('10.0.2.15'),
-    }
-    const body = encodeCbor(enrolment)
-    const signature = sign('mortar enrolment v1', Uint8Array.from([...key, ...body]), seed)
-    return openEnrolment({ body, launchSignature: signature, agentSignature: signature }, key, () => owner)
+    const encoded = encodeCbor(body(count))
+    const signature = sign('mortar enrolment v1', concat(key, sha256(boot), encoded), seed)
+    return openEnrolment({ boot, line: [], body: encoded, signature }, key).enrolment
   }
   expect(opened(LIMITS.addresses).addresses).toHaveLength(LIMITS.addresses)
   expect(() => opened(LIMITS.addresses + 1)).toThrow(code('enrolment-invalid'))
-  expect(() =>
-    signEnrolment({ ...opened(1), addresses: new Array(LIMITS.addresses + 1).fill('') }, key, seed, seed),
-  ).toThrow()
+  expect(() => signEnrolment(body(LIMITS.addresses + 1), { boot, line: [] }, key, seed)).toThrow()
+}
+
+function bootStatementCharacters() {
+  const message = (length: number) =>
+    readControl(toAgentSchema, JSON.stringify({ type: 'succeeded', boot: 'A'.repeat(length) }))
+  expect(message(LIMITS.bootStatementCharacters)).toMatchObject({ type: 'succeeded' })
+  expect(() => message(LIMITS.bootStatementCharacters + 1)).toThrow(code('protocol-violation'))
 }
 
 /** A test, or the file that has it. */
@@ -266,6 +280,11 @@ const TESTS: Readonly<Record<keyof typeof LIMITS, string | (() => void | Promise
   joinMs: 'broker/relay',
   authenticationMs: 'broker/enrolment',
   addresses,
+  bootStatementCharacters,
+  bootChain: 'broker/boots',
+  bootLine: 'broker/boots',
+  waitingBoots: 'broker/boots',
+  protestMs: 'broker/boots',
 }
 
 test('each limit has a test, and a test its limit', () => {

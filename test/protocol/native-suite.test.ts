@@ -24,9 +24,11 @@ test.each(suites)('%s, at every size and counter', (_name, sealing, opening) => 
         const plaintext = random(length)
         const sealed = sealer.seal(counter, associated, plaintext)
         expect(sealed.length).toBe(length + 16)
-        expect(opener.open(counter, associated, sealed)).toSatisfy((opened: Uint8Array) =>
-          Buffer.from(plaintext).equals(opened),
-        )
+        for (const open of [opener.open, opener.openSecret]) {
+          expect(open(counter, associated, sealed)).toSatisfy((opened: Uint8Array) =>
+            Buffer.from(plaintext).equals(opened),
+          )
+        }
       }
     }
   }
@@ -40,6 +42,7 @@ test('what was changed anywhere does not open', () => {
     const changed = sealed.slice()
     changed[i] = (changed[i] as number) ^ 1
     expect(aead.open(5, associated, changed)).toBeNull()
+    expect(aead.openSecret(5, associated, changed)).toBeNull()
   }
   expect(aead.open(6, associated, sealed)).toBeNull()
   expect(aead.open(5, random(8), sealed)).toBeNull()

@@ -2,13 +2,18 @@
  * Identities, signed statements and sealed launch secrets against a second implementation, written from the specification
  * (test/vectors/make-statements.mjs). SPEC §2.1, §2.2, §2.3, §2.4, §2.5, §2.6, §2.7, §2.8, §3.1, §3.2
  */
+
+import { wordlist } from '@scure/bip39/wordlists/english.js'
 import { describe, expect, test } from 'vitest'
 import { bootKeys } from '../../agent/boot-keys.ts'
 import { openDriveNote, sealDriveNote } from '../../client/drive-note.ts'
 import { Identity } from '../../client/identity.ts'
 import { sealLaunchSecret } from '../../client/sealed-secret.ts'
+import { bootWords } from '../../protocol/channel/comparison.ts'
 import { launchCommitment, launchSeed } from '../../protocol/channel/derive.ts'
+import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { accountOf, driveGroupOf } from '../../protocol/control/account.ts'
+import { type BootStatement, openBoot, signBoot, signProtest, verifyProtest } from '../../protocol/control/boot.ts'
 import { type AgentCertificate, openCertificate, signCertificate } from '../../protocol/control/certificate.ts'
 import { type Enrolment, openEnrolment, signEnrolment } from '../../protocol/control/enrolment.ts'
 import { type Grant, openGrant, signGrant } from '../../protocol/control/grant.ts'
@@ -61,12 +66,11 @@ interface Vectors {
   readonly sealedLaunchSecrets: readonly ({ readonly vm: string; readonly launch: string } & Readonly<
     Record<'ephemeral' | 'launcher' | 'secret' | 'sealed', Uint8Array>
   >)[]
+  readonly bootStatements: readonly (Signed<BootStatement> &
+    Readonly<Record<'oneUseSeed' | 'provenBy' | 'protestSeed' | 'protest' | 'words', Uint8Array>>)[]
   readonly enrolments: readonly ({ readonly statement: Enrolment } & Readonly<
-    Record<
-      'nonce' | 'launchSeed' | 'agentSeed' | 'commitment' | 'body' | 'launchSignature' | 'agentSignature',
-      Uint8Array
-    >
-  >)[]
+    Record<'nonce' | 'agentSeed' | 'boot' | 'body' | 'signature', Uint8Array>
+  > & { readonly line: readonly Uint8Array[] })[]
   readonly refusedTickets: Readonly<Record<string, Uint8Array>>
 }
 
@@ -177,17 +181,48 @@ test('accounts of people and groups of drives are those of the second implementa
   for (const { id, gid, name } of vectors.driveGroups) expect(driveGroupOf(id)).toEqual({ id: gid, name })
 })
 
+test('boot statements and protests are signed and opened as the second implementation signs them', () => {
+  const invalid = expect.objectContaining({ code: 'enrolment-invalid' })
+  for (const { statement, oneUseSeed, provenBy, signed, protestSeed, protest } of vectors.bootStatements) {
+    expect(encodeHex(signBoot(statement, oneUseSeed))).toBe(encodeHex(signed))
+    expect(openBoot(signed)).toEqual({ ...statement, provenBy, signed })
+    expect(() => openBoot(bent(signed))).toThrow(invalid)
+    expect(() => openBoot(vectors.certificates[0]?.signed as Uint8Array)).toThrow(invalid)
+    expect(encodeHex(signProtest(signed, protestSeed))).toBe(encodeHex(protest))
+    expect(verifyProtest(signed, protest, statement.agentSign)).toBe(true)
+    expect(verifyProtest(bent(signed), protest, statement.agentSign)).toBe(false)
+    expect(verifyProtest(signed, protest, provenBy)).toBe(false)
+  }
+})
+
+test('the words of a boot are those of its keys', () => {
+  const [first, second] = vectors.bootStatements.map(({ statement, words }) => {
+    const told = bootWords(nobleSuite, statement).split(' ')
+    const bits = told.map(word => wordlist.indexOf(word).toString(2).padStart(11, '0')).join('')
+    const expected = [...words].map(byte => byte.toString(2).padStart(8, '0')).join('')
+    expect(bits).toBe(expected.slice(0, 66))
+    return told.join(' ')
+  })
+  // the same keys, whatever else the statement says
+  expect(first).toBe(second)
+})
+
 test('enrolments are signed and opened as the second implementation signs them', () => {
-  for (const vector of vectors.enrolments) {
-    const { statement, nonce, commitment, body, launchSignature, agentSignature } = vector
-    const signed = { body, launchSignature, agentSignature }
-    expect(signEnrolment(statement, nonce, vector.launchSeed, vector.agentSeed)).toEqual(signed)
-    expect(openEnrolment(signed, nonce, () => commitment)).toEqual(statement)
-    const swapped = { body, launchSignature: agentSignature, agentSignature: launchSignature }
+  for (const { statement, nonce, boot, line, body, signature, agentSeed } of vectors.enrolments) {
+    const signed = { boot, line, body, signature }
+    expect(signEnrolment(statement, { boot, line }, nonce, agentSeed)).toEqual(signed)
+    expect(openEnrolment(signed, nonce)).toEqual({
+      boot: openBoot(boot),
+      line: line.map(each => openBoot(each)),
+      enrolment: statement,
+    })
+    const other = vectors.bootStatements[1]?.signed as Uint8Array
     for (const wrong of [
-      () => openEnrolment(signed, bent(nonce), () => commitment),
-      () => openEnrolment(signed, nonce, () => owner),
-      () => openEnrolment(swapped, nonce, () => commitment),
+      () => openEnrolment(signed, bent(nonce)),
+      () => openEnrolment({ ...signed, boot: bent(boot) }, nonce),
+      () => openEnrolment({ ...signed, boot: other }, nonce),
+      () => openEnrolment({ ...signed, line: [boot] }, nonce),
+      () => openEnrolment({ ...signed, signature: bent(signature) }, nonce),
     ]) {
       expect(wrong).toThrow(expect.objectContaining({ code: 'enrolment-invalid' }))
     }

@@ -185,12 +185,11 @@ test('a command wipes the secret that it sent, and the sealed one that it receiv
   const received: Uint8Array[] = []
   const aead: typeof suite.algorithms.aead = key => {
     const real = suite.algorithms.aead(key)
-    const open: typeof real.open = (counter, associated, ciphertext) => {
-      // the inner seal's: no record has this length here
-      if (ciphertext.length === 64 + 16) received.push(ciphertext)
-      return real.open(counter, associated, ciphertext)
+    const openSecret: typeof real.openSecret = (counter, associated, ciphertext) => {
+      received.push(ciphertext)
+      return real.openSecret(counter, associated, ciphertext)
     }
-    return { ...real, open }
+    return { ...real, openSecret }
   }
   const agent = { ...suite, algorithms: { ...suite.algorithms, aead } }
   const { session } = await sessionPair({

@@ -10,6 +10,7 @@ import type {
   DriveVolume,
   HypervisorDescription,
   HypervisorDriver,
+  NetworkDefinition,
   VmDefinition,
 } from '../../broker/hypervisor/driver.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
@@ -30,12 +31,15 @@ type Step =
   | 'attachDrive'
   | 'detachDrive'
   | 'list'
+  | 'ensureNetwork'
+  | 'removeNetwork'
 
 export class FakeHypervisor implements HypervisorDriver {
   /** what is defined, by VM id; a test may look, and should change it only by the methods below */
   readonly domains = new Map<string, FakeDomain>()
   /** every step taken, in order: `start 1f2e…` */
   readonly steps: string[] = []
+  readonly networks = new Map<string, NetworkDefinition>()
   readonly #foreign = new Set<string>()
   readonly #failures = new Map<Step, MortarError[]>()
   readonly #listeners: ((event: DomainEvent) => void)[] = []
@@ -94,6 +98,9 @@ export class FakeHypervisor implements HypervisorDriver {
     return this.#take('start', vmId, () => {
       const domain = this.#find(vmId)
       if (domain.state === 'running') return
+      const { network } = domain.definition
+      if (network.kind === 'isolated' && !this.networks.has(network.network))
+        throw new MortarError('libvirt-failed', `no network ${network.network}`)
       domain.state = 'running'
       this.#emit({ vmId, kind: 'started', detail: '' })
     })
@@ -138,6 +145,22 @@ export class FakeHypervisor implements HypervisorDriver {
 
   list(): Promise<readonly DomainStatus[]> {
     return this.#take('list', undefined, () => [...this.domains].map(([vmId, { state }]) => ({ vmId, state })))
+  }
+
+  ensureNetwork(network: NetworkDefinition): Promise<void> {
+    return this.#take('ensureNetwork', undefined, () => {
+      this.networks.set(network.name, network)
+    })
+  }
+
+  removeNetwork(name: string): Promise<void> {
+    return this.#take('removeNetwork', undefined, () => {
+      this.networks.delete(name)
+    })
+  }
+
+  async qemuGroup(): Promise<number> {
+    return 64_055
   }
 
   onEvent(listener: (event: DomainEvent) => void): void {

@@ -4,39 +4,37 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { AGENT_PORT, type NetworkPlan, planNetwork } from '../../broker/network/plan.ts'
 import { type Binaries, buildBinaries } from '../../images/build-binaries.ts'
 import { buildBrick } from '../../images/build-brick.ts'
 import type { Brick } from '../../images/sign-brick.ts'
 import type { Progress } from '../../images/steps.ts'
-import { accountOf } from '../../protocol/control/account.ts'
 import type { Vm } from '../../protocol/control/api.ts'
-import { parseIdentity } from '../../protocol/control/login.ts'
+import { decodeBase64url } from '../../protocol/core/bytes.ts'
 import { removeDomainsOf } from './domains.ts'
 import { ensureLibvirt } from './libvirt-daemons.ts'
+import { removeNetworkOf } from './networks.ts'
+import { newPeople, type People, type Person } from './people.ts'
 import { type Outcome, type ProgramOptions, runProgram } from './program.ts'
 
 const CACHE = '/var/cache/mortar'
 /** of the broker's log, shown when a command fails */
 const LOG_LINES = 8
 
-export interface Person {
-  readonly name: string
-  readonly home: string
-  readonly identityPath: string
-  /** public identity, mortar1… */
-  readonly identity: string
-}
+export type { Person }
 
 export type Stage = <T>(name: string, run: (say: Progress) => Promise<T>) => Promise<T>
 
 export interface MachineOptions {
   /** parent of the machine's folder; QEMU's user must be able to enter it */
   readonly parent?: string
-  /** where agents dial instead of the broker itself: the port of a tap on the host's loopback */
-  readonly agentPort?: number
+  /** the broker takes agents on the host's loopback, and a test listens where VMs dial: at `machine.front` */
+  readonly fronted?: boolean
+  /** by default the isolated network, and user networking for a machine that is bare */
+  readonly network?: 'isolated' | 'user'
   readonly enrolWithinSeconds?: number
   /** lines added to the broker's configuration */
   readonly config?: string
@@ -54,20 +52,23 @@ export class Machine {
   readonly folder: string
   readonly binaries: Binaries
   readonly brick: Brick | undefined
-  readonly people: Readonly<Record<'owner' | 'administrator' | 'other', Person>>
+  readonly people: People
   readonly #options: MachineOptions
   readonly #kept: ChildProcess[] = []
   #broker: ChildProcess | undefined
   /** true once it was left running: dispose() is then somebody else's */
   left = false
   #listening = ''
+  #agents = ''
   #ssh = ''
+  /** the broker's key */
+  #id = ''
 
   private constructor(
     folder: string,
     binaries: Binaries,
     brick: Brick | undefined,
-    people: Machine['people'],
+    people: People,
     options: MachineOptions,
   ) {
     this.folder = folder
@@ -114,6 +115,21 @@ export class Machine {
     return this.#listening
   }
 
+  /** http://host:port where the broker takes agents */
+  get agents(): string {
+    return this.#agents
+  }
+
+  /** what the broker's network is made of */
+  get plan(): NetworkPlan {
+    return planNetwork(decodeBase64url(this.#id))
+  }
+
+  /** where VMs dial, and a test listens for a machine that is fronted */
+  get front(): { host: string; port: number } {
+    return { host: this.plan.address, port: AGENT_PORT }
+  }
+
   /** host:port of the jump host */
   get ssh(): string {
     return this.#ssh
@@ -153,9 +169,11 @@ export class Machine {
       child.stdout?.once('data', chunk => resolve(String(chunk)))
       child.once('exit', code => reject(new Error(`the broker ended with ${code}; see ${this.logPath}`)))
     })
-    const { listening, ssh } = JSON.parse(line) as { listening: string; ssh: string }
+    const { listening, agents, ssh, id } = JSON.parse(line) as Record<'listening' | 'agents' | 'ssh' | 'id', string>
     this.#listening = listening
+    this.#agents = agents
     this.#ssh = ssh
+    this.#id = id
   }
 
   /** Ends the broker and waits until it is gone. */
@@ -226,6 +244,7 @@ export class Machine {
   async dispose(): Promise<void> {
     await this.stopBroker()
     if (!this.#options.bare) await removeDomainsOf(this.folder)
+    await removeNetworkOf(this.folder)
     await rm(this.folder, { recursive: true, force: true })
   }
 
@@ -233,7 +252,9 @@ export class Machine {
     const { people, brick } = this
     const port = this.#listening === '' ? 0 : Number(new URL(this.#listening).port)
     const sshPort = this.#ssh === '' ? 0 : Number(this.#ssh.split(':').at(-1))
-    const { agentPort, enrolWithinSeconds = 300, config = '', origins = [] } = this.#options
+    const { fronted, bare, enrolWithinSeconds = 300, config = '', origins = [] } = this.#options
+    const { network = bare ? 'user' : 'isolated' } = this.#options
+    const agentPort = this.#agents === '' ? 0 : Number(new URL(this.#agents).port)
     const lines = [
       `data_dir = ${JSON.stringify(this.dataDir)}`,
       `listen = "127.0.0.1:${port}"`,
@@ -243,7 +264,8 @@ export class Machine {
       `origins = ${JSON.stringify(origins)}`,
       `enrol_within_seconds = ${enrolWithinSeconds}`,
     ]
-    if (agentPort !== undefined) lines.push(`agent_url = "ws://10.0.2.2:${agentPort}/v1/agent"`)
+    lines.push(`network = "${network}"`)
+    if (fronted || network === 'user') lines.push(`agent_listen = "127.0.0.1:${agentPort}"`)
     if (brick) {
       const manifest = JSON.parse(await readFile(brick.manifestPath, 'utf8')) as { builder: string }
       lines.push(`builders = ${JSON.stringify([manifest.builder])}`)
@@ -257,30 +279,4 @@ function brickOf(binaries: Binaries, options: MachineOptions, say: Progress): Pr
   const keyPath = join(CACHE, 'builder.key')
   const test = options.testBrick ?? true
   return buildBrick({ agentBinary: agent, agentVersion: version, cacheDir: CACHE, keyPath, test }, say)
-}
-
-async function newPeople(folder: string, client: string): Promise<Machine['people']> {
-  return {
-    owner: await newPerson(folder, client, 'owner'),
-    administrator: await newPerson(folder, client, 'administrator'),
-    other: await newPerson(folder, client, 'other'),
-  }
-}
-
-/** The person's account in VMs. */
-export function accountNameOf({ identity }: Person): string {
-  return accountOf(parseIdentity(identity).sign).name
-}
-
-async function newPerson(folder: string, client: string, name: string): Promise<Person> {
-  const home = join(folder, name)
-  await mkdir(home, { mode: 0o700 })
-  const identityPath = join(home, 'identity')
-  const env = { HOME: home, MORTAR_IDENTITY: identityPath }
-  const { code, stdout, stderr } = await runProgram(client, ['--json', 'identity', 'create', '--no-passphrase'], {
-    env,
-  })
-  if (code !== 0) throw new Error(`identity create ended with ${code}: ${stderr}`)
-  const { identity } = JSON.parse(stdout) as { identity: string }
-  return { name, home, identityPath, identity }
 }

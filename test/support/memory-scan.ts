@@ -4,8 +4,8 @@ import { closeSync, openSync, readFileSync, readSync } from 'node:fs'
 const MASK = 0x5a
 const CHUNK_BYTES = 1 << 20
 /** What is compared of a secret's bytes: an allocator writes its own into the first ones of what is freed. */
-const FROM = 8
-const TO = 24
+const FROM = 16
+const TO = 32
 
 interface Note {
   readonly name: string
@@ -20,7 +20,7 @@ export interface Found {
 export class MemoryScan {
   #notes: Note[] = []
 
-  /** Remembers what to look for. `secret`: at least 24 bytes; what is longer is looked for by these. */
+  /** Remembers what to look for. `secret`: at least 32 bytes; what is longer is looked for by these. */
   note(name: string, secret: Uint8Array): void {
     const masked = new Uint8Array(new ArrayBuffer(128), 0, TO)
     for (let i = 0; i < TO; i++) masked[i] = (secret[i] as number) ^ MASK

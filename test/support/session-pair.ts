@@ -26,6 +26,7 @@ export const noHandlers: Handlers<undefined> = {
   'drive-list': refuse,
   ssh: refuse,
   'grant-revoke': refuse,
+  'grant-list': refuse,
 }
 
 export const facts = {

@@ -13,7 +13,8 @@ export interface Tap {
   close(): Promise<void>
 }
 
-export async function openTap(): Promise<Tap> {
+/** Listens at `host`:`port`: for agents, where they dial; else at any free port of the loopback. */
+export async function openTap({ host, port } = { host: '127.0.0.1', port: 0 }): Promise<Tap> {
   const sockets = new Set<Socket>()
   const server: Server = createServer(near => {
     const far = connect(tap.target, '127.0.0.1')
@@ -39,7 +40,7 @@ export async function openTap(): Promise<Tap> {
       })
     }
   })
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  await new Promise<void>(resolve => server.listen(port, host, resolve))
   const address = server.address()
   const tap: Tap = {
     port: typeof address === 'object' && address ? address.port : 0,

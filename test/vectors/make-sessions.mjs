@@ -18,6 +18,7 @@ const COMMANDS = [
   'drive-list',
   'ssh',
   'grant-revoke',
+  'grant-list',
 ]
 const keep = fixed('kept').subarray(0, 16)
 const keys = kems()

@@ -88,8 +88,37 @@ function certificate(generation) {
     generation,
     agentDh: dhPublic(agent.dh),
     agentSign: signPublic(agent.sign),
+    provenBy: signPublic(launchSeedOf(launchSecretOf(owner, vm, launch))),
+    nextBoot: signPublic(fixed('next boot')),
+    serial: 1_800_000_000_000,
+    confirmed: generation > 24,
   }
   return { statement, signed: envelope('mortar agent certificate v1', statement, ownerSign) }
+}
+
+/** SPEC §2.8 */
+function bootStatement(oneUse, more) {
+  const statement = {
+    version: 1,
+    vm,
+    launch,
+    generation: 1,
+    boot: '44444444-4444-4444-8444-444444444444',
+    agentDh: dhPublic(agent.dh),
+    agentSign: signPublic(agent.sign),
+    nextBoot: signPublic(fixed('next boot')),
+    ...more,
+  }
+  const signed = envelope('mortar boot v1', statement, oneUse)
+  return {
+    statement,
+    oneUseSeed: oneUse,
+    provenBy: signPublic(oneUse),
+    signed,
+    protestSeed: agent.sign,
+    protest: sign('mortar boot protest v1', signed, agent.sign),
+    words: hkdf(cat(statement.agentDh, statement.agentSign), NONE, 'mortar boot words v1', 9),
+  }
 }
 
 /** SPEC §2.7 */
@@ -159,15 +188,9 @@ function sealedLaunchSecret(secret) {
 }
 
 /** SPEC §3.2 */
-function enrolment(more) {
+function enrolment(more, before = []) {
   const statement = {
     version: 1,
-    vm,
-    launch,
-    generation: 1,
-    boot: '44444444-4444-4444-8444-444444444444',
-    agentDh: dhPublic(agent.dh),
-    agentSign: signPublic(agent.sign),
     addresses: ['10.0.2.15', 'fec0::5054:ff:fe12:3456'],
     brick: fixed('brick'),
     agentVersion: '0.1.0',
@@ -175,19 +198,11 @@ function enrolment(more) {
     ...more,
   }
   const nonce = fixed('enrolment challenge')
-  const launchSeed = launchSeedOf(launchSecretOf(owner, vm, launch))
+  const oneUse = before.length > 0 ? fixed('next boot') : launchSeedOf(launchSecretOf(owner, vm, launch))
+  const { signed: boot } = bootStatement(oneUse, { nextBoot: signPublic(fixed('one after')) })
   const body = cbor(statement)
-  const message = cat(nonce, body)
-  return {
-    statement,
-    nonce,
-    launchSeed,
-    agentSeed: agent.sign,
-    commitment: signPublic(launchSeed),
-    body,
-    launchSignature: sign('mortar enrolment v1', message, launchSeed),
-    agentSignature: sign('mortar enrolment v1', message, agent.sign),
-  }
+  const signature = sign('mortar enrolment v1', cat(nonce, sha256(boot), body), agent.sign)
+  return { statement, nonce, agentSeed: agent.sign, boot, line: before, body, signature }
 }
 
 /** SPEC §2.1: what a receiver refuses */
@@ -252,11 +267,21 @@ const result = {
     grant({}),
     grant({ role: 'manager', permissions: ['power', 'exec'], drives: null, targets: [], serial: 0 }),
     grant({ permissions: [], drives: [], targets: [], expires: 2 ** 53 - 1, serial: 2 ** 53 - 1 }),
+    grant({ after: Buffer.alloc(16, 9) }),
   ],
   manifests: [manifest({}), manifest({ name: 'a', version: 'älter', sizeBytes: 2 ** 53 - 1 })],
   broker: broker(),
   sealedLaunchSecrets: [launchSecretOf(owner, vm, launch), Buffer.alloc(32)].map(sealedLaunchSecret),
-  enrolments: [enrolment({}), enrolment({ generation: 300, addresses: [], protocols: [1, 2, 65_535] })],
+  bootStatements: [
+    bootStatement(launchSeedOf(launchSecretOf(owner, vm, launch)), {}),
+    bootStatement(fixed('next boot'), { generation: 300, nextBoot: signPublic(fixed('one after')) }),
+  ],
+  enrolments: [
+    enrolment({}),
+    enrolment({ addresses: [], protocols: [1, 2, 65_535] }, [
+      bootStatement(launchSeedOf(launchSecretOf(owner, vm, launch)), {}).signed,
+    ]),
+  ],
   refusedTickets: refusedTickets(),
   accounts: [signPublic(ownerSign), fixed('grantee'), Buffer.alloc(32), Buffer.alloc(32, 255)].map(account),
   driveGroups: [drive, vm, launch].map(driveGroup),

@@ -1,17 +1,9 @@
 /** The XML that libvirt is told: domains and the drives plugged into them. Every value is escaped. */
-import type { DriveVolume, VmDefinition } from '../driver.ts'
+import type { DriveVolume, VmDefinition, VmNetwork } from '../driver.ts'
+import { escapeXml } from './xml.ts'
 
 /** namespace of the mark by which we know our domains */
 export const MARK = 'https://mortar.invalid/domain/1'
-
-const ESCAPES: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&apos;',
-}
-const escapeXml = (text: string) => text.replace(/[&<>"']/g, character => ESCAPES[character] as string)
 
 /** Name by which our domains are told from others'. */
 export const domainName = (vmId: string) => `mortar-${vmId}`
@@ -50,14 +42,34 @@ export function domainXml(vm: VmDefinition, acceleration: 'kvm' | 'tcg'): string
     </disk>
     <controller type='scsi' index='0' model='virtio-scsi'/>
     <controller type='usb' model='none'/>
-    <interface type='user'><model type='virtio'/></interface>
+    ${interfaceXml(vm.network)}
     <serial type='file'><source path='${escapeXml(vm.consoleLogPath)}' append='on'/><target port='0'/></serial>
     <console type='file'><source path='${escapeXml(vm.consoleLogPath)}' append='on'/><target type='serial' port='0'/></console>
     <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
     <memballoon model='none'/>
   </devices>
+  ${processXml(vm.network)}
 </domain>`
 }
+
+/** The port's filter is libvirt's, of the network's name: it lets through what comes from these two addresses, and only where it may go. */
+function interfaceXml(network: VmNetwork): string {
+  if (network.kind === 'user') return "<interface type='user'><model type='virtio'/></interface>"
+  const name = escapeXml(network.network)
+  return `<interface type='network'>
+      <mac address='${escapeXml(network.macAddress)}'/>
+      <source network='${name}'/>
+      <model type='virtio'/>
+      <port isolated='yes'/>
+      <filterref filter='${name}'><parameter name='IP' value='${escapeXml(network.address)}'/></filterref>
+    </interface>`
+}
+
+/** Under user networking it is QEMU that connects, so each has a user of its own by which the host can hold it back. */
+const processXml = (network: VmNetwork) =>
+  network.kind === 'user'
+    ? `<seclabel type='static' model='dac' relabel='yes'><label>+${network.uid}:+${network.gid}</label></seclabel>`
+    : ''
 
 /**
  * Named here, the brick is opened whatever an escaped guest wrote into its overlay's header; and libvirt leaves its owner

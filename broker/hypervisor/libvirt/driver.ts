@@ -11,10 +11,12 @@ import type {
   DriveVolume,
   HypervisorDescription,
   HypervisorDriver,
+  NetworkDefinition,
   VmDefinition,
 } from '../driver.ts'
 import { LibvirtConnection } from './connection.ts'
 import { domainName, domainXml, driveAlias, driveTargets, driveXml, freeTarget } from './domain-xml.ts'
+import { ensureNetwork, qemuGroup, removeNetwork } from './networks.ts'
 import { DOMAIN_STATES, EVENTS, LIFECYCLE, type Procedure, STOPPED_DETAILS } from './procedures.ts'
 import { ERROR_NUMBERS, LibvirtRefusal, readRefusal } from './refusals.ts'
 import { type XdrReader, XdrWriter } from './xdr.ts'
@@ -94,6 +96,18 @@ export class LibvirtDriver implements HypervisorDriver {
     }
   }
 
+  ensureNetwork(network: NetworkDefinition): Promise<void> {
+    return this.#meaning(connection => ensureNetwork(connection, network))
+  }
+
+  removeNetwork(name: string): Promise<void> {
+    return this.#meaning(connection => removeNetwork(connection, name))
+  }
+
+  qemuGroup(): Promise<number> {
+    return this.#meaning(qemuGroup)
+  }
+
   async list(): Promise<readonly DomainStatus[]> {
     return this.#list(await this.#open())
   }
@@ -136,9 +150,14 @@ export class LibvirtDriver implements HypervisorDriver {
     }
   }
 
-  async #call(procedure: Procedure, body?: XdrWriter): Promise<XdrReader> {
+  #call(procedure: Procedure, body?: XdrWriter): Promise<XdrReader> {
+    return this.#meaning(connection => connection.call(procedure, body))
+  }
+
+  /** A job whose refusals are told as the errors that the broker switches on. */
+  async #meaning<T>(job: (connection: LibvirtConnection) => Promise<T>): Promise<T> {
     try {
-      return await (await this.#open()).call(procedure, body)
+      return await job(await this.#open())
     } catch (refusal) {
       throw refusal instanceof LibvirtRefusal ? readRefusal(refusal) : refusal
     }

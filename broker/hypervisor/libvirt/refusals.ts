@@ -2,7 +2,7 @@
 import { type ErrorCode, MortarError } from '../../../protocol/core/errors.ts'
 
 /** virErrorNumber, the ones that we tell apart */
-export const ERROR_NUMBERS = { noDomain: 42, operationInvalid: 55 } as const
+export const ERROR_NUMBERS = { noDomain: 42, noNetwork: 43, operationInvalid: 55, noFilter: 62 } as const
 
 /** libvirt's own refusal, with its number so that the driver can tell them apart. */
 export class LibvirtRefusal extends MortarError {

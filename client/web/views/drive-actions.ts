@@ -2,6 +2,8 @@
 import type { Drive, Vm } from '../../../protocol/control/api.ts'
 import { MortarError } from '../../../protocol/core/errors.ts'
 import type { ClientSession } from '../../../protocol/session.ts'
+import { wallClock } from '../../clock.ts'
+import { requireGone } from '../../drive-gone.ts'
 import { formatDrive, lockDrive, unlockDrive } from '../../drives.ts'
 import { about } from '../../name-error.ts'
 import { h, useState, type VNode } from '../preact.ts'
@@ -15,6 +17,8 @@ export interface GuestDrive {
   readonly state: 'blank' | 'locked' | 'open' | 'mounted' | 'foreign'
   readonly mountPoint: string | null
 }
+
+export const isOpen = ({ state }: GuestDrive): boolean => state === 'mounted' || state === 'open'
 
 interface Props {
   readonly drive: Drive
@@ -48,14 +52,19 @@ export function DriveActions({ drive, vm, session, guest, formatted, onDone }: P
       const ready = await formatDrive(broker, identity, session, drive, { erase })
       await unlockDrive(identity, session, ready, { readOnly: false })
     })
-  const detach = () => act(`Detaching ${name}`, ({ broker }) => broker.detachDrive(drive.id))
-  const here = vm !== null && drive.attachedTo === vm.id
-  const open = guest?.state === 'mounted' || guest?.state === 'open'
+  const detach = () =>
+    act(`Detaching ${name}`, async ({ broker }) => {
+      await broker.detachDrive(drive.id)
+      if (session && vm) await requireGone(session, wallClock, drive, vm.name)
+    })
+  const open = guest !== undefined && isOpen(guest)
+  // the VM's word goes before the broker's: what is open there can be locked there
+  const here = vm !== null && (drive.attachedTo === vm.id || open)
   const button = (label: string, onPress: () => void, kind: 'main' | 'danger' | 'plain' = 'plain') =>
     h(Button, { key: label, label, about: name, kind, disabled: action.busy !== null, onPress })
 
   const buttons = [
-    vm !== null && drive.attachedTo === null && (vm.state === 'ready' || vm.state === 'enrolled')
+    vm !== null && !here && drive.attachedTo === null && (vm.state === 'ready' || vm.state === 'enrolled')
       ? button('Attach', () => act(`Attaching ${name}`, ({ broker }) => broker.attachDrive(drive.id, vm.id)), 'main')
       : null,
     here && session && !open && !formatted ? button('Format and unlock', () => format(false), 'main') : null,
@@ -69,7 +78,7 @@ export function DriveActions({ drive, vm, session, guest, formatted, onDone }: P
     here && session && open ? button('Lock', () => act(`Locking ${name}`, () => lockDrive(session, drive))) : null,
     // unplugged while mounted it would lose what is not yet written, and only the agent knows
     here && !open ? button('Detach', () => (guest ? detach() : ask('detach'))) : null,
-    drive.attachedTo === null ? button('Delete', () => ask('delete'), 'danger') : null,
+    drive.attachedTo === null && !here ? button('Delete', () => ask('delete'), 'danger') : null,
   ]
   return h(
     'div',
@@ -101,7 +110,7 @@ export function DriveActions({ drive, vm, session, guest, formatted, onDone }: P
     asked === 'delete'
       ? h(Confirm, {
           title: `Delete the drive ${name}?`,
-          text: `The drive ${name} and everything on it are destroyed for good.`,
+          text: `The broker is told to destroy the drive ${name} and everything on it, for good.`,
           yes: `Delete ${name}`,
           onYes: () => act(`Deleting ${name}`, ({ broker }) => broker.deleteDrive(drive.id)),
           onNo: () => ask(null),

@@ -1,16 +1,18 @@
 /** Drives: all of the person's, made and deleted here; on a VM's page also attached, formatted, unlocked and locked. */
 import { driveList } from '../../../protocol/commands/drives.ts'
 import type { Drive, Vm } from '../../../protocol/control/api.ts'
+import { driveSerial } from '../../../protocol/control/drive-serial.ts'
 import { encodeBase64url } from '../../../protocol/core/bytes.ts'
 import type { ClientSession } from '../../../protocol/session.ts'
 import { openDriveNote } from '../../drive-note.ts'
+import { driveIdOf, lockDrive } from '../../drives.ts'
 import { h, useEffect, useState, type VNode } from '../preact.ts'
 import { linkTo } from '../route.ts'
 import { current, report, useMortar } from '../state.ts'
-import { DriveActions, type GuestDrive } from './drive-actions.ts'
+import { DriveActions, type GuestDrive, isOpen } from './drive-actions.ts'
 import { DriveForm } from './drive-form.ts'
 import { formatBytes } from './format.ts'
-import { Button, Card, TableHead } from './parts.ts'
+import { Button, Card, Outcome, TableHead, useAction } from './parts.ts'
 
 /** `vm`: whose page it is; null on the overview. */
 export function DrivesCard({ vm }: { vm: Vm | null }): VNode {
@@ -46,8 +48,8 @@ export function DrivesCard({ vm }: { vm: Vm | null }): VNode {
                 { key: drive.id, 'data-drive': drive.name },
                 h('th', { scope: 'row' }, drive.name),
                 h('td', {}, formatBytes(drive.sizeBytes)),
-                h('td', {}, holderOf(drive, vms ?? [], vm)),
-                h('td', {}, stateOf(drive, guest?.get(drive.serial))),
+                h('td', {}, holderOf(drive, vms ?? [], vm, guest?.get(driveSerial(drive.id)))),
+                h('td', {}, stateOf(drive, guest?.get(driveSerial(drive.id)))),
                 h(
                   'td',
                   { class: 'actions' },
@@ -56,7 +58,7 @@ export function DrivesCard({ vm }: { vm: Vm | null }): VNode {
                     vm,
                     session,
                     formatted: isFormatted(drive),
-                    guest: guest?.get(drive.serial),
+                    guest: guest?.get(driveSerial(drive.id)),
                     onDone: read,
                   }),
                 ),
@@ -64,9 +66,44 @@ export function DrivesCard({ vm }: { vm: Vm | null }): VNode {
             ),
           ),
         ),
+    session && guest ? h(HiddenDrives, { session, guest, drives, onDone: read }) : null,
     vm !== null && session === null && shown.some(drive => drive.attachedTo === vm.id)
       ? h('p', { class: 'muted small' }, 'Connect to unlock or lock the drives of this VM.')
       : null,
+  )
+}
+
+interface HiddenProps {
+  readonly session: ClientSession
+  readonly guest: ReadonlyMap<string, GuestDrive>
+  readonly drives: readonly Drive[]
+  onDone(): Promise<void>
+}
+
+/** Drives that are open in the VM and that the broker does not show. */
+function HiddenDrives({ session, guest, drives, onDone }: HiddenProps): VNode | null {
+  const action = useAction()
+  const shown = new Set(drives.map(({ id }) => driveSerial(id)))
+  const hidden = [...guest.values()].filter(drive => isOpen(drive) && !shown.has(drive.serial))
+  if (hidden.length === 0) return null
+  const lock = (serial: string) =>
+    void action.run('Locking it', async () => {
+      await lockDrive(session, { id: driveIdOf(serial) })
+      await onDone()
+    })
+  return h(
+    'div',
+    { class: 'problem', role: 'alert' },
+    h('strong', {}, 'The VM has drives open that the broker does not show'),
+    hidden.map(({ serial, mountPoint }) =>
+      h(
+        'p',
+        { key: serial },
+        `Serial ${serial}, ${mountPoint ?? 'not mounted'} `,
+        h(Button, { label: 'Lock', about: `the drive with serial ${serial}`, onPress: () => lock(serial) }),
+      ),
+    ),
+    h(Outcome, { action }),
   )
 }
 
@@ -90,7 +127,8 @@ function useGuestDrives(session: ClientSession | null): [ReadonlyMap<string, Gue
   return [guest, read]
 }
 
-function holderOf(drive: Drive, vms: readonly Vm[], here: Vm | null) {
+function holderOf(drive: Drive, vms: readonly Vm[], here: Vm | null, guest: GuestDrive | undefined) {
+  if (guest && isOpen(guest) && drive.attachedTo !== here?.id) return 'this VM, which says so; the broker does not'
   if (drive.attachedTo === null) return h('span', { class: 'muted' }, 'none')
   if (drive.attachedTo === here?.id) return 'this VM'
   const holder = vms.find(vm => vm.id === drive.attachedTo)

@@ -1,9 +1,9 @@
 /** What can be done to a VM as a whole, and its state as a coloured word. */
 import type { Vm, VmState } from '../../../protocol/control/api.ts'
-import { lockOpenDrives } from '../../drives.ts'
+import { type Ending, lockFirst, lockingOf, mayEnd } from '../lock-first.ts'
 import { h, useState, type VNode } from '../preact.ts'
 import { disconnect } from '../sessions.ts'
-import { current } from '../state.ts'
+import { useMortar } from '../state.ts'
 import { refresh } from '../watch.ts'
 import { Button, Confirm, Outcome, useAction } from './parts.ts'
 
@@ -19,32 +19,40 @@ const TONES: Record<VmState, 'good' | 'moving' | 'off' | 'bad'> = {
 }
 
 export function StateTag({ state }: { state: VmState }): VNode {
-  return h('span', { class: `state ${TONES[state]}` }, state)
+  return h('span', { class: `state ${TONES[state]}`, title: 'says the broker' }, state)
 }
 
 const RUNS: readonly VmState[] = ['defined', 'booting', 'enrolled', 'ready']
 
-/** Stop and delete, each after a question that names the VM. `onDeleted`: once it is gone. */
-export function VmActions({ vm, onDeleted }: { vm: Vm; onDeleted?: () => void }): VNode {
-  const [asked, ask] = useState<'stop' | 'delete' | null>(null)
+/**
+ * Stop and delete, each after a question that names the VM, and only for who may. The broker is told once the VM said that its drives
+ * are locked, or once the person said to go on without. `onDeleted`: once the broker says that it is gone.
+ */
+export function VmActions({ vm, onDeleted }: { vm: Vm; onDeleted?: () => void }): VNode | null {
+  const { login } = useMortar()
+  const [asked, ask] = useState<Ending | null>(null)
+  const [tried, trying] = useState<Ending>('stop')
+  const [says, say] = useState('')
   const action = useAction()
-  const act = (what: 'stop' | 'delete') => {
+  if (!login || !mayEnd(vm, login)) return null
+  const act = (what: Ending, force = false) => {
     ask(null)
-    const { login } = current()
-    if (!login) return
+    trying(what)
+    say('')
     void action
       .run(what === 'stop' ? 'Stopping' : 'Deleting', async () => {
-        const connection = current().connections[vm.id]
         // what programs wrote to a drive and the VM did not yet would be lost
-        if (connection?.stage === 'open') await lockOpenDrives(login.broker, connection.session, vm.drives)
+        const locked = force ? '' : await lockFirst(vm, login, what)
         if (what === 'delete') disconnect(vm.id)
         await (what === 'stop' ? login.broker.stopVm(vm.id) : login.broker.deleteVm(vm.id))
+        if (what === 'stop') say(`${locked} The broker says that it stops ${vm.name}.`.trim())
         refresh()
       })
       .then(done => {
         if (done && what === 'delete') onDeleted?.()
       })
   }
+  const lost = action.error?.code === 'unconfirmed' || action.error?.code === 'drive-busy'
   return h(
     'div',
     { class: 'vm-actions' },
@@ -65,11 +73,22 @@ export function VmActions({ vm, onDeleted }: { vm: Vm; onDeleted?: () => void })
         onPress: () => ask('delete'),
       }),
     ),
-    h(Outcome, { action }),
+    h(
+      Outcome,
+      { action },
+      lost
+        ? h(Button, {
+            label: `${tried === 'stop' ? 'Stop' : 'Delete'} ${vm.name} all the same`,
+            kind: 'danger',
+            onPress: () => act(tried, true),
+          })
+        : null,
+    ),
+    says === '' ? null : h('p', { role: 'status', class: 'muted small' }, says),
     asked === 'stop'
       ? h(Confirm, {
           title: `Stop ${vm.name}?`,
-          text: `${vm.name} is shut down and its programs end. Unlocked drives are locked first.`,
+          text: `${vm.name} is shut down and its programs end. ${lockingOf(vm, login)}`,
           yes: `Stop ${vm.name}`,
           onYes: () => act('stop'),
           onNo: () => ask(null),
@@ -78,7 +97,7 @@ export function VmActions({ vm, onDeleted }: { vm: Vm; onDeleted?: () => void })
     asked === 'delete'
       ? h(Confirm, {
           title: `Delete ${vm.name}?`,
-          text: `${vm.name} and its system disk are destroyed for good. Its drives are detached and kept.`,
+          text: `${vm.name} and its system disk are destroyed for good. Its drives are detached and kept. ${lockingOf(vm, login)}`,
           yes: `Delete ${vm.name}`,
           onYes: () => act('delete'),
           onNo: () => ask(null),

@@ -1,7 +1,9 @@
 /** What is known of a VM: its facts, its agent's key, its events, its console. */
 import type { Vm } from '../../../protocol/control/api.ts'
-import { asMortarError, type MortarError } from '../../../protocol/core/errors.ts'
-import { currentCertificate } from '../../connect.ts'
+import { asMortarError, MortarError } from '../../../protocol/core/errors.ts'
+import type { Standing } from '../../boots.ts'
+import { standingOf } from '../../connect.ts'
+import { browserHost } from '../../host.ts'
 import type { Identity } from '../../identity.ts'
 import { printable } from '../../vm.ts'
 import { type ComponentChildren, h, useMemo, useState, type VNode } from '../preact.ts'
@@ -41,22 +43,32 @@ export function FactsCard({ vm }: { vm: Vm }): VNode {
         ['Id', h('code', { class: 'break' }, vm.id)],
       ],
     }),
+    h('p', { class: 'muted small' }, 'State, facts and events are what the broker says.'),
   )
+}
+
+const TOLD: Readonly<Record<Standing['kind'], string>> = {
+  certified: 'Certified by you for this boot.',
+  succeeded: 'Proven by the key that the boot before left; certified when you connect.',
+  first: 'Said by the broker; proven when you connect.',
+  unproven: 'Not proven. Decide above whether this boot is your VM.',
+  contested: 'More than one boot claims to be this VM. Decide above which one is.',
 }
 
 /** The agent's public key of this boot, and whether the owner vouches for it. */
 export function KeyCard({ vm, login }: { vm: Vm; login: Login }): VNode | null {
   const { agent, certificate } = vm
-  const verdict = useMemo(() => judge(login.identity, vm), [certificate, agent?.agentDh, agent?.agentSign, login])
-  if (!agent) return null
+  const mine = vm.owner === login.broker.user
+  const verdict = useMemo(() => (mine ? judge(login.identity, vm) : null), [vm.revision, certificate, login])
+  if (!agent || verdict === null) return null
   return h(
     Card,
     { title: 'Agent key' },
     verdict === 'certified'
-      ? h('p', { class: 'connected' }, 'Certified by you for this boot.')
-      : verdict === 'claimed'
-        ? h('p', { class: 'muted' }, 'Said by the broker; proven when you connect.')
-        : h(Problem, { error: verdict }),
+      ? h('p', { class: 'connected' }, TOLD.certified)
+      : verdict instanceof MortarError
+        ? h(Problem, { error: verdict })
+        : h('p', { class: 'muted' }, TOLD[verdict]),
     h(Facts, {
       rows: [
         ['X25519', h('code', { class: 'break' }, agent.agentDh)],
@@ -66,9 +78,9 @@ export function KeyCard({ vm, login }: { vm: Vm; login: Login }): VNode | null {
   )
 }
 
-function judge(identity: Identity, vm: Vm): 'certified' | 'claimed' | MortarError {
+function judge(identity: Identity, vm: Vm): Standing['kind'] | MortarError {
   try {
-    return currentCertificate(identity.signKey, vm) ? 'certified' : 'claimed'
+    return standingOf(identity, browserHost.suite, vm).kind
   } catch (thrown) {
     return asMortarError(thrown)
   }
@@ -123,7 +135,11 @@ export function ConsoleCard({ vm }: { vm: Vm }): VNode {
     },
     h(Outcome, { action }),
     text === null
-      ? h('p', { class: 'muted' }, 'What the VM wrote to its serial console while it ran. The broker can read it too.')
+      ? h(
+          'p',
+          { class: 'muted' },
+          'What the VM wrote to its serial console while it ran, as the broker kept it. The broker can read it, and can show something else: the words of a session that stand in it prove nothing against the broker.',
+        )
       : h('pre', { class: 'log', tabIndex: 0, 'aria-label': 'Console log' }, text === '' ? '(empty)' : text),
   )
 }

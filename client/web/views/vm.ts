@@ -6,6 +6,7 @@ import { Fragment, h, useRef, type VNode } from '../preact.ts'
 import { goTo, linkTo, route } from '../route.ts'
 import { connect, disconnect } from '../sessions.ts'
 import { type Connection, useMortar } from '../state.ts'
+import { DecisionCard } from './decide.ts'
 import { DrivesCard } from './drives.ts'
 import { Button, Card, Problem, Progress } from './parts.ts'
 import { RunCard } from './run.ts'
@@ -42,6 +43,7 @@ export function VmView({ id }: { id: string }): VNode {
       h(VmActions, { vm, onDeleted: () => (route().vm === id ? goTo(null) : undefined) }),
     ),
     vm.failure ? h(Failure, { vm }) : null,
+    mine ? h(DecisionCard, { vm, login }) : null,
     h(
       'div',
       { class: 'columns' },

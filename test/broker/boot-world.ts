@@ -1,0 +1,362 @@
+/**
+ * A VM, its disk, its owner, a thief and a broker in one small world whose events come in any order: the broker's enrolment
+ * (Agents, VmBook), the agent's state (BootState) and the client's judgement are the product's own; sockets are queues. Keys
+ * come from counters, so that equal histories give equal bytes.
+ */
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { BootState } from '../../agent/boot-state.ts'
+import { Agents } from '../../broker/agents/agents.ts'
+import { certify } from '../../broker/agents/certify.ts'
+import type { ControlSocket } from '../../broker/http/websocket.ts'
+import type { VmRecord } from '../../broker/store/vm-store.ts'
+import { VmBook } from '../../broker/vms/vm-book.ts'
+import { judgeBoot, type Standing } from '../../client/boots.ts'
+import { launchCommitment, launchSeed } from '../../protocol/channel/derive.ts'
+import type { Vm } from '../../protocol/control/api.ts'
+import { openBoot, signBoot } from '../../protocol/control/boot.ts'
+import { signCertificate } from '../../protocol/control/certificate.ts'
+import { signEnrolment, type ToAgent } from '../../protocol/control/enrolment.ts'
+import { decodeBase64url, encodeBase64url, encodeHex } from '../../protocol/core/bytes.ts'
+import { asMortarError } from '../../protocol/core/errors.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
+import { signingPublicKey } from '../../protocol/core/signing.ts'
+import { nativeSuite as suite } from '../../protocol/native/suite.ts'
+
+const VM = '11111111-1111-4111-8111-111111111111'
+const LAUNCH = '22222222-2222-4222-8222-222222222222'
+const bytesOf = (label: string) => new Uint8Array(createHash('sha256').update(label).digest())
+const ownerSeed = bytesOf('owner')
+const owner = signingPublicKey(ownerSeed)
+const launchSecret = bytesOf('launch secret')
+const commitment = launchCommitment(suite, launchSecret)
+const launchSigning = launchSeed(suite, launchSecret)
+const brick = bytesOf('brick')
+
+/** Keys of a boot by its name: `real 1`, `thief launch`. */
+export function keysOf(name: string) {
+  const seed = bytesOf(`${name} sign`)
+  // only its public half is ever looked at here
+  return { seed, sign: signingPublicKey(seed), dh: bytesOf(`${name} dh`) }
+}
+
+/** All that a world is, as plain data. */
+export interface Snapshot {
+  readonly record: VmRecord
+  /** names of the boots whose agents hold a socket, in the order in which they came */
+  readonly connected: readonly string[]
+  /** statements that boots enrolled with, by name */
+  readonly statements: Readonly<Record<string, readonly [statement: Uint8Array, line: readonly Uint8Array[]]>>
+  /** the file that the VM's disk holds for the next boot; null: none */
+  readonly disk: Uint8Array | null
+  /** boots of the VM so far; the last one runs */
+  readonly boots: number
+  /** restarts and protests that made random bytes, so that they differ */
+  readonly drawn: number
+  /** what the thief has: seeds by name */
+  readonly loot: Readonly<Record<string, Uint8Array>>
+  /** what the owner's device remembers */
+  readonly known: number | null
+}
+
+export const FIRST: Snapshot = {
+  record: {
+    id: VM,
+    name: 'lab',
+    state: 'booting',
+    revision: 1,
+    owner: encodeBase64url(owner),
+    ownerDh: encodeBase64url(bytesOf('owner dh')),
+    brick: 'stone',
+    brickSha256: encodeHex(brick),
+    launch: LAUNCH,
+    commitment: encodeBase64url(commitment),
+    createdAt: '2026-01-01T00:00:00Z',
+    memoryMiB: 256,
+    vcpus: 1,
+    failure: null,
+    agent: null,
+    slot: null,
+    network: 'open',
+    boots: [],
+    waiting: [],
+    deadline: null,
+    certificate: null,
+    formerCertificate: null,
+    events: [],
+  },
+  connected: [],
+  statements: {},
+  disk: null,
+  boots: 1,
+  drawn: 0,
+  loot: {},
+  known: null,
+}
+
+/** The end of a control socket in memory. */
+class Wire implements ControlSocket {
+  readonly address = '127.0.0.1'
+  readonly vm = VM
+  readonly said: ToAgent[] = []
+  open = true
+  #message = (_text: string) => {}
+  #closed = () => {}
+
+  send = (text: string) => void this.said.push(JSON.parse(text))
+  onMessage = (listener: (text: string) => void) => {
+    this.#message = listener
+  }
+  onClosed = (listener: () => void) => {
+    this.#closed = listener
+  }
+  close = () => {
+    if (!this.open) return
+    this.open = false
+    this.#closed()
+  }
+  say = (message: object) => this.#message(JSON.stringify(message))
+}
+
+/** One step's worth of a world: made from a snapshot, changed by events, and read back. */
+export class World {
+  readonly #folder: string
+  readonly #agents: Agents
+  readonly #book: VmBook
+  readonly #wires = new Map<string, Wire>()
+  readonly #later: (() => void)[] = []
+  #record: VmRecord
+  #state: Snapshot
+
+  constructor(snapshot: Snapshot, folder: string) {
+    this.#folder = folder
+    this.#state = snapshot
+    this.#record = snapshot.record
+    const store = {
+      get: (id: string) => (id === VM ? this.#record : undefined),
+      save: (record: VmRecord) => {
+        this.#record = record
+      },
+    }
+    const clock = {
+      now: () => 0,
+      after: (ms: number, job: () => void) => {
+        if (ms === LIMITS.protestMs) this.#later.push(job)
+        return () => {}
+      },
+    }
+    const log = { info: () => {}, warn: () => {}, error: () => {} }
+    this.#book = new VmBook({
+      store: store as never,
+      drives: { attachedTo: () => [] } as never,
+      grants: {} as never,
+      clock,
+      log,
+      connected: (id, agentSign) => this.#agents.connected(id, agentSign),
+    })
+    this.#agents = new Agents({
+      book: this.#book,
+      clock,
+      log,
+      brokerId: bytesOf('broker'),
+      onEnrolled: () => {},
+      onDeclined: () => {},
+    })
+    this.#withDisk(() => {
+      // the current one first, as it was there when the others came
+      const isCurrent = (name: string) => encodeBase64url(keysOf(name).sign) === snapshot.record.agent?.agentSign
+      const [current, others] = [snapshot.connected.filter(isCurrent), snapshot.connected.filter(n => !isCurrent(n))]
+      for (const name of [...current, ...others]) {
+        const [statement, line] = snapshot.statements[name] ?? []
+        if (statement) this.#enrol(name, statement, line)
+      }
+      this.#answerChallenges()
+    })
+    // taking up sockets again is no event
+    this.#record = { ...snapshot.record }
+  }
+
+  snapshot(): Snapshot {
+    const connected = [...this.#wires].filter(([, wire]) => wire.open).map(([name]) => name)
+    // what is only told, or counts, makes no other state
+    const record = { ...this.#record, events: [], revision: 1 }
+    return { ...this.#state, record, connected }
+  }
+
+  get view(): Vm {
+    return this.#book.view(this.#record, [])
+  }
+
+  get alarmed(): boolean {
+    return this.#record.events.some(({ cause }) => cause.startsWith('ALARM'))
+  }
+
+  get real(): string {
+    return `real ${this.#state.boots}`
+  }
+
+  /** The running agent dials and enrols; as one that starts again in this boot does. */
+  arrive(): void {
+    this.#withDisk(() => {
+      const state = this.#openState()
+      this.#wires.get(this.real)?.close()
+      const wire = this.#enrol(this.real, state.statement, state.line)
+      if (wire.said.some(message => message.type === 'enrolled' && message.standing === 'current')) state.answered()
+      // a broker that does not know the key is shown the other statement
+      if (wire.said.some(({ type }) => type === 'refused')) this.#enrol(this.real, state.claim)
+      this.#answerChallenges()
+    })
+  }
+
+  /** `lost`: the disk does not hold the file any more. */
+  reboot(lost = false): void {
+    this.#wires.get(this.real)?.close()
+    this.#wires.delete(this.real)
+    this.#state = { ...this.#state, boots: this.#state.boots + 1, disk: lost ? null : this.#state.disk }
+    // the agent starts with the boot, whether or not it reaches the broker
+    this.#withDisk(() => void this.#openState())
+  }
+
+  /** The socket of the running agent breaks. */
+  breakSocket(): void {
+    this.#wires.get(this.real)?.close()
+  }
+
+  restartBroker(): void {
+    for (const wire of this.#wires.values()) wire.open = false
+    this.#wires.clear()
+  }
+
+  /** What was asked stays unanswered for as long as it may. */
+  wait(): void {
+    for (const job of this.#later.splice(0)) job()
+  }
+
+  steal(what: 'launch' | 'next'): void {
+    const seed = what === 'launch' ? launchSigning : this.#state.disk?.slice(0, 32)
+    if (seed) this.#state = { ...this.#state, loot: { ...this.#state.loot, [what]: seed } }
+  }
+
+  /** Somebody enrols with keys of their own under what was stolen, or under nothing. */
+  pose(what: 'launch' | 'next' | 'nothing'): void {
+    const name = `thief ${what}`
+    const seed = what === 'nothing' ? bytesOf('a guess') : this.#state.loot[what]
+    if (!seed) return
+    const { sign, dh } = keysOf(name)
+    const statement = signBoot(
+      {
+        ...{ version: 1, vm: VM, launch: LAUNCH, generation: 2, boot: LAUNCH },
+        ...{ agentDh: dh, agentSign: sign, nextBoot: signingPublicKey(bytesOf(`${name} next`)) },
+      },
+      seed,
+    )
+    this.#withDisk(() => void this.#enrol(name, statement))
+  }
+
+  /** What the owner's client makes of what it is shown. */
+  judge(): Standing['kind'] | string {
+    try {
+      return judgeBoot(owner, this.view, commitment).kind
+    } catch (thrown) {
+      return asMortarError(thrown).code
+    }
+  }
+
+  /**
+   * The owner connects, or chooses: the agent of that name answers with the keys that it holds, and is certified. Returns who
+   * answered; null when the client does not connect, or nobody answers.
+   */
+  contact(chosen?: string): string | null {
+    const standing = judgeBoot(owner, this.view, commitment)
+    if (!chosen && (standing.kind === 'unproven' || standing.kind === 'contested')) return null
+    const named = chosen ? encodeBase64url(keysOf(chosen).sign) : undefined
+    let target: string
+    try {
+      target = this.#agents.target(VM, named)
+    } catch {
+      return null
+    }
+    const name = [...this.#wires.keys()].find(each => encodeBase64url(keysOf(each).sign) === target)
+    if (!name) return null
+    // first contact is shown the launch secret, which who has not stolen it does not know
+    if (standing.kind === 'first' && !chosen && name.startsWith('thief') && !this.#state.loot.launch) return null
+    const boots = [...this.#record.boots, ...this.#record.waiting]
+    const boot = openBoot(decodeBase64url(boots.find(({ agentSign }) => agentSign === target)?.statement ?? ''))
+    const nextBoot = name.startsWith('real') ? this.#withDisk(() => this.#openState().nextBoot) : boot.nextBoot
+    const serial = (this.#state.known ?? 0) + 1
+    const { version, vm, launch, generation, agentDh, agentSign, provenBy } = boot
+    const statement = { version, vm, launch, generation, agentDh, agentSign, provenBy, nextBoot, serial }
+    const certificate = encodeBase64url(signCertificate({ ...statement, confirmed: chosen !== undefined }, ownerSeed))
+    if (standing.kind !== 'certified' || chosen) {
+      certify({ book: this.#book, agents: this.#agents }, this.#record, certificate)
+      this.#state = { ...this.#state, known: serial }
+    }
+    return name
+  }
+
+  /** Names of the boots that the owner may choose and that are connected. */
+  candidates(): string[] {
+    return [...this.#wires].flatMap(([name, wire]) => (wire.open ? [name] : []))
+  }
+
+  #enrol(name: string, statement: Uint8Array, line: readonly Uint8Array[] = []): Wire {
+    const wire = new Wire()
+    this.#agents.accept(wire)
+    const challenge = wire.said.find(message => message.type === 'challenge')
+    const { seed } = keysOf(name)
+    const body = { version: 1 as const, addresses: [], brick, agentVersion: '1', protocols: [1] }
+    const signed = signEnrolment(body, { boot: statement, line }, decodeBase64url(challenge?.nonce ?? ''), seed)
+    const [boot, encoded, signature] = [signed.boot, signed.body, signed.signature].map(encodeBase64url)
+    wire.say({ type: 'enrol', vm: VM, boot, line: line.map(encodeBase64url), body: encoded, signature })
+    this.#state = { ...this.#state, statements: { ...this.#state.statements, [name]: [statement, line] } }
+    if (wire.open) this.#wires.set(name, wire)
+    if (name !== this.real) this.#answerChallenges()
+    return wire
+  }
+
+  /** The running agent protests; a thief is silent. */
+  #answerChallenges(): void {
+    const wire = this.#wires.get(this.real)
+    for (const message of wire?.said.splice(0) ?? []) {
+      if (message.type !== 'succeeded') continue
+      try {
+        const { seed } = keysOf(this.real)
+        const signature = this.#openState().protest(decodeBase64url(message.boot), seed)
+        wire?.say({ type: 'protest', signature: encodeBase64url(signature) })
+      } catch (thrown) {
+        // as the agent does: the socket ends
+        if (asMortarError(thrown).code !== 'protocol-violation') throw thrown
+        wire?.close()
+      }
+    }
+  }
+
+  #openState(): BootState {
+    const { sign, dh } = keysOf(this.real)
+    return BootState.open({
+      stateDirectory: this.#folder,
+      boot: `00000000-0000-4000-8000-${String(this.#state.boots).padStart(12, '0')}`,
+      ticket: { vm: VM, launch: LAUNCH },
+      launchSeed: launchSigning,
+      keys: { dh: { publicKey: dh } as never, signPublicKey: sign },
+      randomBytes: () => {
+        const drawn = this.#state.drawn + 1
+        this.#state = { ...this.#state, drawn }
+        return bytesOf(`random ${this.#state.boots} ${drawn}`)
+      },
+    })
+  }
+
+  /** Lends the VM's disk to `use` as a folder. */
+  #withDisk<T>(use: () => T): T {
+    const path = join(this.#folder, 'boot')
+    mkdirSync(this.#folder, { recursive: true })
+    if (this.#state.disk) writeFileSync(path, this.#state.disk)
+    else rmSync(path, { force: true })
+    const result = use()
+    const disk = existsSync(path) ? new Uint8Array(readFileSync(path)) : null
+    this.#state = { ...this.#state, disk }
+    return result
+  }
+}
