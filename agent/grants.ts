@@ -53,11 +53,18 @@ export class Grants {
   readonly #options: GrantsOptions
   readonly #book: GrantBook
   readonly #open = new Set<Open>()
+  /** by grantee who has no session: stops waiting for the end of the grant */
+  readonly #waiting = new Map<string, () => void>()
 
   /** Fails with internal when what is kept on disk is damaged. */
   constructor(options: GrantsOptions) {
     this.#options = options
     this.#book = new GrantBook(join(options.stateDirectory, 'grants.json'))
+  }
+
+  /** To be called once it is known what earlier agents left: what should have ended meanwhile ends. */
+  resume(): void {
+    for (const [grantee] of this.#book.all()) this.#wait(grantee)
   }
 
   /**
@@ -129,16 +136,44 @@ export class Grants {
   }
 
   #enter(open: Open, rights: Rights): Admission {
+    const { grantee } = open
     this.#open.add(open)
-    const expire = () => open.end(new MortarError('grant-expired'))
+    this.#stopWaiting(grantee)
+    const expire = () => {
+      open.end(new MortarError('grant-expired'))
+      this.#withdraw(grantee)
+    }
     const cancel = callAt(this.#options.clock, rights.endsMs ?? 0, expire)
     return {
       rights,
       leave: () => {
         cancel()
         this.#open.delete(open)
+        if (![...this.#open].some(other => other.grantee === grantee)) this.#wait(grantee)
       },
     }
+  }
+
+  /** Has what a grantee started end with the grant, though there is no session. */
+  #wait(grantee: string): void {
+    this.#stopWaiting(grantee)
+    const endsMs = (this.#book.get(grantee)?.taken?.expires ?? 0) * 1000
+    if (endsMs <= this.#options.clock.now()) return this.#withdraw(grantee)
+    const withdraw = () => {
+      this.#waiting.delete(grantee)
+      this.#withdraw(grantee)
+    }
+    this.#waiting.set(grantee, callAt(this.#options.clock, endsMs, withdraw))
+  }
+
+  #stopWaiting(grantee: string): void {
+    this.#waiting.get(grantee)?.()
+    this.#waiting.delete(grantee)
+  }
+
+  /** Nobody waits to be told. */
+  #withdraw(grantee: string): void {
+    this.#options.onWithdrawn(grantee).catch(() => undefined)
   }
 
   /** A grant is in force from now on; what came under a lower serial ends. */
@@ -148,8 +183,8 @@ export class Grants {
     this.#book.set(grantee, { mark: before?.mark ?? null, taken: { serial, role, permissions, expires, since } })
     if (!before?.taken) return
     this.#end(grantee, serial)
-    // it was replaced, not revoked: nobody waits to be told
-    this.#options.onWithdrawn(grantee).catch(() => undefined)
+    // it was replaced, not revoked
+    this.#withdraw(grantee)
   }
 
   /** Ends the sessions of the grantee below a serial; how many there were. */

@@ -23,6 +23,7 @@ export type LogEvent =
   | 'drive.unlocked'
   | 'drive.locked'
   | 'grant.revoked'
+  | 'runner.lost'
   | 'ssh.key-delivered'
   | 'ssh.opened'
   | 'ssh.ended'

@@ -3,6 +3,7 @@ import { encodeBase64url } from '../protocol/core/bytes.ts'
 import { asMortarError, type ErrorCode, MortarError } from '../protocol/core/errors.ts'
 import type { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
+import type { Rights } from '../protocol/rights.ts'
 import { type Handlers, serveSession } from '../protocol/session.ts'
 import type { BootData } from './boot-data.ts'
 import type { BootKeys } from './boot-keys.ts'
@@ -125,6 +126,7 @@ export class Sessions {
           const grantee = admission?.rights.grantee ?? null
           void logOpened(log, session, grantee, bindingHash)
           if (grantee === null) onProven()
+          if (admission) prepareRunner(guest, admission.rights)
         },
         onFault: (command, error) => log('command.failed', { session, command, ...failure(error) }),
       })
@@ -150,6 +152,12 @@ export class Sessions {
     }
     log('ssh.ended', { session: offer.session })
   }
+}
+
+/** The first program of a session is not to wait until its runner is there. */
+function prepareRunner({ runner, accounts }: Guest, { grantee, permissions }: Rights): void {
+  if (!permissions.includes('exec') && !permissions.includes('terminal')) return
+  void runner.prepare(grantee, accounts.userOf({ grantee }))
 }
 
 /** With the comparison code, which whoever sits at the VM's console may compare; the word list is loaded for it only. */

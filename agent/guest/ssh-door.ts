@@ -92,7 +92,6 @@ export class SshDoor {
       grantee: this.#options.grantee,
       cwd: '/',
       env: {},
-      sparesChildren: true,
     })
     running.exited.catch(() => undefined)
     running.stderr.on('error', () => {}).resume()

@@ -186,6 +186,11 @@ export const ERRORS = {
   'exec-not-found': row(404, 'The program does not exist in the VM', 'Check the path or install it in the VM'),
   'exec-failed': row(500, 'The program could not be started in the VM', 'Check that it may be executed by that user'),
   'directory-unknown': row(404, 'There is no such folder in the VM', 'Name one that exists with --cwd'),
+  'runner-lost': row(
+    502,
+    'What ran the program in the VM has failed, and the program has ended with it',
+    'Run it again; if it persists look at the VM log',
+  ),
   'user-unknown': row(404, 'There is no such user in the VM', 'Name one with --user'),
   // drives
   'drive-exists': row(409, 'A drive of that name exists', 'Choose another name'),

@@ -3,11 +3,12 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { directRunner } from '../../agent/guest/direct-runner.ts'
 import type { DrivePeople } from '../../agent/guest/drive-people.ts'
 import { Drives } from '../../agent/guest/drives.ts'
 import type { Guest } from '../../agent/guest/guest.ts'
-import type { Exit, Runner } from '../../agent/guest/runner.ts'
+import type { Runner } from '../../agent/guest/runner.ts'
+import type { RunnerProgram } from '../../agent/guest/runner-program.ts'
+import type { Runners } from '../../agent/guest/runners.ts'
 import { SshAccess } from '../../agent/guest/ssh-access.ts'
 import { exec } from '../../agent/handlers/exec.ts'
 import { terminal } from '../../agent/handlers/terminal.ts'
@@ -16,15 +17,22 @@ import { terminal as terminalCommand } from '../../protocol/commands/terminal.ts
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { actingAsMyself } from '../support/acting-as.ts'
+import { endRunners, newRunners } from '../support/runners.ts'
 import { sessionPair } from '../support/session-pair.ts'
 
 let folder: string
 let ending: AbortController
+let runners: Runners
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'mortar-cancelled-'))
   ending = new AbortController()
+  runners = newRunners(folder)
 })
-afterEach(() => rmSync(folder, { recursive: true, force: true }))
+afterEach(async () => {
+  await runners.close()
+  await endRunners(folder)
+  rmSync(folder, { recursive: true, force: true })
+})
 
 const user = { name: 'ada', uid: 1000, gid: 1000, home: '/home/ada', shell: '/bin/sh', groups: [1000] }
 const revoked = expect.objectContaining({ code: 'grant-revoked' })
@@ -32,12 +40,12 @@ const revoked = expect.objectContaining({ code: 'grant-revoked' })
 describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that is being delivered', () => {
   const grantee = () => ({ grantee: 'B', endsMs: Date.now() + 600_000 })
   const keys = (name = 'ada') => {
-    const path = join(folder, name, 'authorized_keys')
+    const path = join(folder, 'ssh', name, 'authorized_keys')
     return existsSync(path) ? readFileSync(path, 'utf8') : ''
   }
 
   test('is not taken once its grantee was shut out, whatever became of the session', async () => {
-    const access = new SshAccess(directRunner, folder)
+    const access = new SshAccess(runners, join(folder, 'ssh'))
     const delivery = access.authorise(user, 'ssh-ed25519 AAAA', 600, grantee(), ending.signal)
     const carl = { ...user, name: 'carl' }
     const another = access.authorise(carl, 'ssh-ed25519 CCCC', 600, { ...grantee(), grantee: 'C' }, ending.signal)
@@ -59,7 +67,7 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that is being deliver
   })
 
   test('is not taken once its call was cancelled, the owner’s neither', async () => {
-    const access = new SshAccess(directRunner, folder)
+    const access = new SshAccess(runners, join(folder, 'ssh'))
     const deliveries = [grantee(), { grantee: null, endsMs: null }].map(rights =>
       access.authorise(user, 'ssh-ed25519 AAAA', 600, rights, ending.signal),
     )
@@ -77,11 +85,11 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that was delivered', 
 
   test('ends with the grant, though the clock is set forward after the delivery', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
-    const access = new SshAccess(directRunner, folder)
+    const access = new SshAccess(runners, join(folder, 'ssh'))
     const now = Date.now()
     const grantee = { grantee: 'B', endsMs: now + 600_000 }
     await access.authorise(user, 'ssh-ed25519 AAAA', 43_200, grantee, ending.signal)
-    const file = join(folder, 'ada/authorized_keys')
+    const file = join(folder, 'ssh/ada/authorized_keys')
     vi.advanceTimersByTime(LIMITS.clockStepMs)
     expect(readFileSync(file, 'utf8')).toMatch(/AAAA/)
     vi.spyOn(Date, 'now').mockReturnValue(grantee.endsMs)
@@ -104,7 +112,7 @@ describe('a change of a drive', () => {
     ],
   ]
   test.each(changes)('%s is not begun when it was cancelled while it waited for its turn', async (_, change) => {
-    const drives = new Drives(directRunner, {} as DrivePeople, folder)
+    const drives = new Drives(runners, {} as DrivePeople, folder)
     const before = drives.lock(serial, new AbortController().signal)
     const waiting = change(drives, ending.signal)
     ending.abort(new MortarError('grant-revoked'))
@@ -116,18 +124,15 @@ describe('a change of a drive', () => {
 describe('a program that was being started', () => {
   /** The real runner, whose start is told late. */
   function slowGuest() {
-    const [started, go] = [Promise.withResolvers<{ exited: Promise<Exit> }>(), Promise.withResolvers<void>()]
-    const late = async <R extends { exited: Promise<Exit> }>(start: Promise<R>): Promise<R> => {
-      const running = await start
-      started.resolve(running)
-      await go.promise
-      return running
-    }
-    const runner: Runner = {
-      ...directRunner,
-      run: program => late(directRunner.run(program)),
-      terminal: (program, size) => late(directRunner.terminal(program, size)),
-    }
+    const [started, go] = [Promise.withResolvers<RunnerProgram>(), Promise.withResolvers<void>()]
+    const runner = {
+      async start(...given: Parameters<Runner['start']>) {
+        const program = await runners.start(...given)
+        started.resolve(program)
+        await go.promise
+        return program
+      },
+    } as Runner
     const guest = { runner, accounts: actingAsMyself } as Guest
     return { guest, started: started.promise, go: () => go.resolve() }
   }
@@ -143,13 +148,17 @@ describe('a program that was being started', () => {
         ? session.open(execCommand, { argv: ['sleep', '1000'] })
         : session.open(terminalCommand, { cols: 80, rows: 24 })
     const failed = expect(opening).rejects.toEqual(revoked)
-    const { exited } = await started
+    const program = await started
+    const reader = await program.open(0)
     ending.abort(new MortarError('grant-revoked'))
     go()
     await failed
-    // a shell that is hung up while it starts may exit by itself
-    const { code } = await exited
-    if (which === 'exec') expect(code).toBeNull()
+    // what it says ends, and so it has
+    await expect(
+      (async () => {
+        while (await reader.next());
+      })(),
+    ).rejects.toMatchObject({ code: 'going-away' })
     await expect.poll(() => faults).toEqual([[which, 'grant-revoked']])
   })
 })

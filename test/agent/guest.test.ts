@@ -1,19 +1,19 @@
 /** The agent's hands in the guest: programs, users, exits, SSH keys, block devices, the clock, swap. SPEC §9 */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { clock } from '../../agent/clock.ts'
 import { listDevices, mountOf } from '../../agent/guest/block-devices.ts'
-import { directRunner } from '../../agent/guest/direct-runner.ts'
-import { resolveProgram } from '../../agent/guest/program.ts'
 import type { Runner } from '../../agent/guest/runner.ts'
+import type { Runners } from '../../agent/guest/runners.ts'
 import { SshAccess } from '../../agent/guest/ssh-access.ts'
 import { authorizedKeys } from '../../agent/guest/ssh-door.ts'
 import { hasSwapOnDisk } from '../../agent/guest/swap.ts'
-import { environmentFile, escapeDollars, parseExit } from '../../agent/guest/systemd-runner.ts'
-import { parseUser } from '../../agent/guest/users.ts'
+import { escapeDollars } from '../../agent/guest/tool-as-root.ts'
+import { findUser, parseUser } from '../../agent/guest/users.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import { endRunners, newRunners } from '../support/runners.ts'
 import { transportPair } from '../support/transport-pair.ts'
 
 let folder: string
@@ -25,32 +25,58 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }))
 const user = { name: 'ada', uid: 1000, gid: 1000, home: '/home/ada', shell: '/bin/sh', groups: [1000, 50] }
 
 describe('programs', () => {
+  let runners: Runners
+  beforeEach(() => {
+    runners = newRunners(folder)
+  })
+  afterEach(async () => {
+    await runners.close()
+    await endRunners(folder)
+  })
+  const me = findUser(userInfo().username)
   const put = (name: string, content: string, mode: number) => {
     writeFileSync(join(folder, name), content)
     chmodSync(join(folder, name), mode)
     return join(folder, name)
   }
+  const run = async (argv: string[], more: { cwd?: string; env?: Record<string, string> } = {}) => {
+    const running = await runners.run({ argv, user: me, grantee: null, env: {}, ...more })
+    running.stderr.resume()
+    let out = ''
+    for await (const chunk of running.stdout) out += String(chunk)
+    return { out, ...(await running.exited) }
+  }
 
-  test('are found on the path and below the working directory', () => {
-    const path = put('tool', '#!/bin/sh\n', 0o755)
-    expect(resolveProgram(['tool', 'x'], user, '/', folder)).toEqual([path, 'x'])
-    expect(resolveProgram(['./tool'], user, folder)).toEqual([path])
-  })
-
-  test('a script without an interpreter line is given to sh, as a shell would', () => {
-    const path = put('script', 'echo hi\n', 0o755)
-    expect(resolveProgram([path], user, '/')).toEqual(['/bin/sh', path])
+  test('are found on the path and below the working directory, and a script needs no interpreter line', async () => {
+    put('tool', 'echo "$0 $1"\n', 0o755)
+    const env = { PATH: `${folder}:/usr/bin:/bin` }
+    expect(await run(['tool', 'x'], { env })).toMatchObject({ out: `${folder}/tool x\n`, code: 0 })
+    expect(await run(['./tool', 'y'], { cwd: folder })).toMatchObject({ out: './tool y\n', code: 0 })
   })
 
   test.each([
     ['absent', 'exec-not-found', () => 'no-such'],
     ['below a file', 'exec-not-found', () => '/etc/passwd/x'],
     ['not executable', 'exec-failed', () => put('plain', 'x', 0o644)],
-    ['executable for others than this user', 'exec-failed', () => put('others', '#!/bin/sh\n', 0o700)],
     ['a directory', 'exec-failed', () => '/etc/'],
     ['no name at all', 'exec-not-found', () => ''],
-  ])('%s: %s', (_name, code, make) => {
-    expect(() => resolveProgram([make()], user, '/')).toThrow(expect.objectContaining({ code }))
+  ])('%s: %s', async (_name, code, make) => {
+    await expect(run([make()])).rejects.toMatchObject({ code })
+  })
+
+  test.each(['/no/such', '/etc/passwd', '/tmp\nUser=root'])('a working directory that is none: %j', async cwd => {
+    await expect(run(['true'], { cwd })).rejects.toMatchObject({ code: 'directory-unknown' })
+  })
+
+  test('a runner that dies ends its own programs with runner-lost, and the next program has another', async () => {
+    const running = await runners.run({
+      argv: ['sh', '-c', 'sleep 0.3; kill -KILL $PPID; sleep 100'],
+      user: me,
+      grantee: null,
+      env: {},
+    })
+    await expect(running.exited).rejects.toMatchObject({ code: 'runner-lost' })
+    expect(await run(['echo', 'on'])).toMatchObject({ out: 'on\n', code: 0 })
   })
 })
 
@@ -69,22 +95,7 @@ test('users come with their home, shell and all their groups', () => {
   expect(parseUser('Ada', passwd, group)).toBeNull()
 })
 
-test('how a unit ended is read exactly', () => {
-  expect(parseExit('exited 0\n')).toEqual({ code: 0, signal: null })
-  expect(parseExit('killed TERM\n')).toEqual({ code: null, signal: 'SIGTERM' })
-  expect(parseExit('killed RTMIN+3\n')).toEqual({ code: null, signal: 'SIGRTMIN+3' })
-  expect(parseExit('dumped SEGV\n')).toEqual({ code: null, signal: 'SIGSEGV' })
-  for (const text of ['', '\n', ' \n', 'exited\n', 'exited 1']) expect(() => parseExit(text)).toThrow()
-})
-
-test('a program that PID 1 could not execute has no exit code, one that chose that code has', () => {
-  expect(() => parseExit('exited 203\n0\n')).toThrow(expect.objectContaining({ code: 'exec-failed' }))
-  expect(parseExit('exited 203\n81234567\n')).toEqual({ code: 203, signal: null })
-})
-
-test('variables and arguments reach the program as they are', () => {
-  expect(environmentFile({ A: 'a "b"' })).toBe('A="a \\"b\\""\n')
-  expect(environmentFile({ A: '$c `d` \\e\nf' })).toBe('A="\\$c \\`d\\` \\\\e\nf"\n')
+test('arguments of the system’s tools reach them as they are', () => {
   expect(escapeDollars('$HOME $$ a')).toBe('$$HOME $$$$ a')
 })
 
@@ -143,7 +154,7 @@ const owner = { grantee: null, endsMs: null }
 const going = new AbortController().signal
 
 test.skipIf(!existsSync('/usr/sbin/sshd'))('one user cannot fill the memory with SSH keys', async () => {
-  const access = new SshAccess(directRunner, folder)
+  const access = new SshAccess(newRunners(folder), join(folder, 'ssh'))
   const key = (i: number) => `ssh-ed25519 ${'A'.repeat(60)}${100 + i}`
   for (let i = 0; i < LIMITS.sshKeysEach; i++) await access.authorise(user, key(i), 60, owner, going)
   await expect(access.authorise(user, 'ssh-ed25519 AAAA', 60, owner, going)).rejects.toMatchObject({
@@ -151,7 +162,7 @@ test.skipIf(!existsSync('/usr/sbin/sshd'))('one user cannot fill the memory with
   })
   // one that is known may be prolonged
   await access.authorise(user, key(0), 120, owner, going)
-  expect(readFileSync(join(folder, 'ada/authorized_keys'), 'utf8').trim().split('\n')).toHaveLength(LIMITS.sshKeysEach)
+  expect(readFileSync(join(folder, 'ssh/ada/authorized_keys'), 'utf8').trim().split('\n')).toHaveLength(LIMITS.sshKeysEach)
   // nor does the one hold up another
   const bob = { ...user, name: 'bob' }
   await access.authorise(bob, key(0), 60, { grantee: 'B', endsMs: Date.now() + 60_000 }, going)
@@ -167,9 +178,9 @@ test('swap on a disk is swap, compressed memory is not', () => {
 test.skipIf(!existsSync('/usr/sbin/sshd'))(
   "a grantee's SSH keys end with the grant, and the owner's stay",
   async () => {
-    const access = new SshAccess(directRunner, folder)
+    const access = new SshAccess(newRunners(folder), join(folder, 'ssh'))
     const kept = (name: string) => {
-      const path = join(folder, name, 'authorized_keys')
+      const path = join(folder, 'ssh', name, 'authorized_keys')
       return existsSync(path) ? readFileSync(path, 'utf8') : ''
     }
     const endsMs = Date.now() + 6_000
@@ -195,12 +206,13 @@ test.skipIf(!existsSync('/usr/sbin/sshd'))(
   async () => {
     // what serves a connection stays until it is ended
     const started: string[] = []
+    const runners = newRunners(folder)
     const run: Runner['run'] = async program => {
-      const running = await directRunner.run({ ...program, argv: ['sleep', '60'] })
+      const running = await runners.run({ ...program, argv: ['sleep', '60'] })
       started.push(program.user.name)
       return running
     }
-    const access = new SshAccess({ ...directRunner, run }, folder)
+    const access = new SshAccess({ run } as Runner, join(folder, 'ssh'))
     const endsMs = Date.now() + 600_000
     const served: Promise<string>[] = []
     for (const grantee of ['B', 'C']) {
@@ -208,7 +220,7 @@ test.skipIf(!existsSync('/usr/sbin/sshd'))(
       const [, mine] = transportPair()
       served.push(access.serve(mine, grantee).then(() => grantee))
     }
-    await expect.poll(() => started).toEqual(['B', 'C'])
+    await expect.poll(() => started.toSorted()).toEqual(['B', 'C'])
     await new Promise(setImmediate)
     access.withdraw('B')
     expect(await Promise.race(served)).toBe('B')
@@ -218,14 +230,16 @@ test.skipIf(!existsSync('/usr/sbin/sshd'))(
     await served[1]
     const [, mine] = transportPair()
     await expect(access.serve(mine, 'B')).rejects.toMatchObject({ code: 'ssh-not-authorised' })
+    await runners.close()
+    await endRunners(folder)
   },
 )
 
 test('what only one person may read of SSH is readable by that person and by root', async () => {
-  const access = new SshAccess(directRunner, folder)
+  const access = new SshAccess(newRunners(folder), join(folder, 'ssh'))
   await access.authorise(user, 'ssh-ed25519 AAAA', 600, owner, going)
   const accessTo = (name: string) => {
-    const { uid, gid, mode } = statSync(join(folder, 'ada', name))
+    const { uid, gid, mode } = statSync(join(folder, 'ssh/ada', name))
     return [uid, gid, (mode & 0o777).toString(8)]
   }
   expect(accessTo('.')).toEqual([0, user.gid, '750'])

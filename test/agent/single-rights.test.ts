@@ -20,12 +20,13 @@ const ASKED: Readonly<Record<CommandName, object>> = {
   ssh: { userKey: `ssh-ed25519 ${'A'.repeat(68)}`, validSeconds: 60 },
   'grant-revoke': { grantee: third.signKey },
   'grant-list': {},
+  'exec-list': {},
 }
 
 /** What each right opens. A right that opens nothing at the agent is the broker's, or a word for later. */
 const OPENS: Readonly<Record<Permission, readonly CommandName[]>> = {
   info: ['info'],
-  exec: ['exec'],
+  exec: ['exec', 'exec-list'],
   terminal: ['terminal'],
   drives: ['drive-format', 'drive-unlock', 'drive-lock', 'drive-list'],
   ssh: ['ssh'],

@@ -37,11 +37,19 @@ export interface Grantee {
   readonly grant: Uint8Array
 }
 
-/** A user, one for each `number`, to whom the owner granted so much for ten minutes. */
+interface GrantOptions {
+  readonly serial?: number
+  readonly number?: number
+  /** from now on */
+  readonly seconds?: number
+  readonly after?: Uint8Array
+}
+
+/** A user, one for each `number`, to whom the owner granted so much for some time. */
 export function granteeOf(
   { ticket, ownerSeed }: Launch,
   permissions: Permission[],
-  { serial = 1, number = 1, after }: { serial?: number; number?: number; after?: Uint8Array } = {},
+  { serial = 1, number = 1, seconds = 600, after }: GrantOptions = {},
 ): Grantee {
   const keys = suite.importKeyPair(new Uint8Array(32).fill(number))
   const sign = signingPublicKey(new Uint8Array(32).fill(number))
@@ -55,7 +63,7 @@ export function granteeOf(
       permissions,
       drives: [],
       targets: [],
-      expires: Math.floor(Date.now() / 1000) + 600,
+      expires: Math.floor(Date.now() / 1000) + seconds,
       serial,
       ...(after && { after }),
     },

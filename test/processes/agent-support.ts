@@ -23,6 +23,7 @@ import { PacketQueue, type Transport } from '../../protocol/core/transport.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { type ClientSession, type ClientSessionOptions, openSession } from '../../protocol/session.ts'
 import { endProcess, rssOf } from '../support/process.ts'
+import { endRunners } from '../support/runners.ts'
 import { wallClock } from '../support/session-pair.ts'
 import { type Grantee, type Launch, newLaunch } from './agent-people.ts'
 
@@ -151,7 +152,9 @@ export class StandInBroker {
   }
 
   async #dial(agentDh: Uint8Array | undefined, grantee: Grantee | undefined) {
-    const enrolment = await this.enrolments.next(() => true)
+    const first = await this.enrolments.next(() => true)
+    // a restarted agent has other keys where there is no keyring
+    const enrolment = this.enrolments.all.at(-1) ?? first
     const { ticket, ownerKeys, launchSecret } = this.launch
     const { session, socket } = this.offer('channel', grantee?.sign)
     const joined = await socket
@@ -260,6 +263,7 @@ export class AgentProcess {
 
   async remove(): Promise<void> {
     await this.stop('SIGKILL')
+    await endRunners(join(this.folder, 'runtime'))
     rmSync(this.folder, { recursive: true, force: true })
   }
 }
