@@ -10,16 +10,16 @@ import { object, z } from '../protocol/core/schema.ts'
 import { CONFIG_PATH } from './config-path.ts'
 
 const schema = object({
-  default_user: z
+  homes: z
     .string()
-    .regex(/^[a-z_][a-z0-9_-]{0,31}$/, 'needs a user name')
-    .default('researcher'),
+    .regex(/^\/[^:\n]+$/, 'needs an absolute folder')
+    .default('/home'),
   features: z.array(z.enum(PERMISSIONS)).default([]),
 })
 
 export interface AgentConfig {
-  /** who commands, terminals and SSH run as when the caller names nobody */
-  readonly defaultUser: string
+  /** the folder of the homes of people's accounts, in which only root may make anything */
+  readonly homes: string
   /** what anybody may use, the owner too; absent means denied */
   readonly features: readonly Permission[]
 }
@@ -39,7 +39,7 @@ export function parseConfig(toml: string, name: string): AgentConfig {
     const key = issue?.code === 'unrecognized_keys' ? issue.keys.join(', ') : issue?.path.join('.')
     throw new MortarError('bad-config', `${name}: ${key}: ${issue?.message}`)
   }
-  return { defaultUser: checked.data.default_user, features: checked.data.features }
+  return checked.data
 }
 
 /** Reads the file; what is absent, the file too, has its default. Fails with bad-config. */

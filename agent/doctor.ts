@@ -6,7 +6,6 @@ import { readConfig } from './config.ts'
 import { CONFIG_PATH } from './config-path.ts'
 import { hasSwapOnDisk } from './guest/swap.ts'
 import { DEFAULT_PATH } from './guest/tool.ts'
-import { findUser } from './guest/users.ts'
 import { nativePty } from './runner/pty.ts'
 
 interface Check {
@@ -25,6 +24,11 @@ const TOOLS = {
   cryptsetup: 'cryptsetup-bin',
   blkid: 'util-linux',
   'mkfs.ext4': 'e2fsprogs',
+  chattr: 'e2fsprogs',
+  lsattr: 'e2fsprogs',
+  setfacl: 'acl',
+  fallocate: 'util-linux',
+  unshare: 'util-linux',
   mount: 'mount',
   umount: 'mount',
   mkfifo: 'coreutils',
@@ -42,9 +46,14 @@ const SYSTEM: readonly Check[] = [
   })),
   { name: 'configuration', todo: `mend ${CONFIG_PATH}`, passes: () => readConfig() },
   {
-    name: 'default user',
-    todo: `add the user, or name another as default_user in ${CONFIG_PATH}`,
-    passes: () => findUser(readConfig().defaultUser),
+    name: 'name lookup',
+    todo: 'let /etc/nsswitch.conf name extrausers for passwd and group',
+    passes: () => ['passwd', 'group'].every(table => looksUpExtraUsers(table)),
+  },
+  {
+    name: 'homes',
+    todo: `make the folder that ${CONFIG_PATH} names as homes, for root to write alone`,
+    passes: () => (statSync(readConfig().homes).mode & 0o22) === 0 && statSync(readConfig().homes).uid === 0,
   },
   {
     name: 'features',
@@ -108,4 +117,10 @@ function isExecutable(path: string): boolean {
   } catch {
     return false
   }
+}
+
+/** A line of nsswitch.conf(5), without comments. */
+function looksUpExtraUsers(table: string): boolean {
+  const lines = readFileSync('/etc/nsswitch.conf', 'utf8').split('\n')
+  return lines.some(line => line.startsWith(`${table}:`) && /\sextrausers(\s|$)/.test(line.replace(/#.*/, '')))
 }

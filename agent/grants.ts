@@ -20,8 +20,12 @@ import { GrantBook, TAKEN_BACK } from './grant-book.ts'
 export interface GrantsOptions {
   readonly stateDirectory: string
   readonly ticket: Pick<LaunchTicket, 'vm' | 'owner'>
-  readonly config: { readonly features: readonly Permission[]; readonly defaultUser: string }
+  readonly config: { readonly features: readonly Permission[] }
   readonly clock: Clock
+  /** Before a grantee is let in for the first time, or again. What it fails with keeps the grantee out. */
+  onEntering(grant: Grant): void
+  /** a grantee is let in, and what the last grant gave has been taken back */
+  onEntered(grant: Grant): void
   /**
    * A grantee has lost rights: takes back what was handed out under the old ones and ends what the grantee started. Resolves with
    * whether it is certain that nothing of it goes on.
@@ -68,7 +72,7 @@ export class Grants {
    * grant-expired or grant-revoked.
    */
   admit(caller: Caller, end: (error: MortarError) => void): Admission {
-    const { features, defaultUser } = this.#options.config
+    const { features } = this.#options.config
     if (caller.kind === 'owner') return { rights: ownerRights(features), leave() {} }
     // who cannot be shut out again is not let in
     if (!features.includes('users')) throw new MortarError('grant-invalid', 'this brick takes no grants')
@@ -84,10 +88,12 @@ export class Grants {
     if (!known && this.#book.size >= LIMITS.grantees) {
       throw new MortarError('limit-exceeded', `${LIMITS.grantees} grantees`)
     }
-    const rights = grantRights(grant, features, defaultUser)
+    this.#options.onEntering(grant)
+    const rights = grantRights(grant, features)
     if (!known?.taken || grant.serial > least) this.#take(grantee, grant, rights.endsMs)
     else if (known.ends !== rights.endsMs) this.#book.set(grantee, { ...known, ends: rights.endsMs })
     this.#book.keep()
+    this.#options.onEntered(grant)
     return this.#enter({ grantee, serial: grant.serial, end }, rights)
   }
 
@@ -111,7 +117,7 @@ export class Grants {
     return { mark, serial: before?.taken?.serial ?? null, sessions: open, programsEnded }
   }
 
-  /** The grantees that this VM has let in or shut out. */
+  /** The grantees that this VM has let in or shut out, the earliest first. */
   known(): KnownGrant[] {
     return this.#book.all().map(([grantee, { mark, taken }]) => ({
       grantee: decodeBase64url(grantee),

@@ -44,6 +44,8 @@ export const EVENTS = {
   'session.dropped': { to: 'journal', says: { session: 'id' } },
   /** of a call that failed inside; what was refused is told to who asked, and to nobody else */
   'command.failed': { to: 'journal', says: { session: 'id', ...fault } },
+  /** the account's home could not be made; programs start in / */
+  'account.home-missing': { to: 'journal', says: fault },
   'drive.formatted': { to: 'journal', says: {} },
   'drive.unlocked': { to: 'journal', says: {} },
   'drive.locked': { to: 'journal', says: {} },

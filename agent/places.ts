@@ -2,8 +2,10 @@
 import { MortarError } from '../protocol/core/errors.ts'
 import { LIMITS } from '../protocol/core/limits.ts'
 
-/** Who has a place: the owner, a grantee (base64url), or an SSH connection, of which only sshd knows whose it is. */
-export type Holder = 'owner' | 'ssh' | { readonly grantee: string }
+/** Who has a place: the owner, or a grantee (base64url). Of an SSH connection the broker says whose it is, before sshd knows. */
+export type Holder = 'owner' | { readonly grantee: string }
+
+export const holderOf = (grantee: string | null): Holder => (grantee === null ? 'owner' : { grantee })
 
 /** The place of a session whose caller has proven nothing yet. */
 export interface Unproven {

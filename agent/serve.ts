@@ -1,10 +1,13 @@
 /** The agent at its work: boot data, keys, runners, grants, sessions, until it is told to end. */
 import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { launchSeed } from '../protocol/channel/derive.ts'
+import { encodeBase64url } from '../protocol/core/bytes.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { wipe } from '../protocol/core/secret.ts'
 import { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
+import { Accounts } from './accounts/accounts.ts'
 import { type BootData, readBootData } from './boot-data.ts'
 import { type BootKeys, bootKeys, kernelKeyring } from './boot-keys.ts'
 import { BootState, readBootId } from './boot-state.ts'
@@ -15,8 +18,10 @@ import { keepWords } from './faults.ts'
 import { startFrugally } from './frugal.ts'
 import { Grants } from './grants.ts'
 import { DirectLauncher } from './guest/direct-launcher.ts'
+import { DrivePeople } from './guest/drive-people.ts'
 import { Drives } from './guest/drives.ts'
 import type { Guest } from './guest/guest.ts'
+import { isMounted } from './guest/open-drives.ts'
 import { PlaceBook } from './guest/place.ts'
 import { Runners } from './guest/runners.ts'
 import { SecretAttempts } from './guest/secret-attempts.ts'
@@ -30,6 +35,8 @@ import { Sessions } from './sessions.ts'
 import { VERSION } from './version.ts'
 import { startWatchdog } from './watchdog.ts'
 
+/** what people's own programs read: accounts, where the brick's name lookup finds them, and each one's SSH */
+const SHARED = '/run/mortar-accounts'
 /** ms that sessions get to end in order */
 const LEAVING_MS = 3_000
 
@@ -64,16 +71,20 @@ export async function serve(configPath: string | undefined): Promise<void> {
   const places = new PlaceBook(runtime)
   const launcher = hasSystemd() ? new SystemdLauncher(places) : new DirectLauncher(places)
   const runner = new Runners({ places, launcher, log, asRoot })
-  const ssh = new SshAccess(runner, runtime)
+  const shared = existsSync(SHARED) ? SHARED : join(runtime, 'accounts')
+  const ssh = new SshAccess(runner, join(shared, 'ssh'))
   const kept = new KeptCalls(deadlineClock)
   const grants = new Grants({
     stateDirectory: state,
     ticket: bootData.ticket,
     config,
     clock: deadlineClock,
+    onEntering: grant => people.require(accounts.claim(grant)),
+    onEntered: grant => accounts.enter(grant),
     async onWithdrawn(grantee) {
       let hasEnded = false
       kept.end({ grantee }, new MortarError('grant-revoked'))
+      accounts.withdraw(grantee)
       try {
         ssh.withdraw(grantee)
       } finally {
@@ -85,11 +96,20 @@ export async function serve(configPath: string | undefined): Promise<void> {
       return hasEnded
     },
   })
+  const accounts = new Accounts({
+    owner: bootData.ticket.owner,
+    known: grants.known().map(({ grantee }) => encodeBase64url(grantee)),
+    tables: shared,
+    runtime,
+    homes: config.homes,
+    log,
+  })
+  const people = new DrivePeople({ users: accounts, runtime, isMounted })
   const guest: Guest = {
-    config,
+    accounts,
     generation: boot.generation,
     runner,
-    drives: new Drives(runner, runtime),
+    drives: new Drives(runner, people, runtime),
     secretAttempts: new SecretAttempts(clock),
     ssh,
     grants,

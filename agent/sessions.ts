@@ -1,4 +1,5 @@
 /** Sessions at this agent: each offer becomes a data socket and, over it, an encrypted session or bytes for sshd. SPEC §4 */
+import { encodeBase64url } from '../protocol/core/bytes.ts'
 import { asMortarError, type ErrorCode, MortarError } from '../protocol/core/errors.ts'
 import type { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
@@ -12,9 +13,8 @@ import type { Offer } from './connect.ts'
 import { allowOptimising, collectWhenIdle } from './frugal.ts'
 import type { Admission } from './grants.ts'
 import type { Guest } from './guest/guest.ts'
-import { findUser } from './guest/users.ts'
 import { failure, type Log } from './log.ts'
-import { Places, type Unproven } from './places.ts'
+import { holderOf, Places, type Unproven } from './places.ts'
 import { openJoined } from './websocket.ts'
 
 export interface SessionsOptions {
@@ -62,13 +62,14 @@ export class Sessions {
 
   /** Fails at once with the code to decline the offer with. */
   #begin(offer: Offer, onProven: () => void): Promise<void> {
-    const { guest, log, signal } = this.#options
+    const { bootData, guest, log, signal } = this.#options
     if (signal.aborted) throw new MortarError('going-away')
     if (this.#places.full) throw new MortarError('limit-exceeded', 'sessions')
     if (offer.kind === 'ssh') {
-      if (!guest.ssh.authorised()) throw new MortarError('ssh-not-authorised')
-      const leave = this.#places.take('ssh')
-      return this.#serveSsh(offer).finally(leave)
+      const grantee = offer.user === encodeBase64url(bootData.ticket.owner) ? null : offer.user
+      if (!guest.ssh.authorised(grantee)) throw new MortarError('ssh-not-authorised')
+      const leave = this.#places.take(holderOf(grantee))
+      return this.#serveSsh(offer, grantee).finally(leave)
     }
     const dropped = new AbortController()
     const place = this.#places.enter(() => {
@@ -113,7 +114,7 @@ export class Sessions {
           admission = guest.grants.admit(caller, error => ending.abort(error))
           const { grantee } = admission.rights
           try {
-            place.prove(grantee === null ? 'owner' : { grantee })
+            place.prove(holderOf(grantee))
           } catch (thrown) {
             // told in the session: hanging up would say to the owner that the key is not the owner's
             if (grantee !== null || (thrown as MortarError).code !== 'limit-exceeded') throw thrown
@@ -138,14 +139,14 @@ export class Sessions {
     log('session.ended', { session })
   }
 
-  async #serveSsh(offer: Offer): Promise<void> {
+  async #serveSsh(offer: Offer, grantee: string | null): Promise<void> {
     const { bootData, guest, log, signal } = this.#options
     const transport = await openJoined(bootData.brokerUrl, offer.token)
     log('ssh.opened', { session: offer.session })
     const abort = () => transport.close()
     signal.addEventListener('abort', abort, { once: true })
     try {
-      await guest.ssh.serve(transport)
+      await guest.ssh.serve(transport, grantee)
     } catch (thrown) {
       throw thrown instanceof MortarError ? thrown : new MortarError('internal', String(thrown), { cause: thrown })
     } finally {
@@ -157,13 +158,9 @@ export class Sessions {
 }
 
 /** The first program of a session is not to wait until its runner is there. */
-function prepareRunner({ runner, config }: Guest, { grantee, permissions }: Rights): void {
+function prepareRunner({ runner, accounts }: Guest, { grantee, permissions }: Rights): void {
   if (!permissions.includes('exec') && !permissions.includes('terminal')) return
-  try {
-    void runner.prepare(grantee, findUser(config.defaultUser))
-  } catch {
-    // who asks for a program is told that there is no such user
-  }
+  void runner.prepare(grantee, accounts.userOf({ grantee }))
 }
 
 /** With the comparison code, which whoever sits at the VM's console may compare; the word list is loaded for it only. */

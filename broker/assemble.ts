@@ -169,7 +169,7 @@ export function assemble(given: BrokerParts, place: Place): Assembled {
       const vm = book.get(vmId)
       const agentSign = agents.target(vmId, agent)
       const { session, clientToken, agentToken } = relay.open({ vmId, user, isOwner: vm?.owner === user })
-      agents.offer(vmId, agentSign, { session, token: agentToken, kind })
+      agents.offer(vmId, agentSign, { session, token: agentToken, kind, user })
       return { session, token: clientToken }
     },
     describe: describer(driver, { seed, id: login.id, launcherKey, clock }, place),

@@ -1,6 +1,8 @@
 /** Starts the broker: its parts put together, its sockets opened, and all of it ended again. */
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
+import { accountOf } from '../protocol/control/account.ts'
+import { decodeBase64url } from '../protocol/core/bytes.ts'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { LIMITS } from '../protocol/core/limits.ts'
 import { type Assembled, assemble, type BrokerParts, type Place, VERSION } from './assemble.ts'
@@ -16,6 +18,8 @@ import { createJumpHost, type JumpHost } from './ssh/jump-host.ts'
 
 export { type BrokerParts, VERSION }
 
+/** login at the jump host that stands for all who named the key */
+const ANYBODY = 'mortar'
 /** ms that sockets have to close when the broker stops */
 const GOODBYE_MS = 1_000
 
@@ -74,7 +78,7 @@ export async function startBroker(parts: BrokerParts): Promise<Broker> {
         keyPath: dataDir.sshHostKey,
         log,
         onClosed: assembled.happened,
-        usersOf: key => services.sshUsersOf(key),
+        usersOf: (key, login) => services.sshUsersOf(key).filter(user => isLoginOf(login, user)),
         connect(users, vm) {
           const { user, id } = vmForSsh(services, users, vm)
           return dialPair(origin, services.openPair(user, id, 'ssh').token)
@@ -135,6 +139,11 @@ function closing(server: Server): () => Promise<void> {
         for (const socket of sockets) socket.destroy()
       }, GOODBYE_MS)
     })
+}
+
+/** At the jump host a user is called as in VMs, or like everybody. */
+function isLoginOf(login: string, user: string): boolean {
+  return login === ANYBODY || login === accountOf(decodeBase64url(user)).name
 }
 
 /** The VM that the holders of an SSH key mean, and which of them it is for. Fails with not-found. */

@@ -24,6 +24,8 @@ export interface MountedDrive {
   readonly mountPoint: string
   readonly sizeBytes: number
   readonly freeBytes: number
+  /** as the VM's kernel has it */
+  readonly readOnly: boolean
 }
 
 /** Makes an empty drive. `sizeBytes`: 16 MiB to 16 TiB. Fails with drive-exists, no-space, bad-request. */
@@ -66,7 +68,8 @@ export async function formatDrive(
 
 /**
  * Unlocks and mounts a drive below /drives, under its name. Fails with drive-blank before it is formatted, drive-header when
- * the host changed the header, drive-key-wrong, drive-detached, drive-note.
+ * the host changed the header, drive-key-wrong, drive-detached, drive-note, drive-busy when it is mounted in another way,
+ * drive-unprepared, drive-people.
  */
 export async function unlockDrive(
   identity: Identity,
@@ -80,15 +83,23 @@ export async function unlockDrive(
   const params = { drive: drive.id, serial: driveSerial(drive.id), headerDigest, mountName: drive.name, readOnly }
   const call = await session.open(driveUnlock, params)
   await deliver(call, identity.driveKey(drive.id, salt))
-  return doneOf(call.received())
+  const mounted = await doneOf(call.received())
+  if (mounted.readOnly !== readOnly) {
+    throw new MortarError('drive-busy', `${drive.name} is mounted ${mounted.readOnly ? 'read-only' : 'for writing'}`)
+  }
+  return mounted
 }
 
-/** Unmounts and closes a drive; may stay attached. Fails with drive-busy, drive-detached. */
+/** Unmounts and closes a drive; may stay attached. Fails with drive-busy, naming who uses it, and with drive-detached. */
 export async function lockDrive(session: ClientSession, drive: Pick<Drive, 'id'>): Promise<void> {
   const call = await session.open(driveLock, { drive: drive.id, serial: driveSerial(drive.id) })
   for await (const _ of call.received()) {
-    // it says nothing more, but fails here if locking fails
+    // all is said in the answer; this takes the end of the stream
   }
+  const { locked, holders } = call.ready
+  if (locked) return
+  const who = holders.map(({ pid, user }) => `process ${pid} of ${user}`).join(', ')
+  throw new MortarError('drive-busy', `used by ${who}`)
 }
 
 /**
@@ -107,7 +118,7 @@ export async function lockOpenDrives(broker: BrokerApi, session: ClientSession, 
       await lockDrive(session, { id: drive?.id ?? driveIdOf(serial) })
     } catch (thrown) {
       const { code, detail } = asMortarError(thrown)
-      throw new MortarError(code, detail === '' ? name : detail, { cause: thrown })
+      throw new MortarError(code, detail === '' ? name : `${name}: ${detail}`, { cause: thrown })
     }
     locked.push(name)
   }

@@ -7,11 +7,8 @@ import { digestOf, type Progress, requireTools, run } from './steps.ts'
 
 /** Builds or finds the base tree below `cacheDir`; returns the tar file's path. Root only. */
 export async function buildBase(cacheDir: string, progress: Progress): Promise<string> {
-  const { packages, suite, user } = RECIPE
-  const tarPath = join(
-    cacheDir,
-    `base-${digestOf([JSON.stringify({ packages, suite, user }), hooks().join('\n')])}.tar`,
-  )
+  const { packages, suite } = RECIPE
+  const tarPath = join(cacheDir, `base-${digestOf([JSON.stringify({ packages, suite }), hooks().join('\n')])}.tar`)
   if (existsSync(tarPath)) return tarPath
   requireTools({ mmdebstrap: 'mmdebstrap' })
   await mkdir(cacheDir, { recursive: true })
@@ -39,12 +36,11 @@ export async function buildBase(cacheDir: string, progress: Progress): Promise<s
 }
 
 function hooks(): string[] {
-  const { name, uid } = RECIPE.user
   return [
     // the image gets an initial RAM disk of its own: let Debian's be small and quick to make
     `--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d" && echo MODULES=list > "$1/etc/initramfs-tools/conf.d/mortar"`,
-    // `*` forbids passwords and still lets sshd accept a key; `!` would not
-    `--customize-hook=chroot "$1" useradd --create-home --shell /bin/bash --uid ${uid} --user-group --password '*' ${name}`,
+    // where the agent has the accounts of people, in memory; a brick has none
+    `--customize-hook=rmdir "$1/var/lib/extrausers" && ln -s /run/mortar-accounts "$1/var/lib/extrausers"`,
     // a brick has no identity: each VM makes its own
     `--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/var/lib/dbus/machine-id "$1"/var/lib/systemd/random-seed`,
     `--customize-hook=: > "$1/etc/machine-id"`,

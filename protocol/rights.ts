@@ -3,6 +3,7 @@
  */
 import type { Caller } from './channel/secure-channel.ts'
 import type { Command, Named, Params } from './commands/command.ts'
+import { accountOf } from './control/account.ts'
 import { driveSerial } from './control/drive-serial.ts'
 import type { Grant } from './control/grant.ts'
 import { PERMISSIONS, type Permission } from './control/roles.ts'
@@ -28,14 +29,14 @@ export function ownerRights(features: readonly Permission[]): Rights {
   return { grantee: null, permissions: features, drives: null, targets: null, users: null, endsMs: null }
 }
 
-/** The rights of a grant that was checked. A manager may act as any user in the VM, a user as its default user only. */
-export function grantRights(grant: Grant, features: readonly Permission[], defaultUser: string): Rights {
+/** The rights of a grant that was checked. A manager may act as any user in the VM, a user by the own account only. */
+export function grantRights(grant: Grant, features: readonly Permission[]): Rights {
   return {
     grantee: encodeBase64url(grant.grantee),
     permissions: grant.permissions.filter(permission => features.includes(permission)),
     drives: grant.drives,
     targets: grant.targets,
-    users: grant.role === 'manager' ? null : [defaultUser],
+    users: grant.role === 'manager' ? null : [accountOf(grant.grantee).name],
     endsMs: grant.expires * 1000,
   }
 }
@@ -61,7 +62,7 @@ const RULES: Readonly<Record<Kind, Rule>> = {
   // a device is found by its serial, so a right to one drive must not go with the serial of another
   serial: ({ drives }, serial, { drive }) =>
     within(drives && (drive === undefined ? drives : drives.filter(id => id === drive)).map(driveSerial), serial),
-  // the default user is meant when nobody is named
+  // the caller's own account is meant when nobody is named
   user: ({ users }, name) => name === undefined || within(users, name),
   target: ({ targets }, target) => within(targets, target),
   host: ({ targets }, host, { port }) => within(targets, targetOf(host, port)),

@@ -38,13 +38,26 @@ function read(path: string): Buffer {
   }
 }
 
+export interface Mount {
+  readonly mountPoint: string
+  /** major and minor number of the device, as 254:0 */
+  readonly device: string
+  /** of the mount, or of the file system as a whole */
+  readonly readOnly: boolean
+}
+
 /** Where a device is mounted, by the text of mountinfo (proc_pid_mountinfo(5)), or null. */
-export function mountPointOf(device: string, mountinfo: string): string | null {
+export function mountOf(device: string, mountinfo: string): Mount | null {
   for (const line of mountinfo.split('\n')) {
     const [before = '', after = ''] = line.split(' - ')
-    if (after.split(' ')[1] !== device) continue
-    const path = before.split(' ')[4] ?? ''
-    return path.replace(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
+    const [, source, superOptions = ''] = after.split(' ')
+    if (source !== device) continue
+    const [, , numbers = '', , path = '', options = ''] = before.split(' ')
+    return {
+      mountPoint: path.replace(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))),
+      device: numbers,
+      readOnly: [options, superOptions].some(list => list.split(',').includes('ro')),
+    }
   }
   return null
 }

@@ -121,7 +121,7 @@ export class DirectLauncher implements Launcher {
 /** argv that becomes the user first, with all of the user's groups. */
 function asUser({ user }: Place, argv: readonly string[]): string[] {
   if (process.getuid?.() === user.uid) return [...argv]
-  return ['/usr/bin/setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--init-groups', '--', ...argv]
+  return ['/usr/bin/setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, `--groups=${user.groups}`, '--', ...argv]
 }
 
 function descendantsOf(pid: number): number[] {

@@ -1,36 +1,49 @@
 /**
  * Drives: LUKS2 volumes found by serial, formatted, opened and mounted below /drives. One change at a time; one whose call
- * was cancelled while it waited is not made. SPEC §9.4
+ * was cancelled while it waited is not made. What is told of a mount is what the kernel says of it. SPEC §9.4
  */
-import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { equalBytes } from '../../protocol/core/bytes.ts'
-import { MortarError } from '../../protocol/core/errors.ts'
+import { type ErrorCode, MortarError } from '../../protocol/core/errors.ts'
 import { clock, sleep } from '../clock.ts'
-import { type Device, listDevices, mountPointOf } from './block-devices.ts'
-import { headerDigest, isBlank, isLuks, luksClose, luksFormat, luksOpen, luksTest, readHeader } from './luks.ts'
+import { type Device, listDevices } from './block-devices.ts'
+import { type Holder, holdersOf, mountersOf } from './drive-holders.ts'
+import type { DrivePeople } from './drive-people.ts'
+import { mountCommand, RECORD_CONFLICTS, RECORD_DAMAGED, UNPREPARED, unmountCommand } from './drive-scripts.ts'
+import { headerDigest, isBlank, luksFormat, luksOpen, luksTest, readHeader } from './luks.ts'
+import {
+  closeLeftOver,
+  closeMapping,
+  type DriveState,
+  deviceOf,
+  holdsNothing,
+  isOpen,
+  type ListedDrive,
+  type Mounted,
+  mappingName,
+  mappingPath,
+  mountedAt,
+  mountFrom,
+  mountsAt,
+  numbersOf,
+  requireSame,
+  requireThere,
+  stateOf,
+} from './open-drives.ts'
 import type { Runner } from './runner.ts'
 import { hasSwapOnDisk } from './swap.ts'
 import { runTool } from './tool.ts'
-import type { User } from './users.ts'
 
 /** ms that a hot-plugged device may take to appear */
 const APPEAR_MS = 10_000
 const MOUNTS = '/drives'
 
-/** device, directory, options, owner of a fresh file system */
-const MOUNT = `set -e
-mkdir -p -- "$2"
-mount -t ext4 -o "$3" -- "$1" "$2" || { code=$?; rmdir -- "$2"; exit $code; }
-if [ "$(stat -c %u "$2")" = 0 ] && [ -z "$(ls -A "$2" | grep -vx lost+found)" ]; then chown "$4" "$2" || true; fi`
-const UNMOUNT = 'umount -- "$1" && rmdir -- "$1"'
-
-export type DriveState = 'blank' | 'locked' | 'open' | 'mounted' | 'foreign'
-
-export interface Mounted {
-  readonly mountPoint: string
-  readonly sizeBytes: number
-  readonly freeBytes: number
+/** exit code of the mounting script → what it means */
+const MOUNT_FAILURES: Readonly<Record<number, ErrorCode>> = {
+  [UNPREPARED]: 'drive-unprepared',
+  [RECORD_DAMAGED]: 'drive-people',
+  [RECORD_CONFLICTS]: 'drive-people',
 }
 
 export interface FormatOptions {
@@ -44,12 +57,11 @@ export interface FormatOptions {
 }
 
 export interface UnlockOptions {
+  readonly id: string
   /** SHA-256 of the header area, which the owner keeps */
   readonly headerDigest: Uint8Array
   readonly mountName: string
   readonly readOnly: boolean
-  /** gets the root of a fresh file system */
-  readonly user: User
   /** 64 bytes, the caller's to wipe */
   readonly key: Uint8Array
   /** aborted when the caller may or will no longer: what has not begun by then is not begun */
@@ -58,12 +70,17 @@ export interface UnlockOptions {
 
 export class Drives {
   readonly #runner: Runner
+  readonly #people: DrivePeople
   readonly #folder: string
+  /** an empty folder for mounts that nobody else sees */
+  readonly #place: string
   #last: Promise<unknown> = Promise.resolve()
 
   /** `directory`: on tmpfs, root's only. */
-  constructor(runner: Runner, directory: string) {
+  constructor(runner: Runner, people: DrivePeople, directory: string) {
     this.#runner = runner
+    this.#people = people
+    this.#place = join(directory, 'place')
     this.#folder = join(directory, 'headers')
     rmSync(this.#folder, { recursive: true, force: true })
   }
@@ -81,8 +98,8 @@ export class Drives {
 
   /** Fails with drive-busy while it is open, and with drive-not-empty when it holds anything and `erase` is not given. */
   async requireFormattable(device: Device, erase: boolean): Promise<void> {
-    const mounted = mountPoint(mappingPath(device.serial)) ?? mountPoint(device.path)
-    if (mounted) throw new MortarError('drive-busy', `mounted at ${mounted}`)
+    const mounted = mountFrom(mappingPath(device.serial)) ?? mountFrom(device.path)
+    if (mounted) throw new MortarError('drive-busy', `mounted at ${mounted.mountPoint}`)
     if (!erase && !(await holdsNothing(device))) throw new MortarError('drive-not-empty', device.serial)
   }
 
@@ -111,51 +128,71 @@ export class Drives {
     })
   }
 
-  /** Opens and mounts a drive; one that is mounted there already is only checked. Fails with drive-blank, drive-header, drive-key-wrong, drive-busy or drive-failed. */
+  /**
+   * Opens and mounts a drive; one that is mounted there already, in the same way, is only checked. Fails with drive-blank,
+   * drive-header, drive-key-wrong, drive-busy, drive-unprepared, drive-people or drive-failed.
+   */
   unlock(device: Device, options: UnlockOptions): Promise<Mounted> {
     return this.#alone(options.signal, async () => {
       requireNoSwap()
       requireThere(device)
+      const { readOnly, key, signal } = options
       const target = join(MOUNTS, options.mountName)
       const header = await this.#readCheckedHeader(device, options.headerDigest)
-      const already = mountPoint(mappingPath(device.serial))
-      if (already && already !== target) throw new MortarError('drive-busy', `mounted at ${already}`)
-      if (already) requireBacked(device)
+      const already = mountFrom(mappingPath(device.serial))
+      if (already && already.mountPoint !== target) {
+        throw new MortarError('drive-busy', `mounted at ${already.mountPoint}`)
+      }
+      if (already) requireSame(device, already, readOnly)
       else if (mountsAt(target)) throw new MortarError('drive-busy', `${target} is taken`)
       else await closeLeftOver(device)
       await this.#withHeader(device, async headerPath => {
-        const { readOnly, key, signal } = options
         signal.throwIfAborted()
         writeFileSync(headerPath, header, { mode: 0o600 })
         if (already) await luksTest(device.path, headerPath, key)
         else await luksOpen(device.path, { name: mappingName(device.serial), headerPath, readOnly, key })
       })
-      if (!already) await this.#mount(device, target, options)
-      const { blocks, bavail, bsize } = statfsSync(target)
-      return { mountPoint: target, sizeBytes: blocks * bsize, freeBytes: bavail * bsize }
+      if (!already) await this.#mount(device, options)
+      return mountedAt(device, target, readOnly)
     })
   }
 
-  /** Unmounts and closes. What is locked already stays so. Fails with drive-busy, and drive-detached when there is no such drive. */
-  lock(serial: string, signal: AbortSignal): Promise<void> {
+  /**
+   * Unmounts and closes; resolves with none once the key has left the kernel. What is locked already stays so. While programs
+   * use the drive it stays as it is, and those are the result. Fails with drive-busy when it cannot be told who uses it, and
+   * with drive-detached when there is no such drive.
+   */
+  lock(serial: string, signal: AbortSignal): Promise<readonly Holder[]> {
     return this.#alone(signal, async () => {
-      const mounted = mountPoint(mappingPath(serial))
+      const mounted = mountFrom(mappingPath(serial))
       if (mounted) {
-        const { code, stderr } = await this.#runner.asRoot(['/bin/sh', '-c', UNMOUNT, 'sh', mounted])
-        if (code !== 0) throw new MortarError('drive-busy', stderr.trim())
+        const name = basename(mounted.mountPoint)
+        const { code, stderr } = await this.#runner.asRoot(unmountCommand(this.#place, name))
+        if (code !== 0) return requireSome(await holdersOf(this.#runner, mounted.mountPoint), stderr.trim())
+        this.#people.forget(serial)
       }
-      if (isOpen(serial)) await closeMapping(mappingName(serial))
-      else if (!listDevices().some(device => device.serial === serial)) throw new MortarError('drive-detached', serial)
+      if (isOpen(serial)) {
+        try {
+          await closeMapping(mappingName(serial))
+        } catch (thrown) {
+          const numbers = mounted?.device ?? numbersOf(serial)
+          return requireSome(await mountersOf(this.#runner, numbers), (thrown as MortarError).detail)
+        }
+      } else if (!listDevices().some(device => device.serial === serial)) {
+        throw new MortarError('drive-detached', serial)
+      }
+      return []
     })
   }
 
-  async list(): Promise<{ serial: string; state: DriveState; sizeBytes: number; mountPoint: string | null }[]> {
+  async list(): Promise<ListedDrive[]> {
     const drives = []
     for (const device of listDevices().slice(0, 64)) {
       const { serial, sizeBytes } = device
       // one that cannot be read must not hide the others
       const state = await stateOf(device).catch((): DriveState => 'foreign')
-      drives.push({ serial, state, sizeBytes, mountPoint: mountPoint(mappingPath(serial)) })
+      const { mountPoint = null, readOnly = null } = mountFrom(mappingPath(serial)) ?? {}
+      drives.push({ serial, state, sizeBytes, mountPoint, readOnly })
     }
     return drives
   }
@@ -167,17 +204,19 @@ export class Drives {
     throw new MortarError('drive-header', device.serial)
   }
 
-  async #mount(device: Device, target: string, { readOnly, user, signal }: UnlockOptions): Promise<void> {
+  async #mount(device: Device, { id, mountName: name, readOnly, signal }: UnlockOptions): Promise<void> {
     if (signal.aborted) {
       await closeMapping(mappingName(device.serial))
       throw signal.reason
     }
-    const flags = ['nosuid', 'nodev', readOnly ? 'ro' : 'rw'].join()
-    const script = ['/bin/sh', '-c', MOUNT, 'sh', mappingPath(device.serial), target, flags, `${user.uid}:${user.gid}`]
-    const { code, stderr } = await this.#runner.asRoot(script)
-    if (code === 0) return
+    const users = this.#people.linesFor(id)
+    const { owner, group, all } = this.#people.numbersFor(id)
+    const path = mappingPath(device.serial)
+    const command = mountCommand({ device: path, readOnly, owner, group, all, place: this.#place, people: users, name })
+    const { code, stdout, stderr } = await this.#runner.asRoot(command)
+    if (code === 0) return this.#people.remember({ serial: device.serial, drive: id, readOnly, name }, stdout)
     await closeMapping(mappingName(device.serial))
-    throw new MortarError('drive-failed', `mount gave ${code}: ${stderr.trim()}`)
+    throw new MortarError(MOUNT_FAILURES[code] ?? 'drive-failed', `mounting gave ${code}: ${stderr.trim()}`)
   }
 
   /** A place for the header in the guest's memory while `use` runs. */
@@ -201,73 +240,10 @@ export class Drives {
   }
 }
 
-function mappingName(serial: string): string {
-  return `mortar-${serial}`
-}
-
-function mappingPath(serial: string): string {
-  return `/dev/mapper/${mappingName(serial)}`
-}
-
-function isOpen(serial: string): boolean {
-  return existsSync(mappingPath(serial))
-}
-
-function mountPoint(path: string): string | null {
-  return mountPointOf(path, readFileSync('/proc/self/mountinfo', 'utf8'))
-}
-
-function mountsAt(target: string): boolean {
-  return readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${target} `)
-}
-
-/** The one device of a serial. Fails with drive-failed when several claim it. */
-function deviceOf(serial: string): Device | undefined {
-  const devices = listDevices().filter(device => device.serial === serial && device.sizeBytes > 0)
-  if (devices.length > 1) throw new MortarError('drive-failed', `several devices have serial ${serial}`)
-  return devices[0]
-}
-
-/** A path may have come to name another drive while the key was on its way. Fails with drive-detached. */
-function requireThere(device: Device): void {
-  if (deviceOf(device.serial)?.path !== device.path) throw new MortarError('drive-detached', device.serial)
-}
-
-/** A mapping outlives a device that was pulled out. Fails with drive-busy when the device is not the one below it. */
-function requireBacked(device: Device): void {
-  const below = join('/sys/block', basename(realpathSync(mappingPath(device.serial))), 'slaves')
-  if (existsSync(below) && !existsSync(join(below, basename(device.path))))
-    throw new MortarError('drive-busy', 'it was pulled out while it was mounted: lock it first')
-}
-
-/** An agent that was ended amid its work leaves a mapping that nothing is mounted from. Fails with drive-busy when it is in use. */
-async function closeLeftOver(device: Device): Promise<void> {
-  if (isOpen(device.serial)) await closeMapping(mappingName(device.serial))
-}
-
-/** udev may look at a new mapping for a moment. Fails with drive-busy. */
-async function closeMapping(name: string): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await luksClose(name)
-    } catch (thrown) {
-      if (attempt === 5) throw thrown
-      await sleep(200 * attempt)
-    }
-  }
-}
-
-async function holdsNothing(device: Device): Promise<boolean> {
-  if (!(await isBlank(device.path, device.sizeBytes))) return false
-  // blkid -p gives 2 when it finds nothing that it knows
-  return (await runTool('blkid', ['-p', device.path])).code === 2
-}
-
-async function stateOf(device: Device): Promise<DriveState> {
-  if (mountPoint(mappingPath(device.serial))) return 'mounted'
-  if (isOpen(device.serial)) return 'open'
-  if (await isBlank(device.path, device.sizeBytes)) return 'blank'
-  return isLuks(await readHeader(device.path)) ? 'locked' : 'foreign'
+/** Fails with drive-busy when there is none. */
+function requireSome(holders: readonly Holder[], why: string): readonly Holder[] {
+  if (holders.length === 0) throw new MortarError('drive-busy', why)
+  return holders
 }
 
 /** A key in memory that can be swapped out is a key on a disk. */

@@ -1,6 +1,6 @@
-/** What handlers get of the guest: its configuration and facts, a way to run programs as its users, drives and SSH. */
+/** What handlers get of the guest: its facts, its people's accounts, a way to run programs as users, drives and SSH. */
 import type { KeptCalls } from '../../protocol/kept/kept-calls.ts'
-import type { AgentConfig } from '../config.ts'
+import type { Accounts } from '../accounts/accounts.ts'
 import type { Grants } from '../grants.ts'
 import type { Log } from '../log.ts'
 import type { Drives } from './drives.ts'
@@ -9,7 +9,7 @@ import type { SecretAttempts } from './secret-attempts.ts'
 import type { SshAccess } from './ssh-access.ts'
 
 export interface Guest {
-  readonly config: AgentConfig
+  readonly accounts: Accounts
   readonly generation: number
   readonly runner: Runner
   readonly drives: Drives

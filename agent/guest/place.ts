@@ -12,12 +12,12 @@ import type { User } from './users.ts'
 export interface Place {
   /** the grantee's key (base64url); null: the owner */
   readonly grantee: string | null
-  readonly user: Pick<User, 'name' | 'uid' | 'gid'>
+  readonly user: Pick<User, 'name' | 'uid' | 'gid' | 'groups'>
 }
 
 const schema = object({
   grantee: z.string().nullable(),
-  user: object({ name: z.string(), uid: uint(), gid: uint() }),
+  user: object({ name: z.string(), uid: uint(), gid: uint(), groups: z.array(uint()) }),
 })
 
 /** `owner`, or a digest of the grantee's key: a word for names of units and files. */
@@ -44,8 +44,8 @@ export class PlaceBook {
   }
 
   /** To be called before its runner is started, so that none is overlooked later. */
-  write({ grantee, user: { name, uid, gid } }: Place): void {
-    const place = { grantee, user: { name, uid, gid } }
+  write({ grantee, user: { name, uid, gid, groups } }: Place): void {
+    const place = { grantee, user: { name, uid, gid, groups } }
     replaceFile(join(this.folder, `${nameOf(place)}.json`), JSON.stringify(place))
   }
 

@@ -5,7 +5,6 @@ import { wipe } from '../../protocol/core/secret.ts'
 import { visibleDrives } from '../../protocol/rights.ts'
 import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
-import { findUser } from '../guest/users.ts'
 
 /**
  * The drive's key. The channel's key has moved on behind it; the one before lies in memory that V8 gives back when it
@@ -32,21 +31,23 @@ export const driveFormat: Handlers<Guest>['drive-format'] = async (call, guest) 
 }
 
 export const driveUnlock: Handlers<Guest>['drive-unlock'] = async (call, guest) => {
-  const { serial, headerDigest, mountName, readOnly } = call.params
-  const user = findUser(call.params.user ?? guest.config.defaultUser)
+  const { drive, serial, headerDigest, mountName, readOnly } = call.params
   const device = await guest.drives.find(serial)
   await withKey(call, guest, async key => {
     const { signal } = call
-    const mounted = await guest.drives.unlock(device, { headerDigest, mountName, readOnly, user, key, signal })
+    const mounted = await guest.drives.unlock(device, { id: drive, headerDigest, mountName, readOnly, key, signal })
     guest.log('drive.unlocked')
     call.post('done', mounted)
   })
 }
 
 export const driveLock: Handlers<Guest>['drive-lock'] = async (call, guest) => {
-  await guest.drives.lock(call.params.serial, call.signal)
-  guest.log('drive.locked')
-  call.accept({})
+  const holders = await guest.drives.lock(call.params.serial, call.signal)
+  if (holders.length === 0) guest.log('drive.locked')
+  call.accept({
+    locked: holders.length === 0,
+    holders: holders.map(({ pid, uid }) => ({ pid, user: guest.accounts.nameOf(uid) })),
+  })
 }
 
 export const driveList: Handlers<Guest>['drive-list'] = async (call, guest) => {

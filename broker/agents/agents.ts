@@ -95,7 +95,7 @@ export class Agents {
   }
 
   /** Asks the agent to open a data socket. Fails with vm-unreachable. */
-  offer(vmId: string, agentSign: string, offer: { session: string; token: string; kind: 'channel' | 'ssh' }): void {
+  offer(vmId: string, agentSign: string, offer: Omit<Extract<ToAgent, { type: 'offer' }>, 'type'>): void {
     if (!this.#tell(vmId, agentSign, { type: 'offer', ...offer })) throw new MortarError('vm-unreachable')
   }
 

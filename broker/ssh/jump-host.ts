@@ -19,8 +19,8 @@ export interface JumpHostParts {
   /** where the host key is kept, and its public line beside it */
   readonly keyPath: string
   readonly log: Log
-  /** the users who named the key ("type base64") */
-  usersOf(key: string): readonly string[]
+  /** the users who named the key ("type base64") and whose login that is: several may have named one key */
+  usersOf(key: string, login: string): readonly string[]
   /** a connection has ended */
   onClosed(): void
   /** a byte stream to sshd in a VM of one of the users, by name or id. Fails with not-found, vm-unreachable, rate-limited */
@@ -152,7 +152,7 @@ const keyOf = ({ key }: PublicKeyAuthContext) => `${key.algo} ${key.data.toStrin
 /** The users who named the key (none when it does not do), and whether the client proved that it holds it. */
 function checkKey(context: AuthContext, { usersOf, parseKey }: Serving): [readonly string[], boolean] {
   if (context.method !== 'publickey') return [[], false]
-  const users = usersOf(keyOf(context))
+  const users = usersOf(keyOf(context), context.username)
   if (!context.signature || !context.blob) return [users, false]
   const key = parseKey(context.key.data)
   if (key instanceof Error || Array.isArray(key)) return [[], false]

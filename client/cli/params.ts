@@ -2,8 +2,8 @@
 import { MortarError } from '../../protocol/core/errors.ts'
 import type { z } from '../../protocol/core/schema.ts'
 
-/** who commands run as when nobody is named, in words: only the VM knows the name */
-export const DEFAULT_USER = "the agent's default user"
+/** who commands run as when nobody is named */
+export const DEFAULT_USER = 'your own account'
 
 /** parameter → what it needs, after the option or operand that gives it */
 const NEEDS: Readonly<Record<string, string>> = {

@@ -1,7 +1,7 @@
 /** Rows of SUBCOMMANDS that run something in a VM: exec and shell. */
 import type { Option, Subcommand } from './subcommand.ts'
 
-export const user: Option = { flags: '--user <user>', says: "user in the VM (default: the agent's default user)" }
+export const user: Option = { flags: '--user <user>', says: 'user in the VM (default: your own account there)' }
 
 export const RUN: readonly Subcommand[] = [
   {

@@ -1,15 +1,13 @@
 /** The subcommands of `mortar` for SSH: stock OpenSSH to a VM, and the keys at the broker's jump host. */
-import type { Option, Subcommand } from './subcommand.ts'
-
-const user: Option = { flags: '--user <user>', says: "user in the VM (default: the agent's default user)" }
+import type { Subcommand } from './subcommand.ts'
 
 export const SSH: readonly Subcommand[] = [
   {
     name: 'ssh',
     operands: '<vm> [arguments...]',
     says: 'exchange keys with a VM and run the ssh of this machine; options for ssh follow the VM',
-    options: [user],
-    examples: ['mortar ssh first', 'mortar ssh first -L 8080:localhost:80', 'mortar ssh --user postgres first uptime'],
+    options: [],
+    examples: ['mortar ssh first', 'mortar ssh first -L 8080:localhost:80', 'mortar ssh first uptime'],
     passThrough: true,
     load: async () => (await import('./ssh.ts')).ssh,
   },
@@ -17,7 +15,7 @@ export const SSH: readonly Subcommand[] = [
     name: 'ssh-config',
     operands: '<vm>',
     says: 'exchange keys with a VM and print its block for ssh_config, for ssh, scp and rsync',
-    options: [user, { flags: '--jump', says: "go through the broker's jump host instead of this program" }],
+    options: [{ flags: '--jump', says: "go through the broker's jump host instead of this program" }],
     examples: ['mortar ssh-config first > first.config && scp -F first.config notes.txt first:'],
     load: async () => (await import('./ssh.ts')).sshConfig,
   },

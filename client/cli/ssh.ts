@@ -24,7 +24,7 @@ import { listenForSsh } from '../node/ssh-socket.ts'
 import { findVm } from '../vm.ts'
 import type { Context } from './context.ts'
 import { exitCodeOfProgram } from './exit-codes.ts'
-import { DEFAULT_USER, requireValid } from './params.ts'
+import { requireValid } from './params.ts'
 import { withSessionOf } from './session.ts'
 import type { Action } from './subcommand.ts'
 import { tellError } from './tell-error.ts'
@@ -36,7 +36,7 @@ export const ssh: Action = async (context, given) => {
   const broker = await context.broker()
   const { openSocket } = await context.host()
   const vm = await findVm(broker, given.operand(0))
-  const { user } = await exchangeKeys(context, vm, given.text('user'))
+  const { user } = await exchangeKeys(context, vm)
   const socket = await listenForSsh(
     async () => openSocket(broker.joinUrl, (await broker.createSession(vm.id, 'ssh')).token),
     thrown => process.stderr.write(tellError(asMortarError(thrown), context.globals)),
@@ -55,7 +55,7 @@ export const ssh: Action = async (context, given) => {
 export const sshConfig: Action = async (context, given) => {
   const broker = await context.broker()
   const vm = await findVm(broker, given.operand(0))
-  const { user } = await exchangeKeys(context, vm, given.text('user'))
+  const { user } = await exchangeKeys(context, vm)
   const hosts = given.flag('jump') ? await hostsByJump(context, vm, user) : [hostByProxy(context, vm, user)]
   const path = sshFiles(context.sshFolder).config(hostAlias(vm.id))
   await writeConfig(context, path, hosts)
@@ -64,15 +64,14 @@ export const sshConfig: Action = async (context, given) => {
 }
 
 /** The user's key in, the VM's host keys out; both through the channel, so that the broker can exchange neither. */
-async function exchangeKeys(context: Context, vm: Vm, user: string | undefined): Promise<Ready<typeof sshCommand>> {
+async function exchangeKeys(context: Context, vm: Vm): Promise<Ready<typeof sshCommand>> {
   const userKey = await userPublicKey(context.sshFolder, path =>
     context.progress.note(`made the SSH key ${path}, for VMs and the jump host of Mortar only`),
   )
-  const given = { userKey, validSeconds: VALID_SECONDS, ...(user === undefined ? {} : { user }) }
-  const params = requireValid(sshCommand.params, given)
+  const params = requireValid(sshCommand.params, { userKey, validSeconds: VALID_SECONDS })
   const exchange = async (session: ClientSession) => {
     const opening = () => session.open(sshCommand, params)
-    const call = await about(`ssh in ${vm.name}`, opening, { 'user-unknown': user ?? DEFAULT_USER })
+    const call = await about(`ssh in ${vm.name}`, opening)
     for await (const _ of call.received()) {
       // all is said in the answer; this takes the end of the stream
     }
@@ -107,7 +106,7 @@ async function hostsByJump(context: Context, vm: Vm, user: string): Promise<SshH
   if (!jump) throw new MortarError('not-found', 'this broker has no jump host')
   await broker.registerSshKey(await userPublicKey(context.sshFolder))
   await writeKnownHosts(context.sshFolder, JUMP_ALIAS, [jump.hostKey])
-  return [jumpHost(broker.url, jump.port), vmHost(vm, { user, hostName: vm.id, jump: JUMP_ALIAS })]
+  return [jumpHost(broker.url, jump.port, user), vmHost(vm, { user, hostName: vm.id, jump: JUMP_ALIAS })]
 }
 
 async function writeConfig(context: Context, path: string, hosts: readonly SshHost[]): Promise<void> {

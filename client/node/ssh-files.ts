@@ -19,7 +19,6 @@ const CONNECT_SECONDS = 60
 const ALIVE_SECONDS = 20
 const ALIVE_COUNT = 3
 export const JUMP_ALIAS = 'mortar-jump'
-const JUMP_USER = 'mortar'
 
 /** Under this name OpenSSH looks the VM's host key up, whatever address leads there. */
 export const hostAlias = (vm: string) => `mortar-${vm}`
@@ -147,11 +146,14 @@ export function sshConfigBlock(folder: string, host: SshHost): string {
   return `${lines.join('\n  ')}\n`
 }
 
-/** The jump host at the broker. `brokerUrl`: its HTTP address, whose host name is also the jump host's. */
-export function jumpHost(brokerUrl: string, port: number): SshHost {
+/**
+ * The jump host at the broker. `brokerUrl`: its HTTP address, whose host name is also the jump host's. `user`: the account in
+ * VMs, which tells people apart who named the same key.
+ */
+export function jumpHost(brokerUrl: string, port: number, user: string): SshHost {
   // an IPv6 address stands in brackets in a URL and without them in ssh_config
   const hostName = new URL(brokerUrl).hostname.replace(/^\[|\]$/g, '')
-  return { names: [JUMP_ALIAS], alias: JUMP_ALIAS, hostName, port, user: JUMP_USER }
+  return { names: [JUMP_ALIAS], alias: JUMP_ALIAS, hostName, port, user }
 }
 
 /** A path in ssh_config: % begins a token there, and spaces need quotes. */

@@ -4,6 +4,7 @@ export const RECIPE = {
   version: '1',
   suite: 'bookworm',
   packages: [
+    'acl',
     'systemd',
     'systemd-sysv',
     'udev',
@@ -14,6 +15,7 @@ export const RECIPE = {
     'e2fsprogs',
     'iproute2',
     'keyutils',
+    'libnss-extrausers',
     'libstdc++6',
     'openssh-server',
     'openssh-sftp-server',
@@ -116,12 +118,11 @@ export const RECIPE = {
     'systemd-sysv-generator',
     'systemd-veritysetup-generator',
   ],
-  enabledUnits: ['mortar-agent.service', 'mortar-network.service', 'tmp.mount', 'late.timer'],
+  enabledUnits: ['mortar-agent.service', 'mortar-network.service', 'tmp.mount', 'drives.mount', 'late.timer'],
   /** init_on_free: freed pages that held a key are zeroed at once; show_status: descriptions of units, which may name users' programs, stay off the console */
   kernelOptions:
     'root=/dev/vda2 rw console=ttyS0 loglevel=4 init_on_free=1 net.ifnames=0 lsm=landlock,lockdown,yama audit=0 cryptomgr.notests systemd.show_status=no',
   /** for bricks that only ever run tests under software emulation, where the CPU's side channels are not at stake */
   testKernelOptions: 'mitigations=off',
-  user: { name: 'researcher', uid: 1000 },
   diskBytes: 8 * 2 ** 30,
 } as const

@@ -2,6 +2,7 @@
  * Drives: LUKS2 volumes that the broker hot-plugged and only the owner's key opens. Format and unlock take one secret
  * (64 bytes) in their stream. The header digest lets the owner notice a header that the host forged. SPEC §9.4
  */
+import { LIMITS } from '../core/limits.ts'
 import { bytes, object, text, uint, uuid, z } from '../core/schema.ts'
 import { defineCommand } from './command.ts'
 
@@ -32,26 +33,28 @@ export const driveUnlock = defineCommand({
     /** directory below /drives */
     mountName: z.string().regex(/^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$/),
     readOnly: z.boolean(),
-    /** who owns the root of a freshly formatted drive: the agent's default user when absent */
-    user: z
-      .string()
-      .regex(/^[a-z_][a-z0-9_-]{0,31}$/)
-      .optional(),
   }),
-  names: { ...names, user: 'user' },
+  names,
   ready: object({}),
   toAgent: {},
-  toClient: { done: object({ mountPoint: text(255), sizeBytes: uint(), freeBytes: uint() }) },
+  /** after the secret: as the kernel has it then */
+  toClient: {
+    done: object({ mountPoint: text(255), sizeBytes: uint(), freeBytes: uint(), readOnly: z.boolean() }),
+  },
   takesSecret: true,
 })
 
-/** Unmounts and closes; the key leaves the guest's kernel. Fails with drive-busy while programs use it. */
+/** Unmounts and closes; the key leaves the guest's kernel. While programs use it, it stays, and those are named. */
 export const driveLock = defineCommand({
   name: 'drive-lock',
   permission: 'drives',
   params: object(which),
   names,
-  ready: object({}),
+  ready: object({
+    locked: z.boolean(),
+    /** processes that use it, and as whom */
+    holders: z.array(object({ pid: uint(), user: text(32) })).max(LIMITS.driveHolders),
+  }),
   toAgent: {},
   toClient: {},
   takesSecret: false,
@@ -70,6 +73,7 @@ export const driveList = defineCommand({
           state: z.enum(['blank', 'locked', 'open', 'mounted', 'foreign']),
           sizeBytes: uint(),
           mountPoint: text(255).nullable(),
+          readOnly: z.boolean().nullable(),
         }),
       )
       .max(64),

@@ -52,7 +52,7 @@ export const exec = defineCommand({
       .optional(),
     /** absolute; the user's home when absent */
     cwd: z.string().startsWith('/').max(4096).refine(withoutNul, 'must not hold NUL').optional(),
-    /** the agent's default user when absent */
+    /** the caller's own account when absent */
     user: z
       .string()
       .regex(/^[a-z_][a-z0-9_-]{0,31}$/)

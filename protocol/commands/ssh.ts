@@ -18,14 +18,11 @@ export const ssh = defineCommand({
   permission: 'ssh',
   params: object({
     userKey: sshPublicKey,
-    user: z
-      .string()
-      .regex(/^[a-z_][a-z0-9_-]{0,31}$/)
-      .optional(),
     /** seconds that the key may log in */
     validSeconds: uint(12 * 3600).min(60),
   }),
-  names: { user: 'user' },
+  names: {},
+  /** host keys of the caller's own sshd, and the caller's account, which the key may log in as */
   ready: object({ hostKeys: z.array(text(800)).min(1).max(4), user: text(32) }),
   toAgent: {},
   toClient: {},

@@ -88,8 +88,14 @@ export const toAgentSchema = zod.discriminatedUnion('type', [
   object({ type: zod.literal('refused'), code: text(64) }),
   /** to an agent that still runs: this boot statement says that it came after yours */
   object({ type: zod.literal('succeeded'), boot: bootStatementText }),
-  /** open a data socket with this token; kind channel: encrypted session, kind ssh: bytes for sshd */
-  object({ type: zod.literal('offer'), session: uuid, token: base64urlOf(32), kind: zod.enum(['channel', 'ssh']) }),
+  /** open a data socket with this token; kind channel: encrypted session, kind ssh: bytes for sshd; user: who asked for it, as the broker says */
+  object({
+    type: zod.literal('offer'),
+    session: uuid,
+    token: base64urlOf(32),
+    kind: zod.enum(['channel', 'ssh']),
+    user: base64urlOf(32),
+  }),
 ])
 export type ToAgent = z.output<typeof toAgentSchema>
 

@@ -214,7 +214,21 @@ export const ERRORS = {
     "The drive's LUKS header is not the one its owner wrote",
     'Do not use it: the host may have forged it',
   ),
-  'drive-busy': row(409, 'The drive is in use', 'End the programs that use it, then lock it'),
+  'drive-busy': row(
+    409,
+    'The drive is in use, or mounted in another way',
+    'End the programs that use it and lock it (mortar drive lock), then try again',
+  ),
+  'drive-unprepared': row(
+    409,
+    'The drive has not been made ready for the accounts of people',
+    'Unlock it once without --read-only',
+  ),
+  'drive-people': row(
+    409,
+    'The drive knows an account as that of another person',
+    'Revoke the grant of the person whose account is named as the other one (the log of the VM says which), or erase the drive',
+  ),
   'drive-failed': row(500, 'The drive could not be used', "Look at the agent's log in the VM: mortar vm logs"),
   // ssh
   'ssh-not-authorised': row(403, 'No SSH key was delivered to this VM', 'Run: mortar ssh VM, which delivers one'),

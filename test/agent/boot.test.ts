@@ -87,22 +87,22 @@ describe('boot keys', () => {
 
 describe('configuration', () => {
   test('has defaults, which allow nothing', () => {
-    expect(parseConfig('', 'agent.toml')).toEqual({ defaultUser: 'researcher', features: [] })
+    expect(parseConfig('', 'agent.toml')).toEqual({ homes: '/home', features: [] })
   })
 
   test('the brick’s own file is valid', () => {
     const path = new URL('../../images/debian-12/tree/etc/mortar/agent.toml', import.meta.url)
     expect(parseConfig(readFileSync(path, 'utf8'), 'agent.toml')).toEqual({
-      defaultUser: 'researcher',
+      homes: '/home',
       features: [...PERMISSIONS],
     })
   })
 
   test.each([
-    ['defualt_user = "x"', /defualt_user/],
+    ['hoems = "/x"', /hoems/],
     ['\nfeatures = [', /agent\.toml:2/],
     ['features = ["fly"]', /features/],
-    ['default_user = "Ro ot"', /default_user/],
+    ['homes = "here"', /homes/],
   ])('%j is refused, naming what is wrong', (toml, named) => {
     expect(() => parseConfig(toml, 'agent.toml')).toThrow(named)
     expect(() => parseConfig(toml, 'agent.toml')).toThrow(expect.objectContaining({ code: 'bad-config' }))

@@ -1,6 +1,6 @@
 /** A client that breaks the protocol while its program runs is told so, and its program is ended. SPEC §7.1, §8, §8.2 */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir, userInfo } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Guest } from '../../agent/guest/guest.ts'
@@ -14,6 +14,7 @@ import { KeptCalls } from '../../protocol/kept/kept-calls.ts'
 import type { Frame } from '../../protocol/mux/frame.ts'
 import { nativeSuite } from '../../protocol/native/suite.ts'
 import { serveSession } from '../../protocol/session.ts'
+import { actingAsMyself } from '../support/acting-as.ts'
 import { bothEnds } from '../support/bare-end.ts'
 import { frame, framesUntil, record, reset } from '../support/frames.ts'
 import { endRunners, newRunners } from '../support/runners.ts'
@@ -55,7 +56,7 @@ const BOTH = ['exec', 'terminal'] as const
 /** The real handlers, and a client that writes its frames by hand; the call is open in stream 1. */
 async function open(which: Which, more: { argv?: string[]; keep?: Uint8Array } = {}) {
   const term = `mark-${process.pid}-${++marks}`
-  const guest = { runner: runners, config: { defaultUser: userInfo().username } } as unknown as Guest
+  const guest = { runner: runners, accounts: actingAsMyself } as unknown as Guest
   const { client, agent } = bothEnds({
     suite: nativeSuite,
     handlers: { exec: call => exec(call, guest as never), terminal: call => terminal(call, guest as never) },

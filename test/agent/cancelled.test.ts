@@ -1,8 +1,9 @@
 /** Calls that are cancelled between the check of their rights and what they do: it is not done. SPEC §8.1, §9.5 */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir, userInfo } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { DrivePeople } from '../../agent/guest/drive-people.ts'
 import { Drives } from '../../agent/guest/drives.ts'
 import type { Guest } from '../../agent/guest/guest.ts'
 import type { Runner } from '../../agent/guest/runner.ts'
@@ -15,6 +16,7 @@ import { exec as execCommand } from '../../protocol/commands/exec.ts'
 import { terminal as terminalCommand } from '../../protocol/commands/terminal.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import { actingAsMyself } from '../support/acting-as.ts'
 import { endRunners, newRunners } from '../support/runners.ts'
 import { sessionPair } from '../support/session-pair.ts'
 
@@ -37,17 +39,20 @@ const revoked = expect.objectContaining({ code: 'grant-revoked' })
 
 describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that is being delivered', () => {
   const grantee = () => ({ grantee: 'B', endsMs: Date.now() + 600_000 })
-  const keys = () =>
-    existsSync(join(folder, 'ssh/keys/ada')) ? readFileSync(join(folder, 'ssh/keys/ada'), 'utf8') : ''
+  const keys = (name = 'ada') => {
+    const path = join(folder, 'ssh', name, 'authorized_keys')
+    return existsSync(path) ? readFileSync(path, 'utf8') : ''
+  }
 
   test('is not taken once its grantee was shut out, whatever became of the session', async () => {
-    const access = new SshAccess(runners, folder)
+    const access = new SshAccess(runners, join(folder, 'ssh'))
     const delivery = access.authorise(user, 'ssh-ed25519 AAAA', 600, grantee(), ending.signal)
-    const another = access.authorise(user, 'ssh-ed25519 CCCC', 600, { ...grantee(), grantee: 'C' }, ending.signal)
+    const carl = { ...user, name: 'carl' }
+    const another = access.authorise(carl, 'ssh-ed25519 CCCC', 600, { ...grantee(), grantee: 'C' }, ending.signal)
     access.withdraw('B')
     await expect(delivery).rejects.toEqual(revoked)
     await another
-    expect(keys()).toMatch(/^[^\n]* ssh-ed25519 CCCC\n$/)
+    expect([keys(), keys('carl')]).toEqual(['', expect.stringMatching(/^[^\n]* ssh-ed25519 CCCC\n$/)])
     // nor when the same grantee was let in again meanwhile
     const old = access.authorise(user, 'ssh-ed25519 AAAA', 600, grantee(), ending.signal)
     access.withdraw('B')
@@ -58,17 +63,17 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that is being deliver
     expect(keys()).toMatch(/BBBB/)
     access.withdraw('B')
     access.withdraw('C')
-    expect(access.authorised()).toBe(false)
+    expect([access.authorised('B'), access.authorised('C'), keys(), keys('carl')]).toEqual([false, false, '', ''])
   })
 
   test('is not taken once its call was cancelled, the owner’s neither', async () => {
-    const access = new SshAccess(runners, folder)
+    const access = new SshAccess(runners, join(folder, 'ssh'))
     const deliveries = [grantee(), { grantee: null, endsMs: null }].map(rights =>
       access.authorise(user, 'ssh-ed25519 AAAA', 600, rights, ending.signal),
     )
     ending.abort(new MortarError('going-away'))
     for (const delivery of deliveries) await expect(delivery).rejects.toMatchObject({ code: 'going-away' })
-    expect([keys(), access.authorised()]).toEqual(['', false])
+    expect([keys(), access.authorised('B'), access.authorised(null)]).toEqual(['', false, false])
   })
 })
 
@@ -80,16 +85,16 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that was delivered', 
 
   test('ends with the grant, though the clock is set forward after the delivery', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
-    const access = new SshAccess(runners, folder)
+    const access = new SshAccess(runners, join(folder, 'ssh'))
     const now = Date.now()
     const grantee = { grantee: 'B', endsMs: now + 600_000 }
     await access.authorise(user, 'ssh-ed25519 AAAA', 43_200, grantee, ending.signal)
-    const file = join(folder, 'ssh/keys/ada')
+    const file = join(folder, 'ssh/ada/authorized_keys')
     vi.advanceTimersByTime(LIMITS.clockStepMs)
     expect(readFileSync(file, 'utf8')).toMatch(/AAAA/)
     vi.spyOn(Date, 'now').mockReturnValue(grantee.endsMs)
     vi.advanceTimersByTime(LIMITS.clockStepMs)
-    expect(readFileSync(file, 'utf8')).toBe('')
+    expect(existsSync(file)).toBe(false)
   })
 })
 
@@ -103,11 +108,11 @@ describe('a change of a drive', () => {
     [
       'unlock',
       (drives, signal) =>
-        drives.unlock(device, { headerDigest: key, mountName: 'data', readOnly: false, user, key, signal }),
+        drives.unlock(device, { id: '', headerDigest: key, mountName: 'data', readOnly: false, key, signal }),
     ],
   ]
   test.each(changes)('%s is not begun when it was cancelled while it waited for its turn', async (_, change) => {
-    const drives = new Drives(runners, folder)
+    const drives = new Drives(runners, {} as DrivePeople, folder)
     const before = drives.lock(serial, new AbortController().signal)
     const waiting = change(drives, ending.signal)
     ending.abort(new MortarError('grant-revoked'))
@@ -128,7 +133,7 @@ describe('a program that was being started', () => {
         return program
       },
     } as Runner
-    const guest = { runner, config: { defaultUser: userInfo().username } } as Guest
+    const guest = { runner, accounts: actingAsMyself } as Guest
     return { guest, started: started.promise, go: () => go.resolve() }
   }
 

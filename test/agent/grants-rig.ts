@@ -32,8 +32,10 @@ export const agent = (features: readonly Permission[] = PERMISSIONS, clock = wal
   new Grants({
     stateDirectory: state.folder,
     ticket: { vm: facts.vm, owner: owner.signKey },
-    config: { features, defaultUser: 'researcher' },
+    config: { features },
     clock,
+    onEntering: () => {},
+    onEntered: () => {},
     async onWithdrawn(name) {
       state.withdrawn.push(name)
       return true
@@ -86,7 +88,7 @@ export async function connect(grants: Grants, grant: Uint8Array | undefined, mor
         await new Promise(resolve => call.signal.addEventListener('abort', resolve, { once: true }))
       },
       async 'drive-lock'(call) {
-        call.accept({})
+        call.accept({ locked: true, holders: [] })
       },
       async 'grant-revoke'(call) {
         call.accept(await grants.revoke(call.params.grantee))

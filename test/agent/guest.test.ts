@@ -1,13 +1,14 @@
 /** The agent's hands in the guest: programs, users, exits, SSH keys, block devices, the clock, swap. SPEC §9 */
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { clock } from '../../agent/clock.ts'
-import { listDevices, mountPointOf } from '../../agent/guest/block-devices.ts'
+import { listDevices, mountOf } from '../../agent/guest/block-devices.ts'
 import type { Runner } from '../../agent/guest/runner.ts'
 import type { Runners } from '../../agent/guest/runners.ts'
-import { authorizedKeys, SshAccess } from '../../agent/guest/ssh-access.ts'
+import { SshAccess } from '../../agent/guest/ssh-access.ts'
+import { authorizedKeys } from '../../agent/guest/ssh-door.ts'
 import { hasSwapOnDisk } from '../../agent/guest/swap.ts'
 import { escapeDollars } from '../../agent/guest/tool-as-root.ts'
 import { findUser, parseUser } from '../../agent/guest/users.ts'
@@ -100,10 +101,10 @@ test('arguments of the system’s tools reach them as they are', () => {
 
 test('authorised keys expire in UTC', () => {
   const expires = Date.UTC(2030, 0, 2, 3, 4, 5)
-  expect(authorizedKeys([{ key: 'ssh-ed25519 AAAA', expires, grantee: null }])).toBe(
+  expect(authorizedKeys([{ key: 'ssh-ed25519 AAAA', expires }], false)).toBe(
     'expiry-time="20300102030405Z" ssh-ed25519 AAAA\n',
   )
-  expect(authorizedKeys([{ key: 'ssh-ed25519 AAAA', expires, grantee: 'B' }])).toBe(
+  expect(authorizedKeys([{ key: 'ssh-ed25519 AAAA', expires }], true)).toBe(
     'expiry-time="20300102030405Z",no-port-forwarding ssh-ed25519 AAAA\n',
   )
 })
@@ -131,8 +132,13 @@ describe('block devices', () => {
 
   test('mount points are read as the kernel writes them', () => {
     const line = '36 35 98:0 / /drives/my\\040data rw,noatime shared:1 - ext4 /dev/mapper/mortar-1 rw'
-    expect(mountPointOf('/dev/mapper/mortar-1', `1 2 3 / / rw - ext4 /dev/vda rw\n${line}\n`)).toBe('/drives/my data')
-    expect(mountPointOf('/dev/mapper/mortar-2', line)).toBeNull()
+    const mount = { mountPoint: '/drives/my data', device: '98:0', readOnly: false }
+    expect(mountOf('/dev/mapper/mortar-1', `1 2 3 / / rw - ext4 /dev/vda rw\n${line}\n`)).toEqual(mount)
+    expect(mountOf('/dev/mapper/mortar-2', line)).toBeNull()
+    // either the mount or the file system may be read-only
+    for (const changed of [line.replace('rw,noatime', 'ro,noatime'), line.replace(/rw$/, 'ro')]) {
+      expect(mountOf('/dev/mapper/mortar-1', changed)).toEqual({ ...mount, readOnly: true })
+    }
   })
 })
 
@@ -148,7 +154,7 @@ const owner = { grantee: null, endsMs: null }
 const going = new AbortController().signal
 
 test.skipIf(!existsSync('/usr/sbin/sshd'))('one user cannot fill the memory with SSH keys', async () => {
-  const access = new SshAccess(newRunners(folder), folder)
+  const access = new SshAccess(newRunners(folder), join(folder, 'ssh'))
   const key = (i: number) => `ssh-ed25519 ${'A'.repeat(60)}${100 + i}`
   for (let i = 0; i < LIMITS.sshKeysEach; i++) await access.authorise(user, key(i), 60, owner, going)
   await expect(access.authorise(user, 'ssh-ed25519 AAAA', 60, owner, going)).rejects.toMatchObject({
@@ -156,9 +162,12 @@ test.skipIf(!existsSync('/usr/sbin/sshd'))('one user cannot fill the memory with
   })
   // one that is known may be prolonged
   await access.authorise(user, key(0), 120, owner, going)
-  expect(readFileSync(join(folder, 'ssh/keys/ada'), 'utf8').trim().split('\n')).toHaveLength(LIMITS.sshKeysEach)
+  expect(readFileSync(join(folder, 'ssh/ada/authorized_keys'), 'utf8').trim().split('\n')).toHaveLength(
+    LIMITS.sshKeysEach,
+  )
   // nor does the one hold up another
-  await access.authorise(user, key(0), 60, { grantee: 'B', endsMs: Date.now() + 60_000 }, going)
+  const bob = { ...user, name: 'bob' }
+  await access.authorise(bob, key(0), 60, { grantee: 'B', endsMs: Date.now() + 60_000 }, going)
   access.withdraw('B')
 })
 
@@ -171,48 +180,72 @@ test('swap on a disk is swap, compressed memory is not', () => {
 test.skipIf(!existsSync('/usr/sbin/sshd'))(
   "a grantee's SSH keys end with the grant, and the owner's stay",
   async () => {
-    const access = new SshAccess(newRunners(folder), folder)
-    const kept = () => readFileSync(join(folder, 'ssh/keys/ada'), 'utf8').trim().split('\n')
+    const access = new SshAccess(newRunners(folder), join(folder, 'ssh'))
+    const kept = (name: string) => {
+      const path = join(folder, 'ssh', name, 'authorized_keys')
+      return existsSync(path) ? readFileSync(path, 'utf8') : ''
+    }
     const endsMs = Date.now() + 6_000
     await access.authorise(user, 'ssh-ed25519 AAAA', 600, owner, going)
-    for (const grantee of ['B', 'C']) await access.authorise(user, 'ssh-ed25519 AAAA', 600, { grantee, endsMs }, going)
-    expect(kept()).toHaveLength(3)
-    const until = /expiry-time="(\d{8})(\d{6})Z",no-port-forwarding/.exec(kept()[1] ?? '')
+    for (const grantee of ['B', 'C']) {
+      await access.authorise({ ...user, name: grantee }, 'ssh-ed25519 AAAA', 600, { grantee, endsMs }, going)
+    }
+    const until = /expiry-time="(\d{8})(\d{6})Z",no-port-forwarding/.exec(kept('B'))
     expect(until?.[2]).toBe(new Date(endsMs).toISOString().replace(/\D/g, '').slice(8, 14))
     access.withdraw('B')
     access.withdraw('nobody')
-    expect(kept()).toHaveLength(2)
-    await expect.poll(kept).toHaveLength(1)
-    expect(kept()[0]).not.toMatch(/no-port-forwarding/)
-    expect(access.authorised()).toBe(true)
+    expect([access.authorised('B'), access.authorised('C')]).toEqual([false, true])
+    expect(kept('B')).toBe('')
+    await expect.poll(() => access.authorised('C')).toBe(false)
+    expect(kept('C')).toBe('')
+    expect(kept('ada')).not.toMatch(/no-port-forwarding/)
+    expect(access.authorised(null)).toBe(true)
   },
 )
 
 test.skipIf(!existsSync('/usr/sbin/sshd'))(
-  "a withdrawal ends the connections and goes through all users' keys, though some cannot be written",
+  'a withdrawal ends the connections of that grantee and of nobody else',
   async () => {
     // what serves a connection stays until it is ended
-    const started = Promise.withResolvers<void>()
+    const started: string[] = []
     const runners = newRunners(folder)
     const run: Runner['run'] = async program => {
       const running = await runners.run({ ...program, argv: ['sleep', '60'] })
-      started.resolve()
+      started.push(program.user.name)
       return running
     }
-    const access = new SshAccess({ run } as Runner, folder)
-    const grantee = { grantee: 'B', endsMs: Date.now() + 600_000 }
-    for (const name of ['ada', 'bob', 'eve'])
-      await access.authorise({ ...user, name }, 'ssh-ed25519 AAAA', 600, grantee, going)
-    const [, mine] = transportPair()
-    const served = access.serve(mine)
-    await started.promise
+    const access = new SshAccess({ run } as Runner, join(folder, 'ssh'))
+    const endsMs = Date.now() + 600_000
+    const served: Promise<string>[] = []
+    for (const grantee of ['B', 'C']) {
+      await access.authorise({ ...user, uid: 0, name: grantee }, 'ssh-ed25519 AAAA', 600, { grantee, endsMs }, going)
+      const [, mine] = transportPair()
+      served.push(access.serve(mine, grantee).then(() => grantee))
+    }
+    await expect.poll(() => started.toSorted()).toEqual(['B', 'C'])
     await new Promise(setImmediate)
-    // in the way of what is written
-    for (const name of ['ada', 'bob']) mkdirSync(join(folder, `ssh/keys/${name}.new`))
-    expect(() => access.withdraw('B')).toThrow(/ada\.new/)
-    expect(readFileSync(join(folder, 'ssh/keys/eve'), 'utf8')).toBe('')
-    await served
+    access.withdraw('B')
+    expect(await Promise.race(served)).toBe('B')
+    const others = Promise.race([served[1], new Promise(resolve => setTimeout(resolve, 200, 'still there'))])
+    expect(await others).toBe('still there')
+    access.withdraw('C')
+    await served[1]
+    const [, mine] = transportPair()
+    await expect(access.serve(mine, 'B')).rejects.toMatchObject({ code: 'ssh-not-authorised' })
     await runners.close()
     await endRunners(folder)
   },
 )
+
+test('what only one person may read of SSH is readable by that person and by root', async () => {
+  const access = new SshAccess(newRunners(folder), join(folder, 'ssh'))
+  await access.authorise(user, 'ssh-ed25519 AAAA', 600, owner, going)
+  const accessTo = (name: string) => {
+    const { uid, gid, mode } = statSync(join(folder, 'ssh/ada', name))
+    return [uid, gid, (mode & 0o777).toString(8)]
+  }
+  expect(accessTo('.')).toEqual([0, user.gid, '750'])
+  for (const name of ['host_key', 'sshd_config', 'authorized_keys'])
+    expect(accessTo(name)).toEqual([0, user.gid, '640'])
+  expect(authorizedKeys([], true)).toBe('')
+})

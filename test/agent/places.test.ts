@@ -21,14 +21,9 @@ describe('places that are taken', () => {
     expect(() => places.take(grantee('b'))).toThrow(code('limit-exceeded'))
   })
 
-  test.each<[string, (i: number) => Holder]>([
-    ['grantees', grantee],
-    ['SSH connections', () => 'ssh'],
-    ['both', i => (i % 2 ? 'ssh' : grantee(i))],
-  ])('by %s leave the owner’s', (_, holder) => {
+  test('by grantees leave the owner’s', () => {
     const places = new Places()
-    fill(LIMITS.sessions - LIMITS.sessionsOwner, i => places.take(holder(i)))
-    expect(() => places.take('ssh')).toThrow(code('limit-exceeded'))
+    fill(LIMITS.sessions - LIMITS.sessionsOwner, i => places.take(grantee(i)))
     expect(() => places.take(grantee('another'))).toThrow(code('limit-exceeded'))
     expect(places.full).toBe(false)
     fill(LIMITS.sessionsOwner, () => places.take('owner'))

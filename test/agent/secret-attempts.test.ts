@@ -22,7 +22,6 @@ function agent() {
     if (key[0] !== 1) throw new MortarError('drive-key-wrong')
   }
   const guest = {
-    config: { defaultUser: 'root' },
     drives: {
       find: async (serial: string) => ({ serial }),
       requireFormattable: async () => {},
@@ -32,7 +31,7 @@ function agent() {
       },
       unlock: async (_device: unknown, options: { key: Uint8Array }) => {
         await requireRight(options)
-        return { mountPoint: '/drives/data', sizeBytes: 1, freeBytes: 1 }
+        return { mountPoint: '/drives/data', sizeBytes: 1, freeBytes: 1, readOnly: false }
       },
     },
     secretAttempts: new SecretAttempts(clock),

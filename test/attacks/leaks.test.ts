@@ -4,7 +4,7 @@ import { COMMANDS, type CommandName } from '../../protocol/commands/index.ts'
 import { PERMISSIONS, type Permission } from '../../protocol/control/roles.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import { granteeOf } from '../processes/agent-people.ts'
-import { AgentProcess, everythingAs, StandInBroker } from '../processes/agent-support.ts'
+import { AgentProcess, StandInBroker } from '../processes/agent-support.ts'
 import { attack } from './attack.ts'
 import { BENDS, Canaries, commandNamed, PARAMS } from './canaries.ts'
 
@@ -15,7 +15,7 @@ const canaries = new Canaries()
 
 beforeAll(async () => {
   broker = await StandInBroker.start()
-  agent = new AgentProcess(broker, everythingAs('root')).start()
+  agent = new AgentProcess(broker).start()
   agentDh = (await broker.enrolments.next(() => true)).agentDh
 })
 afterAll(async () => {

@@ -10,7 +10,7 @@ import { Identity } from '../../client/identity.ts'
 import { nodeHost } from '../../client/node/host.ts'
 import { waitVm } from '../../client/vm.ts'
 import { decodeHex } from '../../protocol/core/bytes.ts'
-import { AgentProcess, everythingAs } from '../processes/agent-support.ts'
+import { AgentProcess } from '../processes/agent-support.ts'
 import type { Bench, Goal, Measured } from './benches.ts'
 import { Child } from './child.ts'
 import { EAGER_AGENT, measureWays, POLL_MS, type Way } from './exec-rounds.ts'
@@ -63,7 +63,7 @@ async function startOurs(stops: (() => unknown)[]): Promise<OurVm> {
   stops.push(() => host.stop())
   const told = await host.read<Record<'url' | 'agentUrl' | 'vm' | 'seed' | 'ticket' | 'launchSecret', string>>()
   const launch = { signed: decodeHex(told.ticket), launchSecret: decodeHex(told.launchSecret) }
-  const agent = new AgentProcess({ launch, url: told.agentUrl }, everythingAs('root')).start()
+  const agent = new AgentProcess({ launch, url: told.agentUrl }).start()
   stops.push(() => agent.remove())
   const identity = Identity.fromSeed(nodeHost.suite, decodeHex(told.seed))
   const broker = new BrokerApi({ url: told.url, identity, pins: pinsInMemory() })

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { nodeHost } from '../../client/node/host.ts'
 import { waitVm } from '../../client/vm.ts'
+import { encodeBase64url } from '../../protocol/core/bytes.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { Rig } from './rig.ts'
 import { ControlEnd, enrolled, joinPair, newBoot, soon } from './sockets.ts'
@@ -133,6 +134,8 @@ describe('stop and delete', () => {
     const agent = await enrolled(rig.broker.agents, launch)
     const { token } = await rig.api().createSession(id, 'channel')
     const offer = await agent.next('offer')
+    // who asked, for the agent to know whose sshd is meant
+    expect(offer.user).toBe(encodeBase64url(rig.people.owner.signKey))
     const ends = await Promise.all([joinPair(rig.broker.origin, token), joinPair(rig.broker.origin, offer.token)])
     const waiting = waitVm(rig.api(), nodeHost.clock, id, { goal: 'ready', timeoutMs: 20_000 }).catch(
       error => error.code,

@@ -61,7 +61,7 @@ describe('drives', () => {
 
   test('unlocking sends key and digest; a blank drive or a changed note sends neither', async () => {
     let asked = 0
-    const done = { mountPoint: '/drives/data', sizeBytes: 60, freeBytes: 50 }
+    const done = { mountPoint: '/drives/data', sizeBytes: 60, freeBytes: 50, readOnly: true }
     const { session } = await sessionPair({
       handlers: {
         async 'drive-unlock'(call) {
@@ -91,14 +91,14 @@ describe('drives', () => {
         async 'drive-lock'(call) {
           if (busy) throw new MortarError('drive-busy')
           locked.push(call.params.serial)
-          call.accept({})
+          call.accept({ locked: true, holders: [] })
         },
         'drive-list': async call =>
           call.accept({
             drives: [
-              { serial, state: 'mounted', sizeBytes: 1, mountPoint: '/drives/data' },
-              { serial: hidden, state: 'open', sizeBytes: 1, mountPoint: null },
-              { serial: driveSerial(other.id), state: 'locked', sizeBytes: 1, mountPoint: null },
+              { serial, state: 'mounted', sizeBytes: 1, mountPoint: '/drives/data', readOnly: false },
+              { serial: hidden, state: 'open', sizeBytes: 1, mountPoint: null, readOnly: null },
+              { serial: driveSerial(other.id), state: 'locked', sizeBytes: 1, mountPoint: null, readOnly: null },
             ],
           }),
       },
@@ -120,12 +120,37 @@ describe('drives', () => {
     }
   })
 
+  test('a lock is a success on the word of the agent alone, which else says who uses the drive', async () => {
+    const { session } = await sessionPair({
+      handlers: {
+        'drive-lock': async call => call.accept({ locked: false, holders: [{ pid: 7, user: 'm7abcdef0' }] }),
+      },
+    })
+    const locking = lockDrive(session, driveWith(headerDigest))
+    await expect(locking).rejects.toMatchObject({ code: 'drive-busy', detail: 'used by process 7 of m7abcdef0' })
+  })
+
+  test('a drive that is mounted in another way than asked is no success', async () => {
+    const done = { mountPoint: '/drives/data', sizeBytes: 60, freeBytes: 50, readOnly: false }
+    const { session } = await sessionPair({
+      handlers: {
+        async 'drive-unlock'(call) {
+          call.accept({})
+          await call.secret()
+          call.post('done', done)
+        },
+      },
+    })
+    const unlocking = unlockDrive(identity, session, driveWith(headerDigest), { readOnly: true })
+    await expect(unlocking).rejects.toMatchObject({ code: 'drive-busy', detail: 'data is mounted for writing' })
+  })
+
   test("the agent's refusal arrives, before and after it accepted", async () => {
-    const drives = [{ serial, state: 'mounted' as const, sizeBytes: 1, mountPoint: '/drives/data' }]
+    const drives = [{ serial, state: 'mounted' as const, sizeBytes: 1, mountPoint: '/drives/data', readOnly: false }]
     const { session } = await sessionPair({
       handlers: {
         async 'drive-lock'(call) {
-          call.accept({})
+          call.accept({ locked: true, holders: [] })
           throw new MortarError('drive-busy')
         },
         async 'drive-unlock'() {

@@ -192,7 +192,7 @@ describe('files for ssh', () => {
       names: ['first', alias],
       alias,
       hostName: alias,
-      user: 'researcher',
+      user: 'm7abcdef0',
       proxyCommand,
     })
     for (const name of ['first', alias]) {
@@ -200,7 +200,7 @@ describe('files for ssh', () => {
       expect(said).toMatchObject({
         hostname: alias,
         hostkeyalias: alias,
-        user: 'researcher',
+        user: 'm7abcdef0',
         identitiesonly: 'yes',
         batchmode: 'yes',
         connecttimeout: '60',
@@ -220,8 +220,8 @@ describe('files for ssh', () => {
   test('a VM through the jump host: both hosts are checked', () => {
     const alias = hostAlias(vm)
     const config = [
-      jumpHost('http://[::1]:7766', 7722),
-      { names: ['first'], alias, hostName: vm, user: 'researcher', jump: 'mortar-jump' },
+      jumpHost('http://[::1]:7766', 7722, 'm7abcdef0'),
+      { names: ['first'], alias, hostName: vm, user: 'm7abcdef0', jump: 'mortar-jump' },
     ]
       .map(host => sshConfigBlock(folder, host))
       .join('\n')
@@ -229,7 +229,7 @@ describe('files for ssh', () => {
     expect(understood(config, 'mortar-jump')).toMatchObject({
       hostname: '::1',
       port: '7722',
-      user: 'mortar',
+      user: 'm7abcdef0',
       hostkeyalias: 'mortar-jump',
       stricthostkeychecking: expect.stringMatching(/^(true|yes)$/),
     })

@@ -119,7 +119,7 @@ async function scene(more: Partial<Vm> = {}, script: Script = {}, who = grantee,
       admit: caller =>
         caller.kind === 'owner'
           ? ownerRights(PERMISSIONS)
-          : grantRights(openGrant(caller.grant, owner.signKey), PERMISSIONS, 'researcher'),
+          : grantRights(openGrant(caller.grant, owner.signKey), PERMISSIONS),
     }).catch(() => undefined)
     return clientEnd
   }

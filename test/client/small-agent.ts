@@ -134,13 +134,15 @@ export function smallAgent(folder: string, brokerKey: () => Uint8Array, user: st
       call.accept({ hostKeys: [sshd.hostKey], user })
     },
     'drive-list': async call =>
-      call.accept({ drives: state.devices.map(device => ({ ...device, sizeBytes: 1, mountPoint: null })) }),
+      call.accept({
+        drives: state.devices.map(device => ({ ...device, sizeBytes: 1, mountPoint: null, readOnly: null })),
+      }),
     async 'drive-lock'(call) {
       if (state.busy) throw new MortarError('drive-busy')
       const device = state.devices.find(({ serial }) => serial === call.params.serial)
       if (!device) throw new MortarError('drive-detached')
       device.state = 'locked'
-      call.accept({})
+      call.accept({ locked: true, holders: [] })
     },
   }
   const nextBoot = new Uint8Array(32).fill(3)

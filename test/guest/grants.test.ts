@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { describeGuest } from '../support/guest-ring.ts'
 import { Machine } from '../support/machine.ts'
+import { accountNameOf } from '../support/people.ts'
 
 describeGuest('grants', () => {
   let machine: Machine
@@ -23,11 +24,11 @@ describeGuest('grants', () => {
     expect((await machine.mortar(other(), ['exec', 'lab', '--', 'id', '-un'])).stderr).toMatch(/There is no such thing/)
   })
 
-  test('the grantee runs programs as the default user, and is denied the rest by the agent', async () => {
+  test('the grantee runs programs by an own account, and is denied the rest by the agent', async () => {
     await grant()
     const { vms } = await machine.must<{ vms: { id: string; name: string }[] }>(other(), ['vm', 'list'])
     expect(vms.map(({ name }) => name)).toEqual(['lab'])
-    expect(await machine.inVm(other(), 'lab', ['id', '-un'])).toBe('researcher\n')
+    expect(await machine.inVm(other(), 'lab', ['id', '-un'])).toBe(`${accountNameOf(other())}\n`)
     const denied = async (args: string[]) => {
       const { code, stderr } = await machine.mortar(other(), args, { input: '' })
       expect(stderr, args.join(' ')).toMatch(/You may not do this/)
@@ -64,7 +65,7 @@ describeGuest('grants', () => {
     await grant('--allow', 'exec,ssh')
     expect(await machine.inVm(other(), 'lab', ['true'])).toBe('')
     const { code, stdout, stderr } = await machine.mortar(other(), ['ssh', 'lab', 'id', '-un'], { timeoutMs: 200_000 })
-    expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: 'researcher\n' })
+    expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: `${accountNameOf(other())}\n` })
     const child = spawn(machine.binaries.client, ['ssh', 'lab', 'echo on; exec sleep 300'], {
       env: { PATH: process.env.PATH, ...machine.environment(other()) },
       stdio: ['ignore', 'pipe', 'ignore'],

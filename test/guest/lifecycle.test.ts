@@ -122,8 +122,8 @@ describeGuest('lifecycle', () => {
     ]
     expect(one).toMatch(/^[0-9a-f]{64} {2}-\n[0-9a-f]{64}/)
     expect(two).toBe(one)
-    const see = ['sh', '-c', 'test -e /home/researcher/mark && echo there || echo absent']
-    await machine.inVm(owner(), 'one', ['touch', '/home/researcher/mark'])
+    const see = ['sh', '-c', 'test -e ~/mark && echo there || echo absent']
+    await machine.inVm(owner(), 'one', ['sh', '-c', 'touch ~/mark'])
     expect(await machine.inVm(owner(), 'one', see)).toBe('there\n')
     expect(await machine.inVm(owner(), 'two', see)).toBe('absent\n')
     await machine.must(owner(), ['vm', 'delete', 'one', '--yes'])

@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { describeGuest } from '../support/guest-ring.ts'
 import { Machine } from '../support/machine.ts'
+import { accountNameOf } from '../support/people.ts'
 import { runProgram } from '../support/program.ts'
 
 describeGuest('ssh', () => {
@@ -35,7 +36,7 @@ describeGuest('ssh', () => {
 
   test('mortar ssh runs stock ssh', async () => {
     const { code, stdout, stderr } = await machine.mortar(owner(), ['ssh', 'lab', 'id', '-un'])
-    expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: 'researcher\n' })
+    expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: `${accountNameOf(owner())}\n` })
   })
 
   describe.each([

@@ -113,8 +113,10 @@ export function makeWorld(random: Random, broken = false): World {
   const grants = new Grants({
     stateDirectory: folder,
     ticket,
-    config: { features: PERMISSIONS, defaultUser: 'researcher' },
+    config: { features: PERMISSIONS },
     clock: wallClock,
+    onEntering: () => {},
+    onEntered: () => {},
     onWithdrawn: async () => true,
   })
   // it holds from here on; what it resolves with is for who waits for programs to end

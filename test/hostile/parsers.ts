@@ -122,7 +122,7 @@ const controlMessages = [
   { type: 'enrolled', owner: encodeBase64url(key), ownerDh: encodeBase64url(key), standing: 'waiting' },
   { type: 'succeeded', boot: encodeBase64url(signedEnrolment.boot) },
   { type: 'refused', code: 'denied' },
-  { type: 'offer', session: id, token: encodeBase64url(key), kind: 'channel' },
+  { type: 'offer', session: id, token: encodeBase64url(key), kind: 'channel', user: encodeBase64url(key) },
   { type: 'ready' },
   { type: 'declined', session: id, code: 'timeout' },
   {

@@ -115,13 +115,14 @@ export async function makePlace(clientCount: number): Promise<KillingPlace> {
 builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
   )
   for (const name of ['credentials', 'state', 'runtime']) mkdirSync(join(folder, name), { mode: 0o700 })
+  mkdirSync(join(folder, 'homes'))
   const credential = (name: string, bytes: Uint8Array | string) =>
     writeFileSync(join(folder, 'credentials', name), bytes)
   credential('mortar.ticket', signed.signed)
   credential('mortar.secret', secret)
   credential('mortar.broker', JSON.stringify({ url: `ws://127.0.0.1:${agentPort}/v1/agent?vm=${vm}` }))
   const agentConfig = join(folder, 'agent.toml')
-  writeFileSync(agentConfig, `default_user = "nobody"\nfeatures = ${JSON.stringify(PERMISSIONS)}\n`)
+  writeFileSync(agentConfig, `homes = "${join(folder, 'homes')}"\nfeatures = ${JSON.stringify(PERMISSIONS)}\n`)
 
   const url = `http://127.0.0.1:${port}`
   const logOf = (name: string) => join(folder, `${name}.log`)

@@ -109,7 +109,7 @@ export async function runNonces(records: number): Promise<SealCounts> {
         async 'drive-unlock'(call) {
           call.accept({})
           await call.secret()
-          call.post('done', { mountPoint: '/drives/data', sizeBytes: 1, freeBytes: 1 })
+          call.post('done', { mountPoint: '/drives/data', sizeBytes: 1, freeBytes: 1, readOnly: false })
         },
       },
     })

@@ -100,9 +100,9 @@ test('a feature that the brick switches off is denied', async () => {
 })
 
 test('an unknown configuration key ends it with bad-config', async () => {
-  await start({ config: 'defualt_user = "nobody"\n' })
+  await start({ config: 'faetures = []\n' })
   expect(await agent.saw('agent.failed')).toMatchObject({
     code: 'bad-config',
-    detail: expect.stringMatching('defualt'),
+    detail: expect.stringMatching('faetures'),
   })
 })

@@ -1,9 +1,11 @@
 /** Facts and programs at a real agent: streams, signals, ends, and what is refused. SPEC §9.1, §9.2 */
 import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Params } from '../../protocol/commands/command.ts'
 import { exec, STDERR } from '../../protocol/commands/exec.ts'
 import { info } from '../../protocol/commands/info.ts'
+import { ALL_DRIVES, accountOf } from '../../protocol/control/account.ts'
 import { decodeText, encodeText } from '../../protocol/core/bytes.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import { AgentProcess, StandInBroker } from './agent-support.ts'
@@ -65,13 +67,15 @@ test('a program that a signal ends is reported with the signal', async () => {
   expect(exits).toEqual([{ code: null, signal: 'SIGTERM' }])
 })
 
-test('it runs as the default user, in the given directory, with a login environment and what was added', async () => {
+test('it runs by the account of the caller, in the given directory, with a login environment and what was added', async () => {
   const { out } = await run({
-    argv: ['sh', '-c', 'id -un; pwd; echo "$HOME $A $CREDENTIALS_DIRECTORY"'],
+    argv: ['sh', '-c', 'id -u; id -G; pwd; echo "$HOME $A $CREDENTIALS_DIRECTORY"'],
     cwd: '/usr',
     env: { A: 'a "$b" `c`\n' },
   })
-  expect(out).toBe('nobody\n/usr\n/nonexistent a "$b" `c`\n \n')
+  const { name, id } = accountOf(broker.launch.ticket.owner)
+  const home = join(agent.folder, 'homes', name)
+  expect(out).toBe(`${id}\n${id} ${ALL_DRIVES.id}\n/usr\n${home} a "$b" \`c\`\n \n`)
 })
 
 test.each([

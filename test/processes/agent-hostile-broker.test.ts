@@ -30,7 +30,7 @@ test('a broker that asks without end and takes no answer is left', async () => {
   const token = 'A'.repeat(43)
   for (let i = 0; i < 80_000; i++) {
     if (flooded.readyState !== 1) break
-    flooded.send(JSON.stringify({ type: 'offer', session: randomUUID(), token, kind: 'ssh' }))
+    flooded.send(JSON.stringify({ type: 'offer', session: randomUUID(), token, kind: 'ssh', user: token }))
     if (i % 1_000 === 0) await new Promise(resolve => setTimeout(resolve, 5))
   }
   expect(await agent.saw('control.lost')).toMatchObject({ code: 'connection-lost' })

@@ -1,7 +1,7 @@
 /** A broker of a few lines and a real agent process, for tests of the agent alone: it enrols, offers, and joins in memory. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -27,8 +27,8 @@ import { endRunners } from '../support/runners.ts'
 import { wallClock } from '../support/session-pair.ts'
 import { type Grantee, type Launch, newLaunch } from './agent-people.ts'
 
-/** A configuration that allows everything. */
-export const everythingAs = (user: string) => `default_user = "${user}"\nfeatures = ${JSON.stringify(PERMISSIONS)}\n`
+/** A configuration that allows everything; AgentProcess adds where homes are. */
+export const EVERYTHING = `features = ${JSON.stringify(PERMISSIONS)}\n`
 
 /** What a test bends of the broker. */
 export interface Lies {
@@ -126,11 +126,14 @@ export class StandInBroker {
   }
 
   /** Offers a joined pair; resolves with the agent's socket once it comes. */
-  offer(kind: 'channel' | 'ssh'): { session: string; socket: Promise<WebSocket> } {
+  offer(
+    kind: 'channel' | 'ssh',
+    user: Uint8Array = this.launch.ticket.owner,
+  ): { session: string; socket: Promise<WebSocket> } {
     const session = randomUUID()
     const token = encodeBase64url(new Uint8Array(randomBytes(32)))
     const socket = new Promise<WebSocket>(resolve => this.#joins.set(token, resolve))
-    this.control?.send(JSON.stringify({ type: 'offer', session, token, kind }))
+    this.control?.send(JSON.stringify({ type: 'offer', session, token, kind, user: encodeBase64url(user) }))
     return { session, socket }
   }
 
@@ -153,7 +156,7 @@ export class StandInBroker {
     // a restarted agent has other keys where there is no keyring
     const enrolment = this.enrolments.all.at(-1) ?? first
     const { ticket, ownerKeys, launchSecret } = this.launch
-    const { session, socket } = this.offer('channel')
+    const { session, socket } = this.offer('channel', grantee?.sign)
     const joined = await socket
     this.cut = () => joined.terminate()
     const options: ClientSessionOptions = {
@@ -190,7 +193,7 @@ function transportOf(socket: WebSocket): Transport {
 
 type LogLine = { event: string; [field: string]: unknown }
 
-const MAIN = new URL('../../agent/main.ts', import.meta.url).pathname
+export const MAIN = new URL('../../agent/main.ts', import.meta.url).pathname
 
 /** What a VM is given at its launch, as far as an agent under test looks at it. */
 export interface BootData {
@@ -201,18 +204,22 @@ export interface BootData {
 
 /** A real agent process. */
 export class AgentProcess {
-  readonly folder = mkdtempSync(join(tmpdir(), 'mortar-agent-test-'))
+  readonly folder: string
   readonly log = new Inbox<LogLine>()
   #child: ChildProcess | undefined
 
-  constructor(broker: BootData, config = everythingAs('nobody')) {
-    for (const name of ['credentials', 'state', 'runtime']) mkdirSync(join(this.folder, name))
+  /** `parent`: where its folders are made. */
+  constructor(broker: BootData, config = EVERYTHING, parent = tmpdir()) {
+    this.folder = mkdtempSync(join(parent, 'mortar-agent-test-'))
+    for (const name of ['credentials', 'state', 'runtime', 'homes']) mkdirSync(join(this.folder, name))
+    // the accounts that the agent makes pass through to their homes
+    chmodSync(this.folder, 0o711)
     const credential = (name: string, bytes: Uint8Array | string) =>
       writeFileSync(join(this.folder, 'credentials', name), bytes)
     credential('mortar.ticket', broker.launch.signed)
     credential('mortar.secret', broker.launch.launchSecret)
     credential('mortar.broker', JSON.stringify({ url: broker.url }))
-    writeFileSync(join(this.folder, 'agent.toml'), config)
+    writeFileSync(join(this.folder, 'agent.toml'), `homes = "${join(this.folder, 'homes')}"\n${config}`)
   }
 
   /** `program`: the sources, run by Node, or the built program. */

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { terminal } from '../../protocol/commands/terminal.ts'
 import { encodeText } from '../../protocol/core/bytes.ts'
 import type { ClientSession } from '../../protocol/session.ts'
-import { AgentProcess, everythingAs, StandInBroker } from './agent-support.ts'
+import { AgentProcess, StandInBroker } from './agent-support.ts'
 
 let broker: StandInBroker
 let agent: AgentProcess
@@ -12,8 +12,7 @@ let session: ClientSession
 
 beforeAll(async () => {
   broker = await StandInBroker.start()
-  // the shell of root on every Debian; users without one cannot have a terminal
-  agent = new AgentProcess(broker, everythingAs('root')).start()
+  agent = new AgentProcess(broker).start()
   session = await broker.session()
 })
 afterAll(async () => {

@@ -6,6 +6,7 @@ import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import ssh2, { type ParsedKey } from 'ssh2'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { accountOf } from '../../protocol/control/account.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { type PersonName, Rig } from '../broker/rig.ts'
 import { type ControlEnd, enrolled, joinPair } from '../broker/sockets.ts'
@@ -123,7 +124,7 @@ test("another's registered key does not log in without its signature", async () 
     return key
   }
   /** what it comes to when `signer` signs for the owner's key */
-  const logIn = (signer: string) =>
+  const logIn = (signer: string, username = 'mortar') =>
     new Promise<string>(resolve => {
       class Agent extends ssh2.BaseAgent<ParsedKey> {
         getIdentities(answer: (error: Error | undefined, keys?: ParsedKey[]) => void): void {
@@ -139,10 +140,14 @@ test("another's registered key does not log in without its signature", async () 
         client.end()
       })
       client.on('error', error => resolve(error.message))
-      client.connect({ host: host as string, port: Number(port), username: 'mortar', agent: new Agent() })
+      client.connect({ host: host as string, port: Number(port), username, agent: new Agent() })
     })
   expect(await logIn('stranger-key')).toBe('All configured authentication methods failed')
   expect(await logIn('owner-key')).toBe('in')
+  // by the name of an account, the key has to be that person's
+  const nameOf = (who: PersonName) => accountOf(rig.people[who].signKey).name
+  expect(await logIn('owner-key', nameOf('owner'))).toBe('in')
+  expect(await logIn('owner-key', nameOf('other'))).toBe('All configured authentication methods failed')
 })
 
 test('other ports and other hosts are refused', async () => {

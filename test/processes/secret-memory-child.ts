@@ -133,9 +133,8 @@ async function unlocked(): Promise<ClientSession[]> {
       },
     },
   }
-  const mounted = { mountPoint: '/drives/data', sizeBytes: 1, freeBytes: 1 }
+  const mounted = { mountPoint: '/drives/data', sizeBytes: 1, freeBytes: 1, readOnly: false }
   const guest = {
-    config: { defaultUser: 'root' },
     drives: { find: async () => ({}), unlock: async () => mounted },
     secretAttempts: new SecretAttempts(wallClock),
     log: () => undefined,

@@ -5,6 +5,7 @@ import { driveFormat, driveList, driveLock } from '../../protocol/commands/drive
 import { exec } from '../../protocol/commands/exec.ts'
 import { COMMANDS } from '../../protocol/commands/index.ts'
 import { ssh } from '../../protocol/commands/ssh.ts'
+import { accountOf } from '../../protocol/control/account.ts'
 import { driveSerial } from '../../protocol/control/drive-serial.ts'
 import { checkGrantTime, type Grant, openGrant, signGrant } from '../../protocol/control/grant.ts'
 import { PERMISSIONS, type Permission, ROLES } from '../../protocol/control/roles.ts'
@@ -119,7 +120,7 @@ describe('a grant', () => {
 describe('rights', () => {
   const denied = expect.objectContaining({ code: 'denied' })
   const rightsOf = (more: Partial<Grant> = {}, features: readonly Permission[] = PERMISSIONS) =>
-    grantRights(grant(more), features, 'researcher')
+    grantRights(grant(more), features)
   const argv = { argv: ['true'] }
   const lock = (drive: string, serial = driveSerial(drive)) => ({ drive, serial })
 
@@ -161,11 +162,17 @@ describe('rights', () => {
     expect(authorise(rightsOf({ permissions, drives: null }), driveLock, lock(second))).toEqual(lock(second))
   })
 
-  test('a user acts as the default user only, a manager as any', () => {
-    expect(authorise(rightsOf(), exec, { ...argv, user: 'researcher' })).toMatchObject({ user: 'researcher' })
-    expect(() => authorise(rightsOf(), exec, { ...argv, user: 'root' })).toThrow(denied)
-    const key = { userKey: 'ssh-ed25519 AAAA', validSeconds: 60, user: 'other' }
-    expect(() => authorise(rightsOf({ permissions: ['ssh'] }), ssh, key)).toThrow(denied)
+  test('a user acts by the own account only, a manager as any', () => {
+    const user = accountOf(grant().grantee).name
+    expect(authorise(rightsOf(), exec, { ...argv, user })).toMatchObject({ user })
+    for (const another of ['root', accountOf(new Uint8Array(32)).name]) {
+      expect(() => authorise(rightsOf(), exec, { ...argv, user: another })).toThrow(denied)
+    }
+    // SSH leads to the own account, and names none
+    const key = { userKey: 'ssh-ed25519 AAAA', validSeconds: 60 }
+    expect(authorise(rightsOf({ permissions: ['ssh'] }), ssh, key)).toEqual(key)
+    const named = () => authorise(rightsOf({ role: 'manager', permissions: ['ssh'] }), ssh, { ...key, user })
+    expect(named).toThrow(expect.objectContaining({ code: 'bad-request' }))
     expect(authorise(rightsOf({ role: 'manager' }), exec, { ...argv, user: 'root' })).toMatchObject({ user: 'root' })
   })
 })
@@ -185,7 +192,7 @@ describe('what a command declares that its parameters name', () => {
     })
   const targets = ['localhost:80', '[::1]:22']
   const rights = (more: Partial<Grant> = {}) =>
-    grantRights(grant({ permissions: ['tunnel'], targets, ...more }), PERMISSIONS, 'researcher')
+    grantRights(grant({ permissions: ['tunnel'], targets, ...more }), PERMISSIONS)
   const everything = ownerRights(PERMISSIONS)
 
   test('a target is one of those granted, and the owner’s is any', () => {
@@ -222,7 +229,7 @@ describe('what a command declares that its parameters name', () => {
     expect(authorise(one, copy, { from: first })).toEqual({ from: first })
     expect(() => authorise(one, copy, { from: second })).toThrow(denied)
     expect(() => authorise(one, copy, { from: first, as: 'root' })).toThrow(denied)
-    // the default user is meant when none is named; no drive is meant by none
+    // the own account is meant when none is named; no drive is meant by none
     expect(() => authorise(one, copy, {})).toThrow(denied)
     expect(authorise(everything, copy, { as: 'root' })).toEqual({ as: 'root' })
   })

@@ -241,6 +241,7 @@ const TESTS: Readonly<Record<keyof typeof LIMITS, string | (() => void | Promise
   argvItems,
   argvBytes,
   sshKeysEach: 'agent/guest',
+  driveHolders: 'protocol/commands/drives.ts',
   ticketSeconds,
   nesting: 'protocol/secrets',
   signedBytes,

@@ -85,7 +85,7 @@ test('the key moves on after each secret, in the direction of the secret', async
       'drive-unlock': async call => {
         call.accept({})
         wipe(await call.secret())
-        call.post('done', { mountPoint: '/drives/data', sizeBytes: 1, freeBytes: 1 })
+        call.post('done', { mountPoint: '/drives/data', sizeBytes: 1, freeBytes: 1, readOnly: false })
       },
     },
   })

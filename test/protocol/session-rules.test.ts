@@ -173,7 +173,7 @@ test.each<[string, () => Frame]>([
   const { channel, ended } = await bareClient({
     handlers: {
       async 'drive-lock'(call) {
-        call.accept({})
+        call.accept({ locked: true, holders: [] })
         await done.promise
       },
     },

@@ -26,7 +26,12 @@ import { isPrinted, readVectors } from '../support/vector-file.ts'
 type Begun = SessionVector & {
   readonly params: Omit<Params<typeof driveUnlock>, 'headerDigest'> & { readonly headerDigest: string }
   readonly secret: string
-  readonly done: { readonly mountPoint: string; readonly sizeBytes: number; readonly freeBytes: number }
+  readonly done: {
+    readonly mountPoint: string
+    readonly sizeBytes: number
+    readonly freeBytes: number
+    readonly readOnly: boolean
+  }
   /** id of the kept call */
   readonly keep: string
 }
@@ -179,7 +184,7 @@ describe.each(Object.entries(BACKENDS))('%s', (_, { suite }) => {
 
     const served = await agentOf(suite).serve(granted, caller => {
       if (caller.kind !== 'grantee') throw new Error('the owner')
-      return grantRights(openGrant(caller.grant, decodeHex(granted.owner)), PERMISSIONS, 'user')
+      return grantRights(openGrant(caller.grant, decodeHex(granted.owner)), PERMISSIONS)
     })
     expect(served).toMatchObject({ differs: null, left: [] })
   })

@@ -1,6 +1,6 @@
 /**
  * Identities, signed statements and sealed launch secrets against a second implementation, written from the specification
- * (test/vectors/make-statements.mjs). SPEC §2.1, §2.2, §2.3, §2.4, §2.5, §2.6, §2.7, §2.8, §3.1, §3.2
+ * (test/vectors/make-statements.mjs). SPEC §2.1, §2.2, §2.3, §2.4, §2.5, §2.6, §2.7, §2.8, §2.9, §3.1, §3.2
  */
 
 import { wordlist } from '@scure/bip39/wordlists/english.js'
@@ -12,6 +12,7 @@ import { sealLaunchSecret } from '../../client/sealed-secret.ts'
 import { bootWords } from '../../protocol/channel/comparison.ts'
 import { launchCommitment, launchSeed } from '../../protocol/channel/derive.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
+import { accountOf, driveGroupOf } from '../../protocol/control/account.ts'
 import { type BootStatement, openBoot, signBoot, signProtest, verifyProtest } from '../../protocol/control/boot.ts'
 import { type AgentCertificate, openCertificate, signCertificate } from '../../protocol/control/certificate.ts'
 import { type Enrolment, openEnrolment, signEnrolment } from '../../protocol/control/enrolment.ts'
@@ -50,6 +51,8 @@ interface Vectors {
   readonly launchSecrets: readonly Readonly<Record<'secret' | 'launchSeed' | 'commitment', Uint8Array>>[]
   readonly boots: readonly Readonly<Record<'seed' | 'dh' | 'sign', Uint8Array>>[]
   readonly ownerSeed: Uint8Array
+  readonly accounts: readonly { readonly key: Uint8Array; readonly uid: number; readonly name: string }[]
+  readonly driveGroups: readonly { readonly id: string; readonly gid: number; readonly name: string }[]
   readonly tickets: readonly Signed<LaunchTicket>[]
   readonly certificates: readonly Signed<AgentCertificate>[]
   readonly grants: readonly Signed<Grant>[]
@@ -171,6 +174,11 @@ test("login, the broker's proof and the launcher's key are signed as the second 
   expect(signLauncherKey(launcher, seed)).toEqual(launcherSignature)
   expect(verifyLauncherKey(launcher, launcherSignature, key)).toBe(true)
   expect(verifyLauncherKey(launcher, proof, key)).toBe(false)
+})
+
+test('accounts of people and groups of drives are those of the second implementation', () => {
+  for (const { key, uid, name } of vectors.accounts) expect(accountOf(key)).toEqual({ id: uid, name })
+  for (const { id, gid, name } of vectors.driveGroups) expect(driveGroupOf(id)).toEqual({ id: gid, name })
 })
 
 test('boot statements and protests are signed and opened as the second implementation signs them', () => {

@@ -198,7 +198,7 @@ test('a command wipes the secret that it sent, and the sealed one that it receiv
       'drive-unlock': async call => {
         call.accept({})
         expect(await call.secret()).toEqual(planted())
-        call.post('done', { mountPoint: '/drives/data', sizeBytes: 1, freeBytes: 1 })
+        call.post('done', { mountPoint: '/drives/data', sizeBytes: 1, freeBytes: 1, readOnly: false })
       },
     },
   })

@@ -86,7 +86,7 @@ test('each parameter of a command that may name what rights bound is declared, a
   ])
   expectNone('protocol/commands', problems)
   // the look at schemas sees what it is meant to see
-  expect(naming(COMMANDS['drive-unlock'].params).sort()).toEqual(['drive', 'serial', 'user'])
+  expect(naming(COMMANDS['drive-unlock'].params).sort()).toEqual(['drive', 'serial'])
   expect(naming(object({ a: z.array(object({ host: z.string() })).optional() }))).toEqual(['a.host'])
 })
 

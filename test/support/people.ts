@@ -1,6 +1,8 @@
 /** The people of a machine under test: homes and identities, made by the command `mortar`. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { accountOf } from '../../protocol/control/account.ts'
+import { parseIdentity } from '../../protocol/control/login.ts'
 import { runProgram } from './program.ts'
 
 export interface Person {
@@ -33,4 +35,9 @@ async function newPerson(folder: string, client: string, name: string): Promise<
   if (code !== 0) throw new Error(`identity create ended with ${code}: ${stderr}`)
   const { identity } = JSON.parse(stdout) as { identity: string }
   return { name, home, identityPath, identity }
+}
+
+/** The person's account in VMs. */
+export function accountNameOf({ identity }: Person): string {
+  return accountOf(parseIdentity(identity).sign).name
 }

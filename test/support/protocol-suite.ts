@@ -93,7 +93,7 @@ const CASES: readonly Case[] = [
           async 'drive-unlock'(call) {
             call.accept({})
             seen = String(await call.secret())
-            call.post('done', { mountPoint: '/drives/data', sizeBytes: 1, freeBytes: 1 })
+            call.post('done', { mountPoint: '/drives/data', sizeBytes: 1, freeBytes: 1, readOnly: false })
           },
         },
       })

@@ -54,7 +54,7 @@ function begun() {
     mountName: 'data',
     readOnly: false,
   }
-  const done = { mountPoint: '/drives/data', sizeBytes: 2 ** 33, freeBytes: 2 ** 32 - 1 }
+  const done = { mountPoint: '/drives/data', sizeBytes: 2 ** 33, freeBytes: 2 ** 32 - 1, readOnly: false }
   const input = { ...people, oneTime: { client: ephemeral, agent: offer }, params, secret, done, keep }
   return session(input, (say, transcriptHash) => {
     say('agent', 'READY', ready(COMMANDS))

@@ -235,6 +235,21 @@ function refusedTickets() {
   }
 }
 
+/** SPEC §2.9: a number of so many bits behind `least`, from SHA-256. */
+function number(label, from, least, bits) {
+  const digest = sha256(cat(Buffer.from(label), [0], from))
+  return least + (digest.readUInt32BE(0) % 2 ** bits)
+}
+
+const account = key => {
+  const uid = number('mortar account v1', key, 0x70000000, 27)
+  return { key, uid, name: `m${uid.toString(16)}` }
+}
+const driveGroup = id => {
+  const gid = number('mortar drive group v1', Buffer.from(id), 0x78000000, 26)
+  return { id, gid, name: `d${gid.toString(16)}` }
+}
+
 const result = {
   source: 'test/vectors/make-statements.mjs',
   ids: { vm, launch, drive },
@@ -268,6 +283,8 @@ const result = {
     ]),
   ],
   refusedTickets: refusedTickets(),
+  accounts: [signPublic(ownerSign), fixed('grantee'), Buffer.alloc(32), Buffer.alloc(32, 255)].map(account),
+  driveGroups: [drive, vm, launch].map(driveGroup),
 }
 console.log(
   JSON.stringify(

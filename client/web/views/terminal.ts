@@ -38,7 +38,7 @@ export function TerminalCard({ session, name }: { session: ClientSession | null;
     { class: 'inline', onSubmit: open, 'aria-label': 'Open a terminal' },
     h('input', {
       'aria-label': 'As user',
-      placeholder: 'default user',
+      placeholder: 'your own account',
       size: 10,
       value: user,
       autocomplete: 'off',
@@ -103,7 +103,7 @@ function attach(frame: HTMLElement, { shell: asked, onOpen, onEnd, onLeave }: Fr
   const start = async () => {
     const { cols, rows } = screen
     const params = { cols, rows, term: 'xterm-256color', ...(user === '' ? {} : { user }) }
-    const opened = await about(user === '' ? 'a shell of the default user' : `a shell of ${user}`, () =>
+    const opened = await about(user === '' ? 'a shell of your own account' : `a shell of ${user}`, () =>
       openTerminal(session, params, bytes => (gone ? undefined : screen.write(bytes))),
     )
     if (gone) return opened.close()
