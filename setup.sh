@@ -1,7 +1,7 @@
 #!/bin/sh
 # What every npm script begins with: installs what a fresh clone lacks, and only that.
 # usage: setup.sh                                        npm packages
-#        setup.sh demo|test|brick|attacks [--yes] [arguments]    Debian packages too, then runs the job as root
+#        setup.sh demo|test|brick|attacks|nightly [--yes] [arguments]    Debian packages too, then runs the job as root
 #        setup.sh bench [--vm] [--yes] [arguments]               the same with --vm; without it as you are, and no packages
 # Before Debian packages are installed it asks, unless --yes; with nobody to ask it changes nothing and exits with 2.
 set -eu
@@ -44,6 +44,8 @@ case $job in
   test) packages="$building $running chromium age gcc libc6-dev" script=test/main.ts ;;
   bench) packages=${vm:+"$building $running qemu-guest-agent"} script=test/bench/main.ts ;;
   attacks) packages="$building $running" script=test/attacks/main.ts ;;
+  # a broker imports a brick, and an agent keeps its keys in the kernel
+  nightly) packages='qemu-utils keyutils' script=test/nightly/main.ts ;;
   *) echo "setup.sh: no job is called $job" >&2 && exit 2 ;;
 esac
 

@@ -7,8 +7,7 @@ import { parse, TomlError } from 'smol-toml'
 import { PERMISSIONS, type Permission } from '../protocol/control/roles.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { object, z } from '../protocol/core/schema.ts'
-
-export const CONFIG_PATH = '/etc/mortar/agent.toml'
+import { CONFIG_PATH } from './config-path.ts'
 
 const schema = object({
   default_user: z

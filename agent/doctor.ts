@@ -2,11 +2,12 @@
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { PERMISSIONS } from '../protocol/control/roles.ts'
-import { CONFIG_PATH, readConfig } from './config.ts'
-import { DEFAULT_PATH } from './guest/program.ts'
-import { nativePty } from './guest/pty.ts'
+import { readConfig } from './config.ts'
+import { CONFIG_PATH } from './config-path.ts'
 import { hasSwapOnDisk } from './guest/swap.ts'
+import { DEFAULT_PATH } from './guest/tool.ts'
 import { findUser } from './guest/users.ts'
+import { nativePty } from './runner/pty.ts'
 
 interface Check {
   readonly name: string
@@ -26,6 +27,9 @@ const TOOLS = {
   'mkfs.ext4': 'e2fsprogs',
   mount: 'mount',
   umount: 'mount',
+  mkfifo: 'coreutils',
+  prlimit: 'util-linux',
+  'systemd-notify': 'systemd',
   sshd: 'openssh-server',
   'ssh-keygen': 'openssh-client',
 } as const

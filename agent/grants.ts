@@ -15,7 +15,7 @@ import { MortarError } from '../protocol/core/errors.ts'
 import { LIMITS } from '../protocol/core/limits.ts'
 import { grantRights, ownerRights, type Rights } from '../protocol/rights.ts'
 import type { Caller } from '../protocol/session.ts'
-import { GrantBook } from './grant-book.ts'
+import { GrantBook, TAKEN_BACK } from './grant-book.ts'
 
 export interface GrantsOptions {
   readonly stateDirectory: string
@@ -49,11 +49,18 @@ export class Grants {
   readonly #options: GrantsOptions
   readonly #book: GrantBook
   readonly #open = new Set<Open>()
+  /** by grantee who has no session: stops waiting for the end of what they started */
+  readonly #waiting = new Map<string, () => void>()
 
   /** Fails with internal when what is kept on disk is damaged. */
   constructor(options: GrantsOptions) {
     this.#options = options
     this.#book = new GrantBook(join(options.stateDirectory, 'grants.json'))
+  }
+
+  /** To be called once what earlier agents left is known: ends what should have ended meanwhile. */
+  resume(): void {
+    for (const [grantee] of this.#book.all()) this.#wait(grantee)
   }
 
   /**
@@ -77,14 +84,16 @@ export class Grants {
     if (!known && this.#book.size >= LIMITS.grantees) {
       throw new MortarError('limit-exceeded', `${LIMITS.grantees} grantees`)
     }
-    if (!known?.taken || grant.serial > least) this.#take(grantee, grant)
+    const rights = grantRights(grant, features, defaultUser)
+    if (!known?.taken || grant.serial > least) this.#take(grantee, grant, rights.endsMs)
+    else if (known.ends !== rights.endsMs) this.#book.set(grantee, { ...known, ends: rights.endsMs })
     this.#book.keep()
-    return this.#enter({ grantee, serial: grant.serial, end }, grantRights(grant, features, defaultUser))
+    return this.#enter({ grantee, serial: grant.serial, end }, rights)
   }
 
   /**
-   * Takes back all that was signed to the grantee so far and ends its sessions. Resolves once the disk has it and what the grantee
-   * started was told to end; the answer says what there was.
+   * Takes back all that was signed to the grantee so far and ends its sessions. Resolves once the disk has it and what the
+   * grantee started has ended, or is not known to have; the answer says which, and what there was.
    */
   async revoke(grantee: Uint8Array): Promise<Revoked> {
     const name = encodeBase64url(grantee)
@@ -92,12 +101,12 @@ export class Grants {
     const mark = new Uint8Array(randomBytes(16))
     // where no more grantees fit, one that never got in never will
     if (before || this.#book.size < LIMITS.grantees) {
-      this.#book.set(name, { mark: encodeBase64url(mark), taken: null })
+      this.#book.set(name, { mark: encodeBase64url(mark), taken: null, ends: TAKEN_BACK })
     }
     const open = this.#end(name, Number.POSITIVE_INFINITY)
     // a full disk keeps neither the sessions nor the programs alive, and no revocation from being told as failed
     const kept = capture(() => this.#book.keep())
-    const programsEnded = await this.#options.onWithdrawn(name)
+    const programsEnded = await this.#withdraw(name)
     kept()
     return { mark, serial: before?.taken?.serial ?? null, sessions: open, programsEnded }
   }
@@ -123,26 +132,62 @@ export class Grants {
   }
 
   #enter(open: Open, rights: Rights): Admission {
+    const { grantee } = open
     this.#open.add(open)
-    const expire = () => open.end(new MortarError('grant-expired'))
+    this.#stopWaiting(grantee)
+    const expire = () => {
+      open.end(new MortarError('grant-expired'))
+      this.#withdraw(grantee).catch(() => undefined)
+    }
     const cancel = callAt(this.#options.clock, rights.endsMs ?? 0, expire)
     return {
       rights,
       leave: () => {
         cancel()
         this.#open.delete(open)
+        if (![...this.#open].some(other => other.grantee === grantee)) this.#wait(grantee)
       },
     }
   }
 
+  /** Has what a grantee started end with the grant, though there is no session. */
+  #wait(grantee: string): void {
+    const ends = this.#book.get(grantee)?.ends ?? null
+    if (ends === null) return
+    this.#stopWaiting(grantee)
+    const withdraw = () => void this.#withdraw(grantee).catch(() => undefined)
+    if (ends <= this.#options.clock.now()) withdraw()
+    else this.#waiting.set(grantee, callAt(this.#options.clock, ends, withdraw))
+  }
+
+  #stopWaiting(grantee: string): void {
+    this.#waiting.get(grantee)?.()
+    this.#waiting.delete(grantee)
+  }
+
+  /** Takes back what was handed out. Resolves with true when all of it is known to have ended; then it is not looked for again. */
+  async #withdraw(grantee: string): Promise<boolean> {
+    const before = this.#book.get(grantee)
+    const ended = await this.#options.onWithdrawn(grantee)
+    const now = this.#book.get(grantee)
+    // otherwise let in again meanwhile
+    if (ended && now && now.ends !== null && now.ends === before?.ends && now.mark === before.mark) {
+      this.#stopWaiting(grantee)
+      this.#book.set(grantee, { ...now, ends: null })
+      // a full disk makes the next agent end what has ended
+      capture(() => this.#book.keep())
+    }
+    return ended
+  }
+
   /** A grant is in force from now on; what came under a lower serial ends. */
-  #take(grantee: string, { serial, role, permissions, expires }: Grant): void {
+  #take(grantee: string, { serial, role, permissions, expires }: Grant, ends: number | null): void {
     const before = this.#book.get(grantee)
     const since = Math.floor(this.#options.clock.now() / 1000)
-    this.#book.set(grantee, { mark: before?.mark ?? null, taken: { serial, role, permissions, expires, since } })
+    this.#book.set(grantee, { mark: before?.mark ?? null, taken: { serial, role, permissions, expires, since }, ends })
     if (!before?.taken) return
     this.#end(grantee, serial)
-    // it was replaced, not revoked: nobody waits to be told
+    // it was replaced, not revoked: nobody waits to be told, and programs of the new one wait for the end of the old one's
     this.#options.onWithdrawn(grantee).catch(() => undefined)
   }
 

@@ -2,6 +2,7 @@
 import { asMortarError, type ErrorCode, MortarError } from '../protocol/core/errors.ts'
 import type { KeptCalls } from '../protocol/kept/kept-calls.ts'
 import { nativeSuite } from '../protocol/native/suite.ts'
+import type { Rights } from '../protocol/rights.ts'
 import { type Handlers, serveSession } from '../protocol/session.ts'
 import type { BootData } from './boot-data.ts'
 import type { BootKeys } from './boot-keys.ts'
@@ -11,7 +12,8 @@ import type { Offer } from './connect.ts'
 import { allowOptimising, collectWhenIdle } from './frugal.ts'
 import type { Admission } from './grants.ts'
 import type { Guest } from './guest/guest.ts'
-import { failure, type Log, type LogFields } from './log.ts'
+import { findUser } from './guest/users.ts'
+import { failure, type Log } from './log.ts'
 import { Places, type Unproven } from './places.ts'
 import { openJoined } from './websocket.ts'
 
@@ -42,7 +44,7 @@ export class Sessions {
     const { log } = this.#options
     try {
       const running = this.#begin(offer, onProven).catch(thrown =>
-        log('session.failed', { session: offer.session, ...failure(thrown), ...refusalOf(thrown) }),
+        log('session.failed', { session: offer.session, ...failure(thrown), refusal: refusalOf(thrown) }),
       )
       allowOptimising()
       this.#running.add(running)
@@ -121,10 +123,14 @@ export class Sessions {
         },
         onReady(bindingHash) {
           const grantee = admission?.rights.grantee ?? null
-          void logOpened(log, session, grantee, bindingHash)
+          void logOpened(log, session, bindingHash)
           if (grantee === null) onProven()
+          if (admission) prepareRunner(guest, admission.rights)
         },
-        onFault: (command, error) => log('command.failed', { session, command, ...failure(error) }),
+        onFault(_command, error) {
+          // what was refused is between the two ends of the session
+          if (error.code === 'internal') log('command.failed', { session, ...failure(error) })
+        },
       })
     } finally {
       admission?.leave()
@@ -150,14 +156,24 @@ export class Sessions {
   }
 }
 
+/** The first program of a session is not to wait until its runner is there. */
+function prepareRunner({ runner, config }: Guest, { grantee, permissions }: Rights): void {
+  if (!permissions.includes('exec') && !permissions.includes('terminal')) return
+  try {
+    void runner.prepare(grantee, findUser(config.defaultUser))
+  } catch {
+    // who asks for a program is told that there is no such user
+  }
+}
+
 /** With the comparison code, which whoever sits at the VM's console may compare; the word list is loaded for it only. */
-async function logOpened(log: Log, session: string, grantee: string | null, bindingHash: Uint8Array): Promise<void> {
+async function logOpened(log: Log, session: string, bindingHash: Uint8Array): Promise<void> {
   const { comparisonCode } = await import('../protocol/channel/comparison.ts')
-  log('session.opened', { session, grantee, words: comparisonCode(nativeSuite, bindingHash) })
+  log('session.opened', { session, words: comparisonCode(nativeSuite, bindingHash) })
 }
 
 /** Why a caller was not let in, which the other side is not told. */
-function refusalOf(thrown: unknown): LogFields {
+function refusalOf(thrown: unknown): ErrorCode | undefined {
   const { cause } = thrown as MortarError
-  return cause instanceof MortarError ? { refusal: cause.code, why: cause.detail.slice(0, 200) } : {}
+  return cause instanceof MortarError ? cause.code : undefined
 }

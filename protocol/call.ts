@@ -7,6 +7,7 @@ import type {
   ToAgentName,
   ToClientBody,
   ToClientName,
+  WhenFull,
 } from './commands/command.ts'
 import type { Clock } from './core/clock.ts'
 import { decodeCbor, encodeCbor } from './core/codec.ts'
@@ -14,6 +15,8 @@ import { asMortarError, type ErrorCode, MortarError } from './core/errors.ts'
 import { LIMITS } from './core/limits.ts'
 import { bytes, object, uint, z } from './core/schema.ts'
 import { wipe } from './core/secret.ts'
+import type { HeldLog } from './kept/held-log.ts'
+import { KeptStream } from './kept/kept-stream.ts'
 import type { CallStream, Gap } from './mux/call-stream.ts'
 import type { Item } from './mux/inbox.ts'
 import type { Mux } from './mux/mux.ts'
@@ -42,6 +45,12 @@ export type FromAgent<C extends Command> =
   | (C extends { readonly kept: 'drop' } ? Gap : never)
   | { [N in ToClientName<C>]: Message<N, ToClientBody<C, N>> }[ToClientName<C>]
 
+export interface KeptAs {
+  readonly id: Uint8Array
+  readonly whenFull: WhenFull
+  readonly lasts: boolean
+}
+
 /** The agent's half: what a handler gets. */
 export interface Call<C extends Command> {
   readonly params: Params<C>
@@ -49,6 +58,13 @@ export interface Call<C extends Command> {
   readonly rights: Rights
   /** aborted when the client is gone or reset the stream */
   readonly signal: AbortSignal
+  /** the id under which it is kept, and what it does when nobody reads; null: it ends with its session */
+  readonly keptAs: KeptAs | null
+  /**
+   * Accepts, with an empty map, and sends what a log holds instead of anything else; in a kept call whenever a client is
+   * there. Resolves when all is sent, a kept call when its client has it. Fails with what the call failed with.
+   */
+  follow(log: HeldLog): Promise<void>
   /** Accepts; comes before anything else that is sent. */
   accept(body: Ready<C>): void
   post<N extends ToClientName<C>>(name: N, body: ToClientBody<C, N>): void
@@ -84,7 +100,15 @@ export function handlerCall<C extends Command>(
     rights,
     params,
     context,
-  }: { opening: Uint8Array; rights: Rights; params: Params<C>; context: SealContext },
+    keptAs,
+  }: {
+    opening: Uint8Array
+    rights: Rights
+    params: Params<C>
+    /** absent for a command that takes no secret */
+    context?: SealContext
+    keptAs: KeptAs | null
+  },
 ): Call<C> {
   const items = stream.items()
   let offer: SecretOffer | undefined
@@ -92,8 +116,10 @@ export function handlerCall<C extends Command>(
     params,
     rights,
     signal: stream.signal,
+    keptAs,
+    follow: log => (stream instanceof KeptStream ? stream.follow(log, {}) : sendAll(stream, log)),
     accept(body) {
-      if (!command.takesSecret) return stream.accept(body as Readonly<Record<string, unknown>>)
+      if (!command.takesSecret || !context) return stream.accept(body as Readonly<Record<string, unknown>>)
       offer = offerSecret(context, opening, () => stream.reset('timeout'))
       stream.signal.addEventListener('abort', () => offer?.wipe(), { once: true })
       if (stream.signal.aborted) offer.wipe()
@@ -129,6 +155,19 @@ export async function accepted(stream: Stream, clock: Clock): Promise<Accepted> 
   if (first?.type === 'accept') return { stream, items, answer: first.body }
   stream.reset('protocol-violation')
   throw new MortarError('protocol-violation', 'the agent did not accept')
+}
+
+/** Sends what a log holds, in a stream that ends with its session; what was taken by the stream is released. */
+async function sendAll(stream: CallStream, log: HeldLog): Promise<void> {
+  stream.accept({})
+  const reader = await log.open(0)
+  let position = reader.from
+  for (let piece = await reader.next(); piece; piece = await reader.next()) {
+    if (piece.type === 'data') await stream.write(piece.bytes, piece.lane)
+    else stream.post(piece.body)
+    position += piece.type === 'data' ? piece.bytes.length : 1
+    log.release(position)
+  }
 }
 
 /** Opens a stream for a command and waits for ACCEPT. Fails with the agent's code. */

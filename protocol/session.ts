@@ -216,7 +216,8 @@ async function serveStream<Guest>(
       kept.stream.attach(stream, 0)
       carrier = kept.stream
     }
-    const call = handlerCall(command, carrier, { opening: body, rights, params, context })
+    const keptAs = kept && command.kept ? { id: kept.id, whenFull: command.kept, lasts: kept.lasts } : null
+    const call = handlerCall(command, carrier, { opening: body, rights, params, context, keptAs })
     // the table of handlers has the call's type by its key; one cast here instead of one in every handler
     const handler = options.handlers[name as CommandName] as unknown as (
       call: Call<Command>,
@@ -231,6 +232,33 @@ async function serveStream<Guest>(
     carrier.reset(error.code)
   } finally {
     kept?.done()
+  }
+}
+
+/**
+ * Goes on with a call that an earlier agent kept, by what is left of its handler. `rights`: those under which a client may
+ * come for it are asked again when one comes.
+ */
+export async function resumeCall<C extends Command>(
+  kept: KeptCall,
+  rights: Rights,
+  resume: (call: Call<C>) => Promise<void>,
+): Promise<void> {
+  const { stream, command } = kept
+  const call = handlerCall(command as C, stream, {
+    opening: new Uint8Array(),
+    rights,
+    params: kept.params as Params<C>,
+    keptAs: null,
+  })
+  try {
+    await resume(call)
+    stream.end()
+    stream.discard()
+  } catch (thrown) {
+    stream.reset(asMortarError(thrown).code)
+  } finally {
+    kept.done()
   }
 }
 

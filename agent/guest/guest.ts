@@ -1,4 +1,5 @@
 /** What handlers get of the guest: its configuration and facts, a way to run programs as its users, drives and SSH. */
+import type { KeptCalls } from '../../protocol/kept/kept-calls.ts'
 import type { AgentConfig } from '../config.ts'
 import type { Grants } from '../grants.ts'
 import type { Log } from '../log.ts'
@@ -15,5 +16,6 @@ export interface Guest {
   readonly secretAttempts: SecretAttempts
   readonly ssh: SshAccess
   readonly grants: Grants
+  readonly kept: KeptCalls
   readonly log: Log
 }

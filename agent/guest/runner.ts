@@ -1,44 +1,49 @@
-/** Running programs as users of the guest: by PID 1 where systemd is, directly elsewhere. Both keep the same promises. */
+/** Running programs as users of the guest: what handlers and SSH ask for, and what they get. */
 import type { Readable, Writable } from 'node:stream'
+import type { Exit } from '../runner/output-log.ts'
+import type { RunnerProgram } from './runner-program.ts'
 import type { ToolResult } from './tool.ts'
 import type { User } from './users.ts'
 
+export type { Exit }
+
 export interface Program {
-  /** argv[0] is absolute */
+  /** as its caller gave it: only the account itself looks for it */
   readonly argv: readonly string[]
   readonly user: User
   /** whose it is: the grantee's key (base64url), or null for the owner; what ends with the grant */
   readonly grantee: string | null
-  /** absolute */
-  readonly cwd: string
+  /** absolute; absent: the user's home, or / where there is none */
+  readonly cwd?: string | undefined
   /** added to the environment of the user's login */
   readonly env: Readonly<Record<string, string>>
-  /** what it started may outlive it, as after a login */
-  readonly sparesChildren?: boolean
-}
-
-export interface Exit {
-  /** exit status, or null when a signal ended it */
-  readonly code: number | null
-  /** the signal's name, as SIGKILL, or null */
-  readonly signal: string | null
-}
-
-export interface Running {
-  readonly stdin: Writable
-  readonly stdout: Readable
-  readonly stderr: Readable
-  /** How the program ended; what it left behind is ended with it. Fails with exec-failed when it never started. */
-  readonly exited: Promise<Exit>
-  /** To the program; what a keyboard sends goes to all that it started as well, as on a terminal. Resolves once it is sent. */
-  signal(name: string): Promise<void>
-  /** Ends the program and everything it started. May be repeated. */
-  kill(): void
 }
 
 export interface TerminalSize {
   readonly cols: number
   readonly rows: number
+}
+
+/** How a call is kept beyond this agent. */
+export interface Keeping {
+  /** what a later agent needs to know of it */
+  readonly memo: Uint8Array
+  readonly whenFull: 'wait' | 'drop'
+  /** stays until its end was fetched, with what its children write later */
+  readonly detached: boolean
+}
+
+export interface Running {
+  readonly stdin: Writable
+  readonly stdout: Readable
+  /** to be read, or resumed: what it says shares its room with stdout */
+  readonly stderr: Readable
+  /** How the program ended; what it left behind goes on. Fails with runner-lost. */
+  readonly exited: Promise<Exit>
+  /** To the program; what a keyboard sends goes to its process group. Resolves once it is sent. */
+  signal(name: string): Promise<void>
+  /** Ends the program and what shares its process group or session. May be repeated. */
+  kill(): void
 }
 
 export interface RunningTerminal {
@@ -53,6 +58,12 @@ export interface RunningTerminal {
 }
 
 export interface Runner {
+  /**
+   * Starts a program; resolves once it runs. Whoever asked forgets it. Fails with exec-not-found, exec-failed,
+   * directory-unknown, limit-exceeded, runner-lost.
+   */
+  start(program: Program, how?: { size?: TerminalSize; keep?: Keeping }): Promise<RunnerProgram>
+  /** The same with streams: they end with it. */
   run(program: Program): Promise<Running>
   /** Runs a program on a terminal of its own. */
   terminal(program: Program, size: TerminalSize): Promise<RunningTerminal>
@@ -65,8 +76,6 @@ export interface Runner {
    * timeout when that is not known.
    */
   end(grantee: string): Promise<void>
-  /** Ends what an earlier run of the agent left behind. */
-  cleanUp(): Promise<void>
 }
 
 /** The environment of a login, without what the caller adds. */
@@ -79,11 +88,4 @@ export function loginEnvironment(user: User, path: string): Record<string, strin
     PATH: path,
     LANG: 'C.UTF-8',
   }
-}
-
-const FROM_KEYBOARD: readonly string[] = ['SIGINT', 'SIGQUIT']
-
-/** Whether a terminal would send the signal to the whole foreground job: a shell waits for its child otherwise. */
-export function isForAll(signal: string): boolean {
-  return FROM_KEYBOARD.includes(signal)
 }

@@ -135,7 +135,6 @@ export class SshAccess {
       grantee: null,
       cwd: '/',
       env: {},
-      sparesChildren: true,
     })
     running.stderr.on('error', () => {}).resume()
     const end = () => {

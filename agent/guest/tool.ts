@@ -1,6 +1,7 @@
 /** Runs the system's tools: fixed argument lists, an empty environment, secrets by stdin only. */
 import { spawn } from 'node:child_process'
-import { DEFAULT_PATH } from './program.ts'
+
+export const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 export interface ToolResult {
   readonly code: number

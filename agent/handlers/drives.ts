@@ -26,26 +26,26 @@ export const driveFormat: Handlers<Guest>['drive-format'] = async (call, guest) 
   await guest.drives.requireFormattable(device, erase)
   await withKey(call, guest, async key => {
     const headerDigest = await guest.drives.format(device, { id: drive, label, erase, key, signal: call.signal })
-    guest.log('drive.formatted', { drive })
+    guest.log('drive.formatted')
     call.post('done', { headerDigest })
   })
 }
 
 export const driveUnlock: Handlers<Guest>['drive-unlock'] = async (call, guest) => {
-  const { drive, serial, headerDigest, mountName, readOnly } = call.params
+  const { serial, headerDigest, mountName, readOnly } = call.params
   const user = findUser(call.params.user ?? guest.config.defaultUser)
   const device = await guest.drives.find(serial)
   await withKey(call, guest, async key => {
     const { signal } = call
     const mounted = await guest.drives.unlock(device, { headerDigest, mountName, readOnly, user, key, signal })
-    guest.log('drive.unlocked', { drive })
+    guest.log('drive.unlocked')
     call.post('done', mounted)
   })
 }
 
 export const driveLock: Handlers<Guest>['drive-lock'] = async (call, guest) => {
   await guest.drives.lock(call.params.serial, call.signal)
-  guest.log('drive.locked', { drive: call.params.drive })
+  guest.log('drive.locked')
   call.accept({})
 }
 

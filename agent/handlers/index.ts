@@ -3,6 +3,7 @@ import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
 import { driveFormat, driveList, driveLock, driveUnlock } from './drives.ts'
 import { exec } from './exec.ts'
+import { execList } from './exec-list.ts'
 import { grantList, grantRevoke } from './grants.ts'
 import { info } from './info.ts'
 import { ssh } from './ssh.ts'
@@ -11,6 +12,7 @@ import { terminal } from './terminal.ts'
 export const HANDLERS: Handlers<Guest> = {
   info,
   exec,
+  'exec-list': execList,
   terminal,
   'drive-format': driveFormat,
   'drive-unlock': driveUnlock,

@@ -1,13 +1,12 @@
 /** `mortar drive`: makes, attaches, unlocks, locks, detaches and deletes drives. */
 import { type Drive, driveCreate, type Vm } from '../../protocol/control/api.ts'
 import { driveSerial } from '../../protocol/control/drive-serial.ts'
-import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
+import { MortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import type { BrokerApi } from '../broker-api.ts'
-import { sleep } from '../clock.ts'
-import { createDrive, findDrive, formatDrive, listDrives, lockDrive, unlockDrive } from '../drives.ts'
+import { requireGone, unconfirmedGone } from '../drive-gone.ts'
+import { createDrive, findDrive, formatDrive, lockDrive, unlockDrive } from '../drives.ts'
 import { about } from '../name-error.ts'
-import { Unconfirmed } from '../unconfirmed.ts'
 import { findVm } from '../vm.ts'
 import { confirm } from './confirm.ts'
 import { type Context, parseSize } from './context.ts'
@@ -18,8 +17,6 @@ import { withSession, withSessionOf } from './session.ts'
 import type { Action, Outcome } from './subcommand.ts'
 
 const { sizeBytes: allowed } = driveCreate.shape
-/** ms in which a guest that let go of a drive sees it no more */
-const GONE_MS = 10_000
 const [LEAST_BYTES, MOST_BYTES] = [allowed.minValue ?? 0, allowed.maxValue ?? 0]
 
 export const create: Action = async (context, given) => {
@@ -120,34 +117,14 @@ export const detach: Action = async (context, given) => {
     const says = `The broker says that it detached ${drive.name} from ${vm.name}. ${locked.says}`
     return outcomeOf(detached, says, { word: 'broker', drives: locked })
   }
-  await context.progress.during(`asking ${vm.name}`, requireGone(context, vm, drive))
+  const { clock } = await context.host()
+  const asking = withSessionOf(context, vm, session => requireGone(session, clock, drive, vm.name))
+  await context.progress.during(
+    `asking ${vm.name}`,
+    asking.catch(thrown => unconfirmedGone(drive, vm.name, thrown)),
+  )
   const says = `${vm.name} says that ${drive.name} is no longer plugged in. ${locked.says}`
   return outcomeOf(detached, says, { word: 'vm', drives: locked })
-}
-
-/** A guest that let go of a drive sees it no more, within a moment. Fails with unconfirmed. */
-async function requireGone(context: Context, vm: Vm, drive: Drive): Promise<void> {
-  const { clock } = await context.host()
-  const giveUp = clock.now() + GONE_MS
-  const locked = `${drive.name} is locked, says ${vm.name}`
-  const todo = 'It is closed; the broker may still have it plugged in. Repeat it, or stop the VM'
-  try {
-    await withSessionOf(context, vm, async session => {
-      while ((await listDrives(session)).some(({ serial }) => serial === driveSerial(drive.id))) {
-        if (clock.now() >= giveUp) throw new MortarError('drive-attached', `${vm.name} still sees ${drive.name}`)
-        await sleep(500)
-      }
-    })
-  } catch (thrown) {
-    const error = asMortarError(thrown)
-    const known = { drivesLocked: true, detachedInVm: error.code === 'drive-attached' ? false : null }
-    throw new Unconfirmed(
-      `${vm.name} did not say that it is unplugged; ${locked}: ${error.message}`,
-      todo,
-      known,
-      error,
-    )
-  }
 }
 
 export const remove: Action = async (context, given) => {

@@ -13,6 +13,7 @@ import {
 } from '../exec.ts'
 import { about } from '../name-error.ts'
 import type { Context } from './context.ts'
+import { attach, detach, detachedForm, end, list } from './detached.ts'
 import { execExitCodeOf, exitCodeOfProgram } from './exit-codes.ts'
 import { toJson } from './output.ts'
 import { DEFAULT_USER, requireValid } from './params.ts'
@@ -28,8 +29,14 @@ const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2
 const LARGEST_JSON_BYTES = 4_194_304
 
 export const execute: Action = async (context, given) => {
-  const params = paramsOf(given)
+  const form = detachedForm(given)
+  const [vm, id] = [given.operand(0), given.text('attach') ?? given.text('end') ?? '']
+  if (form === 'list') return list(context, vm)
+  if (form === 'end') return end(context, vm, id)
+  const params = form === 'attach' ? undefined : paramsOf(given)
   try {
+    if (!params) return await attach(context, vm, id)
+    if (form === 'detach') return await aboutRun(params, () => detach(context, vm, params))
     return { exitCode: await run(context, given, params) }
   } catch (thrown) {
     const error = asMortarError(thrown)

@@ -131,7 +131,8 @@ async function bring(context: Context, vm: Vm, goal: 'enrolled' | 'ready', timeo
   const { clock } = await context.host()
   const onChange = eventTeller(context)
   const enter = mayEnter(vm, broker.user)
-  const first = goal === 'ready' && !enter ? 'ready' : 'enrolled'
+  // nobody gets into a VM that its owner has not connected to
+  const first = goal === 'ready' && vm.owner !== broker.user ? 'ready' : 'enrolled'
   const waiting = waitVm(broker, clock, vm.id, { goal: first, timeoutMs, onChange })
   const there = await context.progress.during(`waiting for ${vm.name} to be ${first}`, waiting)
   if (goal === 'enrolled' || !enter) return { vm: there, word: 'broker' }

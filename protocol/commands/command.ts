@@ -31,6 +31,8 @@ export interface Command {
   readonly takesSecret: boolean
   /** whether a call can outlive its session, and what its output does when the spool is full; absent: it cannot. SPEC §8.2 */
   readonly kept?: WhenFull
+  /** whether these parameters ask for a call that waits without a limit of time for its client. SPEC §8.2 */
+  readonly lasts?: (params: never) => boolean
   /** messages to the agent of which only the last matters while they wait for a session */
   readonly latest?: readonly string[]
 }

@@ -4,8 +4,8 @@
  */
 import { encodeText } from '../core/bytes.ts'
 import { LIMITS } from '../core/limits.ts'
-import { object, text, uint, z } from '../core/schema.ts'
-import { defineCommand } from './command.ts'
+import { bytes, object, text, uint, z } from '../core/schema.ts'
+import { type Command, defineCommand } from './command.ts'
 
 export const STDOUT = 0
 export const STDERR = 1
@@ -57,6 +57,8 @@ export const exec = defineCommand({
       .string()
       .regex(/^[a-z_][a-z0-9_-]{0,31}$/)
       .optional(),
+    /** of a kept call only: it reads nothing, and waits for its client without a limit of time */
+    detach: z.literal(true).optional(),
   }),
   names: { user: 'user' },
   ready: object({}),
@@ -64,4 +66,32 @@ export const exec = defineCommand({
   toClient: { exit: exitBody },
   takesSecret: false,
   kept: 'wait',
+  lasts: (params: { detach?: true | undefined }) => params.detach === true,
+})
+
+/** The same for who comes for a detached program: of its output the oldest may be gone. SPEC §9.2 */
+export const detachedExec = { ...exec, kept: 'drop' } as const satisfies Command
+
+export const execList = defineCommand({
+  name: 'exec-list',
+  permission: 'exec',
+  params: object({}),
+  names: {},
+  ready: object({
+    programs: z
+      .array(
+        object({
+          /** of its kept call */
+          id: bytes(16),
+          argv: z.array(z.string()).min(1).max(LIMITS.argvItems),
+          detached: z.boolean(),
+          /** it has ended; its output and how it ended can still be fetched */
+          over: z.boolean(),
+        }),
+      )
+      .max(LIMITS.keptCallsEach),
+  }),
+  toAgent: {},
+  toClient: {},
+  takesSecret: false,
 })

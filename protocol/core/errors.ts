@@ -98,6 +98,11 @@ export const ERRORS = {
     'Create the VM again: the broker may have restarted meanwhile',
   ),
   'no-space': row(507, 'There is not enough disk space', 'Free space on the disk named and try again'),
+  'host-full': row(
+    507,
+    'The host has no room for this VM',
+    'Ask for less memory or fewer CPUs, or stop and delete VMs that are not needed',
+  ),
   'libvirt-down': row(503, 'libvirt does not answer', 'Start libvirtd (systemctl start libvirtd) and try again'),
   'libvirt-failed': row(502, 'libvirt refused', 'Read its message; look at the libvirt log of the domain'),
   'qemu-missing': row(503, 'QEMU is not installed on the hypervisor', 'apt install qemu-system-x86 qemu-utils'),
@@ -186,6 +191,11 @@ export const ERRORS = {
   'exec-not-found': row(404, 'The program does not exist in the VM', 'Check the path or install it in the VM'),
   'exec-failed': row(500, 'The program could not be started in the VM', 'Check that it may be executed by that user'),
   'directory-unknown': row(404, 'There is no such folder in the VM', 'Name one that exists with --cwd'),
+  'runner-lost': row(
+    502,
+    'What ran the program in the VM has failed, and the program has ended with it',
+    'Run it again; if it persists look at the VM log',
+  ),
   'user-unknown': row(404, 'There is no such user in the VM', 'Name one with --user'),
   // drives
   'drive-exists': row(409, 'A drive of that name exists', 'Choose another name'),

@@ -11,13 +11,36 @@ export interface KeptCall {
   readonly command: Command
   /** as they came, to be held against the rights of who takes the call up again */
   readonly params: unknown
+  /** as the client chose it, 16 bytes */
+  readonly id: Uint8Array
+  /** whether it waits for its client without a limit of time */
+  readonly lasts: boolean
   readonly stream: KeptStream
   /** the handler is done; what it said may still have to be fetched */
   done(): void
 }
 
+/** A call that an earlier agent kept, and of which the program goes on. */
+export interface LeftCall {
+  readonly id: Uint8Array
+  readonly grantee: string | null
+  readonly command: Command
+  readonly params: unknown
+  /** position up to which its handler had taken what the client sent */
+  readonly received: number
+}
+
+/** What the caller of calls may know of one. */
+export interface KeptState {
+  readonly id: Uint8Array
+  readonly command: Command
+  readonly params: unknown
+  readonly isDone: boolean
+  readonly lasts: boolean
+}
+
 interface Held extends KeptCall {
-  readonly id: string
+  readonly key: string
   readonly grantee: string | null
   isDone: boolean
   /** stops the time that it waits for its client; undefined while one is there */
@@ -51,15 +74,41 @@ export class KeptCalls {
       throw new MortarError('bad-request', 'id of a kept call used twice')
     }
     this.#makeRoom(rights.grantee)
+    return this.#hold({ id, grantee: rights.grantee, command, params, received: 0 }, rights.endsMs)
+  }
+
+  /**
+   * Keeps a call on that an earlier agent kept; it waits for its client from now on. The end of its grant ends it from
+   * outside. Fails with bad-request or limit-exceeded.
+   */
+  restore(left: LeftCall): KeptCall {
+    const { id, grantee, command } = left
+    if (!command.kept || this.#held.has(encodeHex(id))) throw new MortarError('bad-request', 'a call twice')
+    this.#makeRoom(grantee)
+    const held = this.#hold(left, null)
+    this.#wait(held, null)
+    return held
+  }
+
+  /** The caller's calls. */
+  list(grantee: string | null): KeptState[] {
+    return [...this.#held.values()].filter(held => held.grantee === grantee)
+  }
+
+  #hold({ id, grantee, command, params, received }: LeftCall, endsMs: number | null): Held {
     const held: Held = {
-      id: key,
-      grantee: rights.grantee,
+      id,
+      key: encodeHex(id),
+      grantee,
       command,
       params,
+      lasts: (command.lasts as ((params: unknown) => boolean) | undefined)?.(params) ?? false,
       stream: new KeptStream({
-        whenFull: command.kept,
+        whenFull: command.kept ?? 'wait',
         side: 'agent',
-        onLost: () => this.#wait(held, rights.endsMs),
+        received,
+        onDone: () => held.done(),
+        onLost: () => this.#wait(held, endsMs),
         onOver: () => this.#forget(held),
       }),
       isDone: false,
@@ -68,7 +117,7 @@ export class KeptCalls {
         held.isDone = true
       },
     }
-    this.#held.set(key, held)
+    this.#held.set(held.key, held)
     return held
   }
 
@@ -115,7 +164,8 @@ export class KeptCalls {
   #wait(held: Held, endsMs: number | null): void {
     held.stopWaiting?.()
     const giveUp = () => this.#giveUp(held, new MortarError('timeout', 'nobody came back'))
-    const cancel = this.#clock.after(held.stream.failed ? LIMITS.keptFailedMs : LIMITS.keptMs, giveUp)
+    const waitsMs = held.stream.failed ? LIMITS.keptFailedMs : held.lasts ? null : LIMITS.keptMs
+    const cancel = waitsMs === null ? () => {} : this.#clock.after(waitsMs, giveUp)
     const cancelEnd = endsMs === null ? () => {} : callAt(this.#clock, endsMs, giveUp)
     held.stopWaiting = () => {
       cancel()
@@ -130,7 +180,7 @@ export class KeptCalls {
 
   #forget(held: Held): void {
     held.stopWaiting?.()
-    if (this.#held.delete(held.id)) this.#spend(held.grantee, held.id)
+    if (this.#held.delete(held.key)) this.#spend(held.grantee, held.key)
   }
 
   #spend(grantee: string | null, id: string): void {

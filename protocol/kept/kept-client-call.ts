@@ -19,6 +19,8 @@ export interface KeptClientCallOptions<C extends Command> {
   /** 16 random bytes */
   readonly id: Uint8Array
   readonly clock: Clock
+  /** somebody began it before: it is only taken up */
+  readonly begun?: boolean
   /** its session is gone: attachTo() another */
   onLost(): void
   onOver(): void
@@ -34,6 +36,7 @@ export class KeptClientCall<C extends Command> {
   constructor(options: KeptClientCallOptions<C>) {
     if (!options.command.kept) throw new MortarError('internal', `${options.command.name} cannot be kept`)
     this.#options = options
+    this.#tried = options.begun ?? false
     // what the user sends waits when it cannot go
     this.#stream = new KeptStream({
       whenFull: 'wait',

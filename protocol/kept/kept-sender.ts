@@ -8,6 +8,7 @@ import type { WhenFull } from '../commands/command.ts'
 import { MortarError } from '../core/errors.ts'
 import { LIMITS } from '../core/limits.ts'
 import type { Stream } from '../mux/stream.ts'
+import type { Sender } from './sender.ts'
 import { Spool } from './spool.ts'
 
 /** bytes not yet handed to a stream up to which writers go on */
@@ -21,7 +22,7 @@ interface Outlet {
   readonly before: { readonly data: number; readonly messages: number }
 }
 
-export class KeptSender {
+export class KeptSender implements Sender {
   readonly #whenFull: WhenFull
   readonly #mayEnd: () => boolean
   readonly #spool = new Spool()
@@ -41,7 +42,7 @@ export class KeptSender {
   }
 
   /** position at which this stream goes on */
-  get next(): number {
+  begin(): number {
     return this.#next
   }
 

@@ -6,11 +6,14 @@
  *                      ◄───────────── items ◄─────────── (or none, until the next attaches)
  */
 import type { WhenFull } from '../commands/command.ts'
-import { type ErrorCode, MortarError } from '../core/errors.ts'
+import { asMortarError, type ErrorCode, MortarError } from '../core/errors.ts'
 import type { CallStream, Gap } from '../mux/call-stream.ts'
 import type { Item } from '../mux/inbox.ts'
 import type { Stream, StreamEnd } from '../mux/stream.ts'
+import type { HeldLog } from './held-log.ts'
+import { HeldSender } from './held-sender.ts'
 import { KeptSender } from './kept-sender.ts'
+import type { Sender } from './sender.ts'
 
 interface Carrier {
   readonly stream: Stream
@@ -25,12 +28,19 @@ export interface KeptStreamOptions {
   onLost(): void
   /** ended, reset, or failed: nothing can be attached any more */
   onOver(): void
+  /** a log that it follows is complete */
+  onDone?(): void
+  /** position up to which an earlier agent's handler had taken what the client sent */
+  readonly received?: number
 }
 
 export class KeptStream implements CallStream {
   readonly #options: KeptStreamOptions
-  readonly #sender: KeptSender
+  /** what was written here, at the client the only sender */
+  readonly #written: KeptSender
+  #sender: Sender
   readonly #abort = new AbortController()
+  readonly #followed = Promise.withResolvers<void>()
   #on: Carrier | undefined
   #received = 0
   #gap = 0
@@ -44,7 +54,10 @@ export class KeptStream implements CallStream {
 
   constructor(options: KeptStreamOptions) {
     this.#options = options
-    this.#sender = new KeptSender(options.whenFull, () => options.side === 'agent' || this.#endedThere)
+    this.#written = new KeptSender(options.whenFull, () => options.side === 'agent' || this.#endedThere)
+    this.#sender = this.#written
+    this.#followed.promise.catch(() => undefined)
+    this.#received = options.received ?? 0
   }
 
   /** Aborted when the call was reset by either end or is given up; not while it is merely without a session. */
@@ -91,7 +104,7 @@ export class KeptStream implements CallStream {
       return this.#finish()
     }
     if (from < this.#received || received > this.#sender.sent) throw new MortarError('protocol-violation', 'position')
-    if (received < this.#sender.start) throw new MortarError('truncated', 'what the agent lacks is gone')
+    if (received < this.#written.start) throw new MortarError('truncated', 'what the agent lacks is gone')
     this.#gap += from - this.#received
     this.#received = from
     this.#carry(stream, items, received)
@@ -120,11 +133,35 @@ export class KeptStream implements CallStream {
     this.#begin()
   }
 
+  /** Accepts; what is sent is what the log holds. Resolves when the call is over; fails with what it failed with. */
+  follow(log: HeldLog, answer: Readonly<Record<string, unknown>>): Promise<void> {
+    this.#sender.requireOpen()
+    this.#answer = answer
+    this.#sender = new HeldSender(log)
+    // nothing was sent before, so nobody has read anything
+    if (this.#on) this.#sender.use(this.#on.stream, 0)
+    this.#begin()
+    log.over.then(
+      () => this.#options.onDone?.(),
+      thrown => this.fail(asMortarError(thrown)),
+    )
+    return this.#followed.promise
+  }
+
   /** Once the handler has accepted and a stream is there. */
   #begin(): void {
-    if (!this.#on || !this.#answer) return
-    this.#on.stream.accept({ ready: this.#answer, from: this.#sender.next, received: this.received })
-    void this.#sender.pump()
+    const on = this.#on
+    const answer = this.#answer
+    if (!on || !answer) return
+    const go = (from: number) => {
+      if (this.#on !== on) return
+      on.stream.accept({ ready: answer, from, received: this.received })
+      void this.#sender.pump()
+    }
+    const from = this.#sender.begin()
+    // when the log fails, so does the call; when another stream took over, that one is answered
+    if (typeof from === 'number') go(from)
+    else from.then(go).catch(() => undefined)
   }
 
   write(bytes: Uint8Array, lane = 0): Promise<void> {
@@ -161,6 +198,7 @@ export class KeptStream implements CallStream {
 
   #abortWith(error: MortarError): void {
     this.#sender.fail(error)
+    this.#followed.reject(error)
     this.#abort.abort(error)
   }
 
@@ -228,6 +266,7 @@ export class KeptStream implements CallStream {
 
   #finish(): void {
     this.#over = true
+    this.#followed.resolve()
     this.#wakeReader()
     this.#options.onOver()
   }

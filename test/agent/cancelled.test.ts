@@ -3,10 +3,11 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { directRunner } from '../../agent/guest/direct-runner.ts'
 import { Drives } from '../../agent/guest/drives.ts'
 import type { Guest } from '../../agent/guest/guest.ts'
-import type { Exit, Runner } from '../../agent/guest/runner.ts'
+import type { Runner } from '../../agent/guest/runner.ts'
+import type { RunnerProgram } from '../../agent/guest/runner-program.ts'
+import type { Runners } from '../../agent/guest/runners.ts'
 import { SshAccess } from '../../agent/guest/ssh-access.ts'
 import { exec } from '../../agent/handlers/exec.ts'
 import { terminal } from '../../agent/handlers/terminal.ts'
@@ -14,15 +15,22 @@ import { exec as execCommand } from '../../protocol/commands/exec.ts'
 import { terminal as terminalCommand } from '../../protocol/commands/terminal.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import { endRunners, newRunners } from '../support/runners.ts'
 import { sessionPair } from '../support/session-pair.ts'
 
 let folder: string
 let ending: AbortController
+let runners: Runners
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'mortar-cancelled-'))
   ending = new AbortController()
+  runners = newRunners(folder)
 })
-afterEach(() => rmSync(folder, { recursive: true, force: true }))
+afterEach(async () => {
+  await runners.close()
+  await endRunners(folder)
+  rmSync(folder, { recursive: true, force: true })
+})
 
 const user = { name: 'ada', uid: 1000, gid: 1000, home: '/home/ada', shell: '/bin/sh', groups: [1000] }
 const revoked = expect.objectContaining({ code: 'grant-revoked' })
@@ -33,7 +41,7 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that is being deliver
     existsSync(join(folder, 'ssh/keys/ada')) ? readFileSync(join(folder, 'ssh/keys/ada'), 'utf8') : ''
 
   test('is not taken once its grantee was shut out, whatever became of the session', async () => {
-    const access = new SshAccess(directRunner, folder)
+    const access = new SshAccess(runners, folder)
     const delivery = access.authorise(user, 'ssh-ed25519 AAAA', 600, grantee(), ending.signal)
     const another = access.authorise(user, 'ssh-ed25519 CCCC', 600, { ...grantee(), grantee: 'C' }, ending.signal)
     access.withdraw('B')
@@ -54,7 +62,7 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that is being deliver
   })
 
   test('is not taken once its call was cancelled, the owner’s neither', async () => {
-    const access = new SshAccess(directRunner, folder)
+    const access = new SshAccess(runners, folder)
     const deliveries = [grantee(), { grantee: null, endsMs: null }].map(rights =>
       access.authorise(user, 'ssh-ed25519 AAAA', 600, rights, ending.signal),
     )
@@ -72,7 +80,7 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('an SSH key that was delivered', 
 
   test('ends with the grant, though the clock is set forward after the delivery', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
-    const access = new SshAccess(directRunner, folder)
+    const access = new SshAccess(runners, folder)
     const now = Date.now()
     const grantee = { grantee: 'B', endsMs: now + 600_000 }
     await access.authorise(user, 'ssh-ed25519 AAAA', 43_200, grantee, ending.signal)
@@ -99,7 +107,7 @@ describe('a change of a drive', () => {
     ],
   ]
   test.each(changes)('%s is not begun when it was cancelled while it waited for its turn', async (_, change) => {
-    const drives = new Drives(directRunner, folder)
+    const drives = new Drives(runners, folder)
     const before = drives.lock(serial, new AbortController().signal)
     const waiting = change(drives, ending.signal)
     ending.abort(new MortarError('grant-revoked'))
@@ -111,18 +119,15 @@ describe('a change of a drive', () => {
 describe('a program that was being started', () => {
   /** The real runner, whose start is told late. */
   function slowGuest() {
-    const [started, go] = [Promise.withResolvers<{ exited: Promise<Exit> }>(), Promise.withResolvers<void>()]
-    const late = async <R extends { exited: Promise<Exit> }>(start: Promise<R>): Promise<R> => {
-      const running = await start
-      started.resolve(running)
-      await go.promise
-      return running
-    }
-    const runner: Runner = {
-      ...directRunner,
-      run: program => late(directRunner.run(program)),
-      terminal: (program, size) => late(directRunner.terminal(program, size)),
-    }
+    const [started, go] = [Promise.withResolvers<RunnerProgram>(), Promise.withResolvers<void>()]
+    const runner = {
+      async start(...given: Parameters<Runner['start']>) {
+        const program = await runners.start(...given)
+        started.resolve(program)
+        await go.promise
+        return program
+      },
+    } as Runner
     const guest = { runner, config: { defaultUser: userInfo().username } } as Guest
     return { guest, started: started.promise, go: () => go.resolve() }
   }
@@ -138,13 +143,17 @@ describe('a program that was being started', () => {
         ? session.open(execCommand, { argv: ['sleep', '1000'] })
         : session.open(terminalCommand, { cols: 80, rows: 24 })
     const failed = expect(opening).rejects.toEqual(revoked)
-    const { exited } = await started
+    const program = await started
+    const reader = await program.open(0)
     ending.abort(new MortarError('grant-revoked'))
     go()
     await failed
-    // a shell that is hung up while it starts may exit by itself
-    const { code } = await exited
-    if (which === 'exec') expect(code).toBeNull()
+    // what it says ends, and so it has
+    await expect(
+      (async () => {
+        while (await reader.next());
+      })(),
+    ).rejects.toMatchObject({ code: 'going-away' })
     await expect.poll(() => faults).toEqual([[which, 'grant-revoked']])
   })
 })

@@ -1,18 +1,18 @@
 /** The agent's hands in the guest: programs, users, exits, SSH keys, block devices, the clock, swap. SPEC §9 */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { clock } from '../../agent/clock.ts'
 import { listDevices, mountPointOf } from '../../agent/guest/block-devices.ts'
-import { directRunner } from '../../agent/guest/direct-runner.ts'
-import { resolveProgram } from '../../agent/guest/program.ts'
 import type { Runner } from '../../agent/guest/runner.ts'
+import type { Runners } from '../../agent/guest/runners.ts'
 import { authorizedKeys, SshAccess } from '../../agent/guest/ssh-access.ts'
 import { hasSwapOnDisk } from '../../agent/guest/swap.ts'
-import { environmentFile, escapeDollars, parseExit } from '../../agent/guest/systemd-runner.ts'
-import { parseUser } from '../../agent/guest/users.ts'
+import { escapeDollars } from '../../agent/guest/tool-as-root.ts'
+import { findUser, parseUser } from '../../agent/guest/users.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import { endRunners, newRunners } from '../support/runners.ts'
 import { transportPair } from '../support/transport-pair.ts'
 
 let folder: string
@@ -24,32 +24,58 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }))
 const user = { name: 'ada', uid: 1000, gid: 1000, home: '/home/ada', shell: '/bin/sh', groups: [1000, 50] }
 
 describe('programs', () => {
+  let runners: Runners
+  beforeEach(() => {
+    runners = newRunners(folder)
+  })
+  afterEach(async () => {
+    await runners.close()
+    await endRunners(folder)
+  })
+  const me = findUser(userInfo().username)
   const put = (name: string, content: string, mode: number) => {
     writeFileSync(join(folder, name), content)
     chmodSync(join(folder, name), mode)
     return join(folder, name)
   }
+  const run = async (argv: string[], more: { cwd?: string; env?: Record<string, string> } = {}) => {
+    const running = await runners.run({ argv, user: me, grantee: null, env: {}, ...more })
+    running.stderr.resume()
+    let out = ''
+    for await (const chunk of running.stdout) out += String(chunk)
+    return { out, ...(await running.exited) }
+  }
 
-  test('are found on the path and below the working directory', () => {
-    const path = put('tool', '#!/bin/sh\n', 0o755)
-    expect(resolveProgram(['tool', 'x'], user, '/', folder)).toEqual([path, 'x'])
-    expect(resolveProgram(['./tool'], user, folder)).toEqual([path])
-  })
-
-  test('a script without an interpreter line is given to sh, as a shell would', () => {
-    const path = put('script', 'echo hi\n', 0o755)
-    expect(resolveProgram([path], user, '/')).toEqual(['/bin/sh', path])
+  test('are found on the path and below the working directory, and a script needs no interpreter line', async () => {
+    put('tool', 'echo "$0 $1"\n', 0o755)
+    const env = { PATH: `${folder}:/usr/bin:/bin` }
+    expect(await run(['tool', 'x'], { env })).toMatchObject({ out: `${folder}/tool x\n`, code: 0 })
+    expect(await run(['./tool', 'y'], { cwd: folder })).toMatchObject({ out: './tool y\n', code: 0 })
   })
 
   test.each([
     ['absent', 'exec-not-found', () => 'no-such'],
     ['below a file', 'exec-not-found', () => '/etc/passwd/x'],
     ['not executable', 'exec-failed', () => put('plain', 'x', 0o644)],
-    ['executable for others than this user', 'exec-failed', () => put('others', '#!/bin/sh\n', 0o700)],
     ['a directory', 'exec-failed', () => '/etc/'],
     ['no name at all', 'exec-not-found', () => ''],
-  ])('%s: %s', (_name, code, make) => {
-    expect(() => resolveProgram([make()], user, '/')).toThrow(expect.objectContaining({ code }))
+  ])('%s: %s', async (_name, code, make) => {
+    await expect(run([make()])).rejects.toMatchObject({ code })
+  })
+
+  test.each(['/no/such', '/etc/passwd', '/tmp\nUser=root'])('a working directory that is none: %j', async cwd => {
+    await expect(run(['true'], { cwd })).rejects.toMatchObject({ code: 'directory-unknown' })
+  })
+
+  test('a runner that dies ends its own programs with runner-lost, and the next program has another', async () => {
+    const running = await runners.run({
+      argv: ['sh', '-c', 'sleep 0.3; kill -KILL $PPID; sleep 100'],
+      user: me,
+      grantee: null,
+      env: {},
+    })
+    await expect(running.exited).rejects.toMatchObject({ code: 'runner-lost' })
+    expect(await run(['echo', 'on'])).toMatchObject({ out: 'on\n', code: 0 })
   })
 })
 
@@ -68,22 +94,7 @@ test('users come with their home, shell and all their groups', () => {
   expect(parseUser('Ada', passwd, group)).toBeNull()
 })
 
-test('how a unit ended is read exactly', () => {
-  expect(parseExit('exited 0\n')).toEqual({ code: 0, signal: null })
-  expect(parseExit('killed TERM\n')).toEqual({ code: null, signal: 'SIGTERM' })
-  expect(parseExit('killed RTMIN+3\n')).toEqual({ code: null, signal: 'SIGRTMIN+3' })
-  expect(parseExit('dumped SEGV\n')).toEqual({ code: null, signal: 'SIGSEGV' })
-  for (const text of ['', '\n', ' \n', 'exited\n', 'exited 1']) expect(() => parseExit(text)).toThrow()
-})
-
-test('a program that PID 1 could not execute has no exit code, one that chose that code has', () => {
-  expect(() => parseExit('exited 203\n0\n')).toThrow(expect.objectContaining({ code: 'exec-failed' }))
-  expect(parseExit('exited 203\n81234567\n')).toEqual({ code: 203, signal: null })
-})
-
-test('variables and arguments reach the program as they are', () => {
-  expect(environmentFile({ A: 'a "b"' })).toBe('A="a \\"b\\""\n')
-  expect(environmentFile({ A: '$c `d` \\e\nf' })).toBe('A="\\$c \\`d\\` \\\\e\nf"\n')
+test('arguments of the system’s tools reach them as they are', () => {
   expect(escapeDollars('$HOME $$ a')).toBe('$$HOME $$$$ a')
 })
 
@@ -137,7 +148,7 @@ const owner = { grantee: null, endsMs: null }
 const going = new AbortController().signal
 
 test.skipIf(!existsSync('/usr/sbin/sshd'))('one user cannot fill the memory with SSH keys', async () => {
-  const access = new SshAccess(directRunner, folder)
+  const access = new SshAccess(newRunners(folder), folder)
   const key = (i: number) => `ssh-ed25519 ${'A'.repeat(60)}${100 + i}`
   for (let i = 0; i < LIMITS.sshKeysEach; i++) await access.authorise(user, key(i), 60, owner, going)
   await expect(access.authorise(user, 'ssh-ed25519 AAAA', 60, owner, going)).rejects.toMatchObject({
@@ -160,7 +171,7 @@ test('swap on a disk is swap, compressed memory is not', () => {
 test.skipIf(!existsSync('/usr/sbin/sshd'))(
   "a grantee's SSH keys end with the grant, and the owner's stay",
   async () => {
-    const access = new SshAccess(directRunner, folder)
+    const access = new SshAccess(newRunners(folder), folder)
     const kept = () => readFileSync(join(folder, 'ssh/keys/ada'), 'utf8').trim().split('\n')
     const endsMs = Date.now() + 6_000
     await access.authorise(user, 'ssh-ed25519 AAAA', 600, owner, going)
@@ -182,12 +193,13 @@ test.skipIf(!existsSync('/usr/sbin/sshd'))(
   async () => {
     // what serves a connection stays until it is ended
     const started = Promise.withResolvers<void>()
+    const runners = newRunners(folder)
     const run: Runner['run'] = async program => {
-      const running = await directRunner.run({ ...program, argv: ['sleep', '60'] })
+      const running = await runners.run({ ...program, argv: ['sleep', '60'] })
       started.resolve()
       return running
     }
-    const access = new SshAccess({ ...directRunner, run }, folder)
+    const access = new SshAccess({ run } as Runner, folder)
     const grantee = { grantee: 'B', endsMs: Date.now() + 600_000 }
     for (const name of ['ada', 'bob', 'eve'])
       await access.authorise({ ...user, name }, 'ssh-ed25519 AAAA', 600, grantee, going)
@@ -200,5 +212,7 @@ test.skipIf(!existsSync('/usr/sbin/sshd'))(
     expect(() => access.withdraw('B')).toThrow(/ada\.new/)
     expect(readFileSync(join(folder, 'ssh/keys/eve'), 'utf8')).toBe('')
     await served
+    await runners.close()
+    await endRunners(folder)
   },
 )

@@ -8,7 +8,7 @@ export interface Goal {
   readonly peer: string
   /** whether more of ours is better, or less; more unless given */
   readonly better?: 'more' | 'less'
-  /** the ratio that just passes, and the wanted one; null when the figure is there to be read only */
+  /** the ratio that just passes, and the wanted one; null where the figures are only told */
   readonly gate: number | null
   readonly aim: number | null
 }
@@ -19,8 +19,10 @@ export interface Measured {
   /** by name, the best of all samples, where a figure is the median of several */
   readonly best?: Readonly<Record<string, number>>
   readonly unit: string
-  /** goals that cannot be judged on this machine, and why */
+  /** goals that were not measured, and why */
   readonly skipped: Readonly<Record<string, string>>
+  /** goals whose figures say nothing on this machine, and why */
+  readonly unjudged?: Readonly<Record<string, string>>
 }
 
 export interface Bench {
@@ -54,12 +56,16 @@ export function median(numbers: readonly number[]): number {
 }
 
 /** Holds the figures against a goal: the median of the ratios within rounds. */
-export function judge(bench: Bench, goal: Goal, { figures, unit, skipped, best = {} }: Measured): Judged {
+export function judge(
+  bench: Bench,
+  goal: Goal,
+  { figures, unit, skipped, unjudged = {}, best = {} }: Measured,
+): Judged {
   const [ours, peer] = [figures[goal.ours] ?? [], figures[goal.peer] ?? []]
   const ratios = ours.map((figure, i) => figure / (peer[i] ?? Number.NaN))
   const ratio = median(ratios)
-  const why = skipped[goal.id] ?? ''
-  const verdict = why ? 'skipped' : verdictOf(goal, ratio)
+  const why = skipped[goal.id] ?? unjudged[goal.id] ?? ''
+  const verdict = goal.id in skipped ? 'skipped' : why ? 'told' : verdictOf(goal, ratio)
   return {
     ...goal,
     bench: bench.name,

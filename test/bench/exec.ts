@@ -13,7 +13,7 @@ import { decodeHex } from '../../protocol/core/bytes.ts'
 import { AgentProcess, everythingAs } from '../processes/agent-support.ts'
 import type { Bench, Goal, Measured } from './benches.ts'
 import { Child } from './child.ts'
-import { measureWays, type Way } from './exec-rounds.ts'
+import { EAGER_AGENT, measureWays, POLL_MS, type Way } from './exec-rounds.ts'
 import { GuestAgent, guestAgentMissing, QEMU_GA } from './guest-agent.ts'
 import { connectAndExec, type OurVm, openExec } from './our-exec.ts'
 import { ControlledSsh, coldSsh } from './ssh-client.ts'
@@ -23,7 +23,6 @@ import { Stopwatch } from './stopwatch.ts'
 const SAMPLES = 20
 /** of what takes a fifth of a second and more */
 const SLOW_SAMPLES = 4
-const POLL_MS = 10
 const ENROL_MS = 30_000
 
 const LESS = { better: 'less' } as const
@@ -36,14 +35,14 @@ export const GOALS = {
     ...LESS,
   },
   polled: { id: 'X2', what: 'exec / qemu-ga, polled every 10 ms', ours: 'exec', peer: 'qemu-ga', ...LESS },
-  eager: { id: 'X2', what: 'exec / qemu-ga, polled without a pause', ours: 'exec', peer: 'qemu-ga, no pause', ...LESS },
+  eager: { id: 'X2b', what: 'exec / qemu-ga, polled without a pause', ours: 'exec', peer: EAGER_AGENT, ...LESS },
   cold: { id: 'X3', what: 'connect and exec / ssh, cold', ours: 'connect and exec', peer: 'ssh, cold', ...LESS },
 } as const satisfies Record<string, Omit<Goal, 'gate' | 'aim'>>
 
 /** Goals that have no peer here, and why. */
 export function missingPeers(): Record<string, string> {
   const [ssh, agent] = [sshMissing(), guestAgentMissing()]
-  return { ...(ssh && { X1: ssh, X3: ssh }), ...(agent && { X2: agent }) }
+  return { ...(ssh && { X1: ssh, X3: ssh, X3b: ssh }), ...(agent && { X2: agent, X2b: agent }) }
 }
 
 /** qemu-ga on a Unix socket, as a program of this machine. */
@@ -55,7 +54,7 @@ async function startGuestAgent(folder: string): Promise<{ agent: GuestAgent; pro
 
 export const guestAgentWays = (agent: GuestAgent, perRound: number): Way[] => [
   agent.way('qemu-ga', POLL_MS, perRound),
-  agent.way('qemu-ga, no pause', 0, perRound),
+  agent.way(EAGER_AGENT, 0, perRound),
 ]
 
 /** Broker and agent as processes. */

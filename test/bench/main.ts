@@ -63,8 +63,8 @@ function lineOf(result: Judged): string {
   if (verdict === 'skipped') return `${id}  ${what}\n    not measured: ${why}`
   const spread = `${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)}`
   const said = { aim: 'aim met', gate: 'gate met', missed: 'GATE MISSED', told: '' }[verdict]
-  const goal = verdict === 'told' ? 'no gate' : `gate ${gate}  aim ${aim}  ${said}`
-  return `${id}  ${what}\n    ratio ${ratio.toFixed(2)} (${spread})  ${goal}   ${figuresOf(result)}`
+  const goal = gate === null ? 'no gate' : `gate ${gate}  aim ${aim}  ${why ? 'not judged' : said}`
+  return `${id}  ${what}\n    ratio ${ratio.toFixed(2)} (${spread})  ${goal}   ${figuresOf(result)}${why && `\n    ${why}`}`
 }
 
 /** ours and the peer's own, with the best of all samples where there is one. */

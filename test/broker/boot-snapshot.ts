@@ -100,5 +100,6 @@ export class Wire implements ControlSocket {
     this.open = false
     this.#closed()
   }
+  cut = () => this.close()
   say = (message: object) => this.#message(JSON.stringify(message))
 }

@@ -1,11 +1,26 @@
 /** A real broker over the hypervisor in memory, as a process that may be killed and started again: its VMs run on meanwhile. */
-import { readConfig } from '../../broker/config.ts'
+import { type Address, readConfig } from '../../broker/config.ts'
 import { startBroker } from '../../broker/serve.ts'
 import { wallClock } from '../../broker/wall-clock.ts'
 import { type FakeDomain, FakeHypervisor } from '../support/fake-hypervisor.ts'
+import { LoopbackNetwork } from '../support/loopback-network.ts'
+
+/** Takes agents at the port of before, where those that run dial. */
+class SamePort extends LoopbackNetwork {
+  readonly #port: number
+
+  constructor(port: number) {
+    super()
+    this.#port = port
+  }
+
+  override start(listen: (address: Address) => Promise<Address>): Promise<void> {
+    return super.start(({ host }) => listen({ host, port: this.#port }))
+  }
+}
 
 async function main(): Promise<void> {
-  const [configPath, ...vmIds] = process.argv.slice(2)
+  const [configPath, agentPort, ...vmIds] = process.argv.slice(2)
   const driver = new FakeHypervisor()
   for (const vmId of vmIds) {
     const definition = { vmId } as FakeDomain['definition']
@@ -13,7 +28,8 @@ async function main(): Promise<void> {
   }
   const write = (event: string, fields: object = {}) => console.error(JSON.stringify({ event, ...fields }))
   const log = { info() {}, warn: write, error: write }
-  const broker = await startBroker({ config: readConfig(configPath), driver, clock: wallClock, log })
+  const network = new SamePort(Number(agentPort))
+  const broker = await startBroker({ config: readConfig(configPath), driver, network, clock: wallClock, log })
   // whoever started it is gone
   process.stdin.on('end', () => process.exit()).resume()
   console.log(JSON.stringify({ listening: broker.origin }))

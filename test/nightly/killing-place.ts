@@ -1,7 +1,7 @@
 /** A broker, an agent and clients as processes of their own, which are what they are in use, but for the hypervisor beneath. */
 import { spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -30,6 +30,21 @@ function forgetBootKeys(): void {
   if (found.status === 0) spawnSync('keyctl', ['unlink', found.stdout.trim(), '@u'])
 }
 
+/** Ids of the processes with all these arguments. */
+export function processesWith(...wanted: readonly string[]): number[] {
+  const isWanted = (pid: string) => {
+    try {
+      const args = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+      return wanted.every(argument => args.includes(argument))
+    } catch {
+      return false
+    }
+  }
+  return readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name) && isWanted(name))
+    .map(Number)
+}
+
 export interface Client {
   readonly victim: Victim
   report: (report: Report) => void
@@ -41,16 +56,20 @@ export interface KillingPlace {
   readonly clients: readonly Client[]
   /** http://host:port of the broker */
   readonly url: string
+  /** where the broker takes agents */
+  readonly agentPort: number
   readonly owner: Identity
   readonly vm: string
   startClient(client: Client): void
+  /** process ids of the runners that hold programs beside the agent; none where the agent holds them itself */
+  runners(): number[]
   remove(): Promise<void>
 }
 
 /** Launches a VM, whose guest is the agent process; the first of at least one client makes first contact. */
 export async function makePlace(clientCount: number): Promise<KillingPlace> {
   const folder = mkdtempSync(join(tmpdir(), 'mortar-kills-'))
-  const port = await freePort()
+  const [port, agentPort] = [await freePort(), await freePort()]
   const dataDir = join(folder, 'data')
   const rig = await Rig.start({ dataDir, listen: { host: '127.0.0.1', port } })
   const { owner } = rig.people
@@ -76,13 +95,13 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     writeFileSync(join(folder, 'credentials', name), bytes)
   credential('mortar.ticket', signed.signed)
   credential('mortar.secret', secret)
-  credential('mortar.broker', JSON.stringify({ url: `ws://127.0.0.1:${port}/v1/agent?vm=${vm}` }))
+  credential('mortar.broker', JSON.stringify({ url: `ws://127.0.0.1:${agentPort}/v1/agent?vm=${vm}` }))
   const agentConfig = join(folder, 'agent.toml')
   writeFileSync(agentConfig, `default_user = "nobody"\nfeatures = ${JSON.stringify(PERMISSIONS)}\n`)
 
   const url = `http://127.0.0.1:${port}`
   const logOf = (name: string) => join(folder, `${name}.log`)
-  const broker = new Victim([bundles.broker, config, vm], logOf('broker'))
+  const broker = new Victim([bundles.broker, config, `${agentPort}`, vm], logOf('broker'))
   const agent = new Victim([bundles.agent, 'serve', '--config', agentConfig], logOf('agent'), {
     CREDENTIALS_DIRECTORY: join(folder, 'credentials'),
     STATE_DIRECTORY: join(folder, 'state'),
@@ -92,6 +111,7 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     const args = [bundles.client, url, ownerSeed, vm]
     return { victim: new Victim(args, logOf(`client-${i}`)), report() {} }
   })
+  const runners = () => processesWith(bundles.agent, 'runner')
   const startClient = (client: Client) => {
     client.victim.onLine = line => client.report(JSON.parse(line))
     client.victim.start()
@@ -106,7 +126,7 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     first.report = report => {
       if (report.kind === 'whole') resolve()
     }
-    first.victim.say({ lines: 2, everyMs: 1, code: 0 })
+    first.victim.say({ lines: 2, everyMs: 1, code: 0, tag: randomUUID() })
   })
   for (const client of others) startClient(client)
   return {
@@ -114,11 +134,15 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     agent,
     clients,
     url,
+    agentPort,
     owner,
     vm,
     startClient,
+    runners,
     async remove() {
       for (const victim of [...clients.map(client => client.victim), agent, broker]) await victim.kill()
+      // they outlive their agent
+      for (const pid of runners()) process.kill(pid, 'SIGKILL')
       forgetBootKeys()
       rmSync(folder, { recursive: true, force: true })
     },

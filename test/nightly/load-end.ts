@@ -1,11 +1,11 @@
 /**
  * The load of the nightly run, in a process of its own: messages to a broker from somebody who proves nothing, and sockets that
- * say nothing. Prints a line of JSON with what it sent once it is done. Arguments: port, messages, idle sockets, messages a second.
+ * say nothing. Prints a line of JSON with what it sent once it is done. Arguments: port, that of agents, messages, idle sockets, messages a second.
  */
 import { connect, type Socket } from 'node:net'
 import { Random } from '../hostile/random.ts'
 
-const [port = 0, messages = 0, idle = 0, perSecond = 0] = process.argv.slice(2, 6).map(Number)
+const [port = 0, agentPort = 0, messages = 0, idle = 0, perSecond = 0] = process.argv.slice(2, 7).map(Number)
 const WORKERS = 32
 /** ms that a message has for an answer; what gets none is the broker's to hang up on */
 const ANSWER_MS = 15_000
@@ -50,9 +50,9 @@ const drawn = MESSAGES.flatMap(([wanted, make]) => new Array<Message[1]>(wanted)
 const counts = { sent: 0, answered: 0, closed: 0, silent: 0, refusedConnections: 0, idleMost: 0 }
 
 /** A connection, or null when it was refused. */
-function dial(): Promise<Socket | null> {
+function dial(to: number): Promise<Socket | null> {
   return new Promise(resolve => {
-    const socket = connect(port, '127.0.0.1')
+    const socket = connect(to, '127.0.0.1')
     socket.once('connect', () => resolve(socket))
     socket.once('error', () => resolve(null))
     socket.on('error', () => undefined)
@@ -78,13 +78,14 @@ function exchange(socket: Socket, message: string | Uint8Array): Promise<boolean
   })
 }
 
-async function work(): Promise<void> {
+/** Half of the workers talk to each listener. */
+async function work(to: number): Promise<void> {
   let socket: Socket | null = null
   while (counts.sent < messages) {
     // paced, so that what is measured is what the broker does with messages, and not two processes' fight for a core
     const aheadMs = (counts.sent / perSecond) * 1_000 - (performance.now() - startMs)
     if (aheadMs > 5) await soon(aheadMs)
-    socket ??= await dial()
+    socket ??= await dial(to)
     if (!socket) {
       counts.refusedConnections++
       await soon(10)
@@ -102,7 +103,7 @@ async function keepIdle(): Promise<void> {
   const held = new Set<Socket>()
   while (!over) {
     for (let i = 0; i < 100 && held.size < idle && !over; i++) {
-      const socket = await dial()
+      const socket = await dial(random.below(2) === 0 ? port : agentPort)
       if (!socket) break
       held.add(socket)
       socket.on('close', () => held.delete(socket)).resume()
@@ -118,7 +119,7 @@ async function keepIdle(): Promise<void> {
 let over = false
 const startMs = performance.now()
 const idling = keepIdle()
-await Promise.all(Array.from({ length: WORKERS }, work))
+await Promise.all(Array.from({ length: WORKERS }, (_, i) => work(i % 2 === 0 ? port : agentPort)))
 over = true
 await idling
 console.log(JSON.stringify({ ...counts, seconds: (performance.now() - startMs) / 1_000 }))

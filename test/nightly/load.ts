@@ -92,7 +92,7 @@ export async function runLoad(options: LoadOptions): Promise<LoadCounts> {
     }, 200)
     const { port } = new URL(place.url)
     const script = new URL('load-end.ts', import.meta.url).pathname
-    const args = [script, port, messages, idleSockets, messagesPerSecond].map(String)
+    const args = [script, port, place.agentPort, messages, idleSockets, messagesPerSecond].map(String)
     const load = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
     const said = text(load.stdout)
     const [counts, loaded] = await Promise.all([

@@ -1,4 +1,5 @@
 /** Facts and programs at a real agent: streams, signals, ends, and what is refused. SPEC §9.1, §9.2 */
+import { execFileSync } from 'node:child_process'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Params } from '../../protocol/commands/command.ts'
 import { exec, STDERR } from '../../protocol/commands/exec.ts'
@@ -82,10 +83,44 @@ test.each([
   await expect(session.open(exec, params)).rejects.toMatchObject({ code })
 })
 
-test('what a program leaves behind ends with it and does not hold the result up', async () => {
-  const { out, exits } = await run({ argv: ['sh', '-c', 'sleep 1000 & echo $!'] })
+test('what a program leaves behind goes on, may still write, and does not hold the result up', async () => {
+  const { out, exits } = await run({
+    argv: ['sh', '-c', '(echo $BASHPID; while sleep 0.1; do echo more; done) & echo $!'],
+  })
   expect(exits).toEqual([{ code: 0, signal: null }])
-  await expect.poll(() => isAlive(Number(out))).toBe(false)
+  const pid = Number(out.trim().split('\n').at(-1))
+  await new Promise(resolve => setTimeout(resolve, 500))
+  expect(isAlive(pid)).toBe(true)
+  process.kill(pid, 'SIGKILL')
+})
+
+test.each([
+  ['echo x >/dev/stderr; echo y >/dev/stdout', '', 'y\n', 'x\n'],
+  ['cat /dev/stdin', 'typed', 'typed', ''],
+  ['sleep 0.2; cat /dev/stdin', 'typed before it looks', 'typed before it looks', ''],
+  ['sleep 0.2; cat /dev/stdin; cat /dev/stdin', '', '', ''],
+  [
+    'tar cf /dev/stdout -C /etc hostname | tar tf -; tar cf /dev/stdout -C /etc hostname | wc -c',
+    '',
+    'hostname\n10240\n',
+    '',
+  ],
+])('streams are pipes, which a program may open again: %s', async (script, stdin, out, err) => {
+  const seen = await run({ argv: ['sh', '-c', script] }, stdin)
+  expect(seen).toEqual({ out, err, exits: [{ code: 0, signal: null }] })
+})
+
+test('a program gets no descriptor but its three, and the limits of a login', async () => {
+  const { out } = await run({
+    argv: ['sh', '-c', 'ls /proc/self/fd | sort -n | tr "\\n" " "; ulimit -Sn; umask; nice'],
+  })
+  // the fourth is the folder that ls reads; what these tests were started with comes through them
+  const ours = execFileSync('ls', ['/proc/self/fd'])
+    .toString()
+    .trim()
+    .split('\n')
+    .sort((a, b) => Number(a) - Number(b))
+  expect(out).toBe(`${ours.join(' ')} 1024\n0022\n0\n`)
 })
 
 test('programs of a client that goes away are ended', async () => {

@@ -1,6 +1,8 @@
 /** Kept calls at a real agent: its programs wait for their client, and for nobody whose grant is gone. SPEC §8.2 */
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { endDetached, listDetached, readDetached, startDetached } from '../../client/detached.ts'
+import type { Host } from '../../client/host.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import { grantRevoke } from '../../protocol/commands/grants.ts'
 import { decodeText, encodeText } from '../../protocol/core/bytes.ts'
@@ -33,6 +35,17 @@ function isRunning(pid: number): boolean {
   } catch {
     return false
   }
+}
+
+/** Whether a process has that command line. */
+function isThere(commandLine: string): boolean {
+  return readdirSync('/proc').some(name => {
+    try {
+      return /^\d+$/.test(name) && readFileSync(`/proc/${name}/cmdline`, 'latin1').startsWith(commandLine)
+    } catch {
+      return false
+    }
+  })
 }
 
 const keptExec = (script: string) =>
@@ -88,23 +101,82 @@ test('a grantee whose grant is taken back while away loses the program, and cann
   // the owner cannot take what is another's
   const owner = await broker.session(agentDh)
   await expect(owner.attach(kept)).rejects.toMatchObject({ code: 'call-unknown' })
-  const from = agent.log.all.length
   const { mark } = (await owner.open(grantRevoke, { grantee })).ready
-  // its handler ends, and says why
-  expect(await agent.log.next(line => line.event === 'command.failed' && line.command === 'exec', from)).toMatchObject({
-    code: 'grant-revoked',
-  })
   const again = await broker.session(agentDh, granted(2, mark))
   await expect(again.attach(kept)).rejects.toMatchObject({ code: 'call-unknown' })
 })
 
-test('an agent that ends takes its programs with it', async () => {
-  const kept = keptExec('echo $$; exec sleep 100')
-  await (await broker.session(agentDh)).attach(kept)
-  const { value } = await (await kept.call).received().next()
-  const pid = value?.type === 'data' ? Number(decodeText(value.bytes)) : 0
-  broker.cut()
-  await soon(100)
-  await agent.stop('SIGTERM')
+test.each(['SIGKILL', 'SIGTERM'] as const)(
+  'a program and its client go on where they were after %s of the agent',
+  async how => {
+    const kept = keptExec('echo one; read line; echo "$line"; sleep 0.5; echo two; exit 3')
+    await (await broker.session(agentDh)).attach(kept)
+    const call = await kept.call
+    const received = call.received()
+    const { value } = await received.next()
+    expect(value).toMatchObject({ type: 'data' })
+    await agent.stop(how)
+    const seen = broker.enrolments.all.length
+    agent.start()
+    await call.write(encodeText('typed\n'))
+    agentDh = (await broker.enrolments.next(() => true, seen)).agentDh
+    await (await broker.session(agentDh)).attach(kept)
+    let out = ''
+    const exits: unknown[] = []
+    for await (const item of received) {
+      if (item.type === 'message') exits.push(item.body)
+      else out += decodeText(item.bytes)
+    }
+    expect([out, exits]).toEqual(['typed\ntwo\n', [{ code: 3, signal: null }]])
+  },
+)
+
+test('a detached program is listed, read from the start by whoever comes, and forgotten when its end was fetched', async () => {
+  const session = await broker.session(agentDh)
+  const host = { suite, clock: wallClock } as Host
+  const script = 'cat; echo one; (sleep 1.5; echo later) & exit 6'
+  const id = await startDetached(session, host, { argv: ['sh', '-c', script] })
+  session.close()
+  await soon(500)
+  const other = await broker.session(agentDh)
+  const listed = async () => (await listDetached(other)).programs.filter(program => program.id.join() === id.join())
+  expect(await listed()).toEqual([{ id, argv: ['sh', '-c', script], detached: true, over: true }])
+  await soon(1_500)
+  let out = ''
+  const exit = await readDetached(other, host, id, {
+    onOutput(bytes) {
+      out += decodeText(bytes)
+    },
+    onGap: () => {},
+  })
+  expect([out, exit]).toEqual(['one\nlater\n', { code: 6, signal: null }])
+  expect(await listed()).toEqual([])
+  await expect(endDetached(other, host, id)).rejects.toMatchObject({ code: 'call-unknown' })
+})
+
+test('of a detached program that writes on and on the oldest is gone, which is said, and it can be ended', async () => {
+  const session = await broker.session(agentDh)
+  const host = { suite, clock: wallClock } as Host
+  const id = await startDetached(session, host, { argv: ['sh', '-c', 'seq 1 1500000; echo $$; exec sleep 1234567'] })
+  session.close()
+  await expect.poll(() => isThere('sleep\x001234567')).toBe(true)
+  const other = await broker.session(agentDh)
+  let [gap, out] = [0, '']
+  const reading = readDetached(other, host, id, {
+    onOutput(bytes) {
+      out += decodeText(bytes)
+    },
+    onGap(byteCount) {
+      gap += byteCount
+    },
+  })
+  reading.catch(() => undefined)
+  await expect.poll(() => /\n1500000\n(\d+)\n$/.test(out)).toBe(true)
+  expect(gap + out.length).toBeGreaterThan(10_000_000)
+  expect(gap).toBeGreaterThan(1_000_000)
+  const pid = Number(out.trim().split('\n').at(-1))
+  expect(isRunning(pid)).toBe(true)
+  await endDetached(other, host, id)
+  await expect(reading).rejects.toMatchObject({ code: 'going-away' })
   await expect.poll(() => isRunning(pid)).toBe(false)
 })

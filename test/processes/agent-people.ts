@@ -37,11 +37,16 @@ export interface Grantee {
   readonly grant: Uint8Array
 }
 
-/** A user, one for each `number`, to whom the owner granted so much for ten minutes. */
+/** A user, one for each `number`, to whom the owner granted so much for some time. */
 export function granteeOf(
   { ticket, ownerSeed }: Launch,
   permissions: Permission[],
-  { serial = 1, number = 1, after }: { serial?: number; number?: number; after?: Uint8Array } = {},
+  {
+    serial = 1,
+    number = 1,
+    seconds = 600,
+    after,
+  }: { serial?: number; number?: number; seconds?: number; after?: Uint8Array } = {},
 ): Grantee {
   const keys = suite.importKeyPair(new Uint8Array(32).fill(number))
   const sign = signingPublicKey(new Uint8Array(32).fill(number))
@@ -55,7 +60,7 @@ export function granteeOf(
       permissions,
       drives: [],
       targets: [],
-      expires: Math.floor(Date.now() / 1000) + 600,
+      expires: Math.floor(Date.now() / 1000) + seconds,
       serial,
       ...(after && { after }),
     },

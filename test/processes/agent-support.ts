@@ -23,6 +23,7 @@ import { PacketQueue, type Transport } from '../../protocol/core/transport.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { type ClientSession, type ClientSessionOptions, openSession } from '../../protocol/session.ts'
 import { endProcess, rssOf } from '../support/process.ts'
+import { endRunners } from '../support/runners.ts'
 import { wallClock } from '../support/session-pair.ts'
 import { type Grantee, type Launch, newLaunch } from './agent-people.ts'
 
@@ -148,7 +149,9 @@ export class StandInBroker {
   }
 
   async #dial(agentDh: Uint8Array | undefined, grantee: Grantee | undefined) {
-    const enrolment = await this.enrolments.next(() => true)
+    const first = await this.enrolments.next(() => true)
+    // a restarted agent has other keys where there is no keyring
+    const enrolment = this.enrolments.all.at(-1) ?? first
     const { ticket, ownerKeys, launchSecret } = this.launch
     const { session, socket } = this.offer('channel')
     const joined = await socket
@@ -222,15 +225,18 @@ export class AgentProcess {
         STATE_DIRECTORY: join(this.folder, 'state'),
         RUNTIME_DIRECTORY: join(this.folder, 'runtime'),
       },
-      stdio: ['ignore', 'inherit', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe'],
     })
     this.#child = child
-    let rest = ''
-    child.stderr.on('data', (chunk: Buffer) => {
-      const lines = (rest + chunk.toString()).split('\n')
-      rest = lines.pop() ?? ''
-      for (const line of lines) this.log.push(line.startsWith('{') ? JSON.parse(line) : { event: 'text', line })
-    })
+    // what goes to the console, and what goes to the journal alone
+    for (const stream of [child.stdout, child.stderr]) {
+      let rest = ''
+      stream.on('data', (chunk: Buffer) => {
+        const lines = (rest + chunk.toString()).split('\n')
+        rest = lines.pop() ?? ''
+        for (const line of lines) this.log.push(line.startsWith('{') ? JSON.parse(line) : { event: 'text', line })
+      })
+    }
     return this
   }
 
@@ -253,6 +259,7 @@ export class AgentProcess {
 
   async remove(): Promise<void> {
     await this.stop('SIGKILL')
+    await endRunners(join(this.folder, 'runtime'))
     rmSync(this.folder, { recursive: true, force: true })
   }
 }

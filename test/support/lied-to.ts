@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { formatIdentityFile } from '../../client/identity-file.ts'
 import { launchCommitment } from '../../protocol/channel/derive.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
-import type { Vm } from '../../protocol/control/api.ts'
+import { AGENT_PATH, type Vm } from '../../protocol/control/api.ts'
 import { type PersonName, Rig } from '../broker/rig.ts'
 import { AgentProcess } from '../processes/agent-support.ts'
 import { type LyingProxy, lyingProxy } from './lying-proxy.ts'
@@ -48,7 +48,7 @@ export class LiedTo {
     }
     const { status, json } = await this.rig.post(launch, name)
     if (status !== 200) throw new Error(JSON.stringify(json))
-    const url = `${this.rig.broker.origin.replace(/^http/, 'ws')}/v1/agent?vm=${ticket.vm}`
+    const url = `${this.rig.network.origin.replace(/^http/, 'ws')}${AGENT_PATH}?vm=${ticket.vm}`
     const agent = new AgentProcess({ url, launch: { signed: launch.signed, launchSecret: secret } })
     this.#agents.push(agent)
     await agent.start().saw('enrolled')

@@ -19,6 +19,7 @@ const refuse = async () => {
 export const noHandlers: Handlers<undefined> = {
   info: refuse,
   exec: refuse,
+  'exec-list': refuse,
   terminal: refuse,
   'drive-format': refuse,
   'drive-unlock': refuse,

@@ -2,6 +2,8 @@
 import type { Drive, Vm } from '../../../protocol/control/api.ts'
 import { MortarError } from '../../../protocol/core/errors.ts'
 import type { ClientSession } from '../../../protocol/session.ts'
+import { wallClock } from '../../clock.ts'
+import { requireGone } from '../../drive-gone.ts'
 import { formatDrive, lockDrive, unlockDrive } from '../../drives.ts'
 import { about } from '../../name-error.ts'
 import { h, useState, type VNode } from '../preact.ts'
@@ -50,7 +52,11 @@ export function DriveActions({ drive, vm, session, guest, formatted, onDone }: P
       const ready = await formatDrive(broker, identity, session, drive, { erase })
       await unlockDrive(identity, session, ready, { readOnly: false })
     })
-  const detach = () => act(`Detaching ${name}`, ({ broker }) => broker.detachDrive(drive.id))
+  const detach = () =>
+    act(`Detaching ${name}`, async ({ broker }) => {
+      await broker.detachDrive(drive.id)
+      if (session && vm) await requireGone(session, wallClock, drive, vm.name)
+    })
   const open = guest !== undefined && isOpen(guest)
   // the VM's word goes before the broker's: what is open there can be locked there
   const here = vm !== null && (drive.attachedTo === vm.id || open)

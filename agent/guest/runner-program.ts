@@ -1,0 +1,221 @@
+/**
+ * A program at a runner, as the agent sees it: input goes there in order, output comes from there by position. What the
+ * runner says is checked; what breaks a rule is its end (runner-link.ts). SPEC §8.2
+ */
+import { MortarError } from '../../protocol/core/errors.ts'
+import type { HeldLog, HeldReader } from '../../protocol/kept/held-log.ts'
+import { encodeMessage } from '../../protocol/mux/stream.ts'
+import type { DataFrame } from '../runner/frames.ts'
+import { type FromRunner, PIECE_BYTES, type ToRunner } from '../runner/messages.ts'
+import { demand, Reader, RunnerViolation } from './runner-reader.ts'
+
+/** What a program asks of the link to its runner. */
+export interface ProgramHost {
+  tell(message: ToRunner): void
+  send(data: Omit<DataFrame, 'type'>): void
+  /** nothing more is to be said of it */
+  forget(program: number): void
+}
+
+export type Input =
+  | { readonly type: 'data'; readonly bytes: Uint8Array }
+  | { readonly type: 'eof' }
+  | { readonly type: 'signal'; readonly name: string }
+  | { readonly type: 'resize'; readonly cols: number; readonly rows: number }
+
+type Said<T extends FromRunner['type']> = Extract<FromRunner, { type: T }>
+
+export class RunnerProgram implements HeldLog {
+  readonly id: number
+  readonly #host: ProgramHost
+  readonly #started = Promise.withResolvers<void>()
+  readonly #over = Promise.withResolvers<void>()
+  /** 'starting' until it runs, then 'running', 'over', and 'forgotten' */
+  #state: 'starting' | 'running' | 'over' | 'forgotten' = 'starting'
+  #failure: MortarError | undefined
+  #reader: Reader | undefined
+  /** `read` messages to which no `from` has come: what comes before the last one is for readers that are gone */
+  #unanswered = 0
+  /** position behind the last that was seen */
+  #end = 0
+  /** positions up to which input was sent, and was taken */
+  #sent = 0
+  #taken = 0
+  #wakeInput: (() => void) | undefined
+  #released = 0
+
+  constructor(id: number, host: ProgramHost) {
+    this.id = id
+    this.#host = host
+    this.#started.promise.catch(() => undefined)
+    this.#over.promise.catch(() => undefined)
+  }
+
+  /** One that an earlier agent started. */
+  static resume(host: ProgramHost, { program, start, end, taken, over }: Said<'held'>): RunnerProgram {
+    demand(start <= end, 'positions of a program')
+    const resumed = new RunnerProgram(program, host)
+    resumed.#state = 'running'
+    resumed.#started.resolve()
+    resumed.#end = end
+    resumed.#released = start
+    resumed.#sent = resumed.#taken = taken
+    if (over) resumed.#setOver()
+    return resumed
+  }
+
+  /** Resolves once it runs. Fails with exec-not-found, exec-failed, directory-unknown, limit-exceeded, runner-lost. */
+  get started(): Promise<void> {
+    return this.#started.promise
+  }
+
+  /** Resolves when it has ended, whether or not its output was read. Fails with runner-lost. */
+  get over(): Promise<void> {
+    return this.#over.promise
+  }
+
+  get end(): number {
+    return this.#end
+  }
+
+  /** position up to which its input was taken */
+  get taken(): number {
+    return this.#taken
+  }
+
+  /** Sends input; resolves once the program, or its pipe, has taken it, or is over. Fails with runner-lost. */
+  async input(item: Input): Promise<void> {
+    if (item.type === 'data') {
+      for (let offset = 0; offset < item.bytes.length; offset += PIECE_BYTES) {
+        await this.#pass(item.bytes.subarray(offset, offset + PIECE_BYTES))
+      }
+    } else await this.#pass(item)
+  }
+
+  async #pass(item: Uint8Array | Exclude<Input, { type: 'data' }>): Promise<void> {
+    if (this.#failure) throw this.#failure
+    if (this.#state === 'over' || this.#state === 'forgotten') return
+    const program = this.id
+    if (item instanceof Uint8Array) {
+      this.#host.send({ program, position: this.#sent, lane: 0, bytes: item })
+      this.#sent += item.length
+    } else {
+      this.#host.tell({ ...item, program })
+      this.#sent++
+    }
+    const position = this.#sent
+    while (this.#taken < position && this.#state === 'running') {
+      await new Promise<void>(resolve => {
+        this.#wakeInput = resolve
+      })
+    }
+    if (this.#failure) throw this.#failure
+  }
+
+  async open(from: number): Promise<HeldReader> {
+    if (this.#failure) throw this.#failure
+    this.#reader?.close()
+    const reader = new Reader(this.id, this.#host, from)
+    this.#reader = reader
+    this.#unanswered++
+    await reader.begun
+    return reader
+  }
+
+  release(position: number): void {
+    if (position <= this.#released || this.#state === 'forgotten' || this.#failure) return
+    this.#released = position
+    this.#host.tell({ type: 'release', program: this.id, to: position })
+  }
+
+  /** Ends it with what shares its process group and session. */
+  kill(): void {
+    if (this.#state === 'starting' || this.#state === 'running') this.#host.tell({ type: 'kill', program: this.id })
+  }
+
+  /** The call is over. A program that runs is ended. */
+  forget(): void {
+    if (this.#state === 'forgotten') return
+    this.kill()
+    this.#state = 'forgotten'
+    this.#reader?.close()
+    this.#wakeInput?.()
+    if (this.#failure) return
+    this.#host.tell({ type: 'forget', program: this.id })
+    this.#host.forget(this.id)
+  }
+
+  /** The runner is lost. */
+  fail(error: MortarError): void {
+    if (this.#failure) return
+    this.#failure = error
+    this.#started.reject(error)
+    this.#over.reject(error)
+    if (this.#state !== 'forgotten') this.#state = 'over'
+    this.#reader?.fail(error)
+    this.#wakeInput?.()
+  }
+
+  /** What the runner said of it. Throws RunnerViolation. */
+  said(message: Exclude<FromRunner, { type: 'hello' | 'held' | 'pong' }>): void {
+    if (message.type === 'from') return this.#begin(message)
+    if (message.type === 'exit') return this.#exit(message)
+    if (message.type === 'taken') return this.#take(message)
+    if (message.type === 'over') {
+      demand(this.#state !== 'over', 'over twice')
+      return this.#setOver()
+    }
+    demand(this.#state === 'starting', message.type)
+    if (message.type === 'started') {
+      this.#state = 'running'
+      this.#started.resolve()
+    } else {
+      this.fail(new MortarError(message.code))
+      this.#host.forget(this.id)
+    }
+  }
+
+  #begin({ position }: Said<'from'>): void {
+    demand(this.#unanswered > 0, 'from')
+    if (--this.#unanswered === 0) this.#seen(this.#requireReader().begin(position))
+  }
+
+  data({ position, lane, bytes }: DataFrame): void {
+    const reader = this.#requireReader()
+    if (this.#unanswered > 0) return
+    const { length } = bytes
+    demand(lane <= 1 && length > 0, 'data')
+    if (reader.take({ type: 'data', lane, bytes }, position, length)) this.#seen(position + length)
+  }
+
+  #exit({ position, code, signal }: Said<'exit'>): void {
+    const reader = this.#requireReader()
+    if (this.#unanswered > 0) return
+    const taken = reader.take({ type: 'message', body: encodeMessage('exit', { code, signal }) }, position, 1)
+    if (!taken) return
+    reader.finish()
+    this.#seen(position + 1)
+  }
+
+  #take({ position }: Said<'taken'>): void {
+    demand(position > this.#taken && position <= this.#sent, 'taken')
+    this.#taken = position
+    this.#wakeInput?.()
+  }
+
+  #setOver(): void {
+    this.#state = 'over'
+    this.#over.resolve()
+    this.#wakeInput?.()
+  }
+
+  #requireReader(): Reader {
+    const reader = this.#reader
+    if (!reader) throw new RunnerViolation('nobody reads')
+    return reader
+  }
+
+  #seen(position: number): void {
+    this.#end = Math.max(this.#end, position)
+  }
+}

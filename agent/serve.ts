@@ -1,0 +1,124 @@
+/** The agent at its work: boot data, keys, runners, grants, sessions, until it is told to end. */
+import { existsSync } from 'node:fs'
+import { launchSeed } from '../protocol/channel/derive.ts'
+import { MortarError } from '../protocol/core/errors.ts'
+import { wipe } from '../protocol/core/secret.ts'
+import { KeptCalls } from '../protocol/kept/kept-calls.ts'
+import { nativeSuite } from '../protocol/native/suite.ts'
+import { type BootData, readBootData } from './boot-data.ts'
+import { type BootKeys, bootKeys, kernelKeyring } from './boot-keys.ts'
+import { BootState, readBootId } from './boot-state.ts'
+import { clock, deadlineClock } from './clock.ts'
+import { readConfig } from './config.ts'
+import { keepConnected } from './connect.ts'
+import { keepWords } from './faults.ts'
+import { startFrugally } from './frugal.ts'
+import { Grants } from './grants.ts'
+import { DirectLauncher } from './guest/direct-launcher.ts'
+import { Drives } from './guest/drives.ts'
+import type { Guest } from './guest/guest.ts'
+import { PlaceBook } from './guest/place.ts'
+import { Runners } from './guest/runners.ts'
+import { SecretAttempts } from './guest/secret-attempts.ts'
+import { SshAccess } from './guest/ssh-access.ts'
+import { SystemdLauncher } from './guest/systemd-launcher.ts'
+import { asRoot, hasSystemd } from './guest/tool-as-root.ts'
+import { HANDLERS } from './handlers/index.ts'
+import { resumeProgram } from './handlers/kept-programs.ts'
+import { log } from './log.ts'
+import { Sessions } from './sessions.ts'
+import { VERSION } from './version.ts'
+import { startWatchdog } from './watchdog.ts'
+
+/** ms that sessions get to end in order */
+const LEAVING_MS = 3_000
+
+/** A directory that systemd gives the unit. Fails with bad-config naming the variable. */
+function directory(variable: string): string {
+  const path = process.env[variable]
+  if (!path || !existsSync(path))
+    throw new MortarError('bad-config', `$${variable} names no directory; run by systemd?`)
+  return path
+}
+
+function openBootState(stateDirectory: string, { ticket, launchSecret }: BootData, keys: BootKeys): BootState {
+  const seed = launchSeed(nativeSuite, launchSecret)
+  const randomBytes = (length: number) => nativeSuite.randomBytes(length)
+  try {
+    return BootState.open({ stateDirectory, boot: readBootId(), ticket, launchSeed: seed, keys, randomBytes })
+  } finally {
+    wipe(seed)
+  }
+}
+
+/** Serves until it is told to end. Fails with bad-config and what keeps it from starting. */
+export async function serve(configPath: string | undefined): Promise<void> {
+  startFrugally()
+  const config = readConfig(configPath)
+  const runtime = directory('RUNTIME_DIRECTORY')
+  const bootData = readBootData(directory('CREDENTIALS_DIRECTORY'), nativeSuite)
+  const state = directory('STATE_DIRECTORY')
+  const keys = bootKeys(nativeSuite, kernelKeyring)
+  if (!keys.kept) log('keys.volatile')
+  const boot = openBootState(state, bootData, keys)
+  const places = new PlaceBook(runtime)
+  const launcher = hasSystemd() ? new SystemdLauncher(places) : new DirectLauncher(places)
+  const runner = new Runners({ places, launcher, log, asRoot })
+  const ssh = new SshAccess(runner, runtime)
+  const kept = new KeptCalls(deadlineClock)
+  const grants = new Grants({
+    stateDirectory: state,
+    ticket: bootData.ticket,
+    config,
+    clock: deadlineClock,
+    async onWithdrawn(grantee) {
+      let hasEnded = false
+      kept.end({ grantee }, new MortarError('grant-revoked'))
+      try {
+        ssh.withdraw(grantee)
+      } finally {
+        hasEnded = await runner.end(grantee).then(
+          () => true,
+          () => false,
+        )
+      }
+      return hasEnded
+    },
+  })
+  const guest: Guest = {
+    config,
+    generation: boot.generation,
+    runner,
+    drives: new Drives(runner, runtime),
+    secretAttempts: new SecretAttempts(clock),
+    ssh,
+    grants,
+    kept,
+    log,
+  }
+  // before anybody can come for them
+  await runner.restore((place, left) => void resumeProgram(kept, place, left))
+  grants.resume()
+  startWatchdog()
+  const leaving = new AbortController()
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => leaving.abort())
+  const { signal } = leaving
+  const sessions = new Sessions({ bootData, keys, boot, guest, handlers: HANDLERS, kept, log, signal })
+  keepWords()
+  log('agent.started', { version: VERSION, vm: bootData.ticket.vm, generation: boot.generation })
+  await keepConnected({
+    bootData,
+    keys,
+    boot,
+    suite: nativeSuite,
+    log,
+    signal,
+    takeOffer: (offer, onProven) => sessions.take(offer, onProven),
+  })
+  log('agent.stopping')
+  setTimeout(() => process.exit(0), LEAVING_MS).unref()
+  await sessions.ended()
+  await runner.close()
+  wipe(bootData.launchSecret, keys.signSeed)
+  keys.dh.wipe()
+}

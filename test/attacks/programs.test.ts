@@ -1,0 +1,169 @@
+/** A grantee's programs in a real VM: what they cannot reach, and that nothing of them outlives the grant. SECURITY U31 to U36 */
+import { setTimeout as delay } from 'node:timers/promises'
+import { afterAll, beforeAll, expect } from 'vitest'
+import { connectGrantedVm } from '../../client/connect.ts'
+import { collectProgram, type ExecParams, runProgram } from '../../client/exec.ts'
+import { openLasting } from '../../client/lasting-session.ts'
+import { nodeHost } from '../../client/node/host.ts'
+import { findVm } from '../../client/vm.ts'
+import type { MortarError } from '../../protocol/core/errors.ts'
+import type { ClientSession } from '../../protocol/session.ts'
+import { describeGuest } from '../support/guest-ring.ts'
+import { Machine } from '../support/machine.ts'
+import { handsOf, sessionWith } from '../support/person.ts'
+import { attack } from './attack.ts'
+
+describeGuest('programs', () => {
+  let machine: Machine
+  let ours: ClientSession
+  let theirs: ClientSession
+
+  beforeAll(async () => {
+    machine = await Machine.start()
+    await machine.launch(owner(), 'lab')
+    await machine.must(owner(), ['drive', 'create', 'data', '--size', '32M'])
+    await machine.must(owner(), ['drive', 'attach', 'data', 'lab'])
+    await machine.must(owner(), ['drive', 'unlock', 'data', '--format'])
+    const person = await handsOf(machine, owner())
+    ours = await openLasting({ host: nodeHost, connect: () => sessionWith(person, 'lab') })
+    await root('chmod 1777 /drives/data')
+    await letIn()
+  })
+  afterAll(async () => {
+    theirs?.close()
+    ours?.close()
+    await machine?.dispose()
+  })
+
+  const owner = () => machine.people.owner
+  const other = () => machine.people.other
+
+  /** Grants the other person exec, and has them connect. */
+  async function letIn() {
+    await machine.must(owner(), ['grant', 'create', 'lab', other().identity, '--allow', 'exec'])
+    const { broker, identity } = await handsOf(machine, other())
+    theirs = (await connectGrantedVm(broker, identity, nodeHost, await findVm(broker, 'lab'))).session
+  }
+
+  const text = (bytes: Uint8Array) => Buffer.from(bytes).toString()
+  async function run(session: ClientSession, params: ExecParams) {
+    const { stdout, stderr, ...exit } = await collectProgram(session, params)
+    return { ...exit, out: text(stdout), err: text(stderr) }
+  }
+  const sh = (session: ClientSession, script: string, more: Partial<ExecParams> = {}) =>
+    run(session, { argv: ['sh', '-c', script], ...more })
+  const root = async (script: string) => (await sh(ours, script, { user: 'root' })).out
+  const codeOf = (params: ExecParams) =>
+    run(theirs, params).then(
+      () => 'none',
+      (error: MortarError) => error.code,
+    )
+
+  attack(
+    'a grantee with exec alone does not become root by the environment of a program',
+    { tries: 5 },
+    async number => {
+      if (number === 0) {
+        const program = 'printf "#!/bin/sh\\nid -u >>/tmp/who\\n"'
+        await sh(
+          theirs,
+          `mkdir /tmp/bin; ${program} | tee /tmp/bin/systemctl >/tmp/bin/true; chmod +x /tmp/bin/*; touch /tmp/who`,
+        )
+      }
+      const env = {
+        PATH: '/tmp/bin:/usr/bin:/bin',
+        EXIT_STATUS: '203',
+        BASH_ENV: '/tmp/bin/true',
+        LD_PRELOAD: '/tmp/bin/true',
+      }
+      await sh(theirs, 'exit 203', { env }).catch(() => undefined)
+      await delay(300)
+      expect(await root('cat /tmp/who | grep -x 0 || echo nobody')).toBe('nobody\n')
+    },
+  )
+
+  attack('a file that is swapped for a FIFO hangs nobody but its own program', { tries: 36 }, async number => {
+    if (number === 0) {
+      const swap =
+        'cd /tmp; mkfifo f; cp /bin/true t; while sleep 0.01; do ln -sf f x; ln -sf t x; ln -sf f x; ln -sf t x; done'
+      await sh(theirs, `nohup sh -c '${swap}' >/dev/null 2>&1 & sleep 1`)
+    }
+    // a program that the FIFO is given to as a script waits for it, and is ended by who asked for it
+    const call = run(theirs, { argv: ['/tmp/x'] }).catch((error: MortarError) => error.code)
+    const ended = await Promise.race([call, delay(10_000)])
+    if (ended === undefined) expect((await sh(theirs, 'echo on')).out).toBe('on\n')
+  })
+
+  attack('a grantee does not learn which paths exist that only root may see', { tries: 3 }, async number => {
+    if (number === 0) await root('mkdir -p /root/there; cp /bin/true /root/there/program; echo x >/root/there/file')
+    const paths = ['/root/there/program', '/root/there/file', '/root/there', '/root/none', '/var/lib/mortar-agent/x']
+    for (const path of paths) {
+      expect(await codeOf({ argv: [path] }), path).toBe('exec-failed')
+      expect(await codeOf({ argv: ['true'], cwd: path }), path).toBe('directory-unknown')
+    }
+  })
+
+  attack('a line break in a working directory or a variable sets nothing of a unit', { tries: 2 }, async () => {
+    expect(await codeOf({ argv: ['id', '-u'], cwd: '/tmp\nUser=root\nX=' })).toBe('directory-unknown')
+    const env = { A: 'b"\nUser=root\n' }
+    expect((await sh(theirs, 'id -u; echo "$A"', { env })).out).not.toMatch(/^0$/m)
+  })
+
+  attack('streams are pipes that programs can open again, and there are no others', { tries: 2 }, async () => {
+    const script =
+      'echo x >/dev/stderr; cat /dev/stdin; tar cf /dev/stdout -C /etc hostname | tar tf -; ls /proc/self/fd | tr "\\n" " "'
+    expect(await sh(theirs, script)).toMatchObject({ code: 0, out: 'hostname\n0 1 2 3 ', err: 'x\n' })
+  })
+
+  attack('nothing that a grantee started outlives the grant, and no drive stays busy', { tries: 2 }, async () => {
+    const mark = '7654321'
+    await sh(
+      theirs,
+      `cd /drives/data
+      nohup sleep ${mark} >/dev/null 2>&1 &
+      setsid sleep ${mark} >/dev/null 2>&1 </dev/null &
+      (setsid sh -c "(sleep ${mark} &) &" >/dev/null 2>&1 </dev/null &)
+      printf '#!/bin/sh\\nsleep 0.2\\nsetsid /tmp/loop${mark} &\\n' >/tmp/loop${mark}
+      chmod +x /tmp/loop${mark}
+      for i in 1 2 3; do setsid /tmp/loop${mark} >/dev/null 2>&1 </dev/null & done
+      systemd-run --user sleep ${mark} 2>&1
+      systemd-run sleep ${mark} 2>&1
+      loginctl enable-linger 2>&1
+      echo sleep ${mark} | at now 2>&1
+      echo '* * * * * sleep ${mark}' | crontab - 2>&1
+      echo $$ >/sys/fs/cgroup/cgroup.procs
+      mkdir /sys/fs/cgroup/mine
+      sleep 0.5`,
+    )
+    const count = async () => Number(await root(`pgrep -f '[s]leep ${mark}|[l]oop${mark}' | wc -l`))
+    expect(await count()).toBeGreaterThanOrEqual(3)
+    const started = performance.now()
+    await machine.must(owner(), ['grant', 'revoke', 'lab', other().identity])
+    console.log(`revoked in ${Math.round(performance.now() - started)} ms`)
+    expect(await count()).toBe(0)
+    expect(await root('ls /var/lib/systemd/linger 2>/dev/null; umount /drives/data && echo free')).toBe('free\n')
+    await machine.must(owner(), ['drive', 'unlock', 'data'])
+    await letIn()
+  })
+
+  attack('an agent that is killed loses no byte and no exit of a program', { tries: 2 }, async number => {
+    const signal = number === 0 ? 'KILL' : 'TERM'
+    const count = 90_000
+    let out = ''
+    let killing: Promise<unknown> | undefined
+    const argv = ['sh', '-c', `seq 1 ${count / 2}; sleep 6; seq ${count / 2 + 1} ${count}; exit 7`]
+    const exit = await runProgram(
+      ours,
+      { argv },
+      {
+        onOutput(bytes) {
+          out += text(bytes)
+          killing ??= root(`systemctl kill -s ${signal} mortar-agent`).catch(() => undefined)
+        },
+      },
+    )
+    await killing
+    expect(exit).toEqual({ code: 7, signal: null })
+    expect(out === Array.from({ length: count }, (_, i) => `${i + 1}\n`).join('')).toBe(true)
+  })
+})

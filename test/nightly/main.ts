@@ -1,0 +1,92 @@
+/** npm run nightly: every number that security rests on, at its full size, as a table that is kept in the repository. */
+import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
+import { cpus } from 'node:os'
+import { readNumber, readOptions, refuseOptions } from '../support/options.ts'
+import { runHostileNumbers } from './hostile-numbers.ts'
+import type { Outcome } from './outcome.ts'
+import { runKillNumber, runLoadNumber, runNonceNumber } from './process-numbers.ts'
+import { renderResults } from './results.ts'
+import { runNoiseVectors, runWycheproof } from './vectors.ts'
+
+const IDS = ['A1', 'A2', 'A3', 'A4', 'A5', 'A6', 'A7', 'A8', 'A9', 'A11']
+const HELP = `Usage: npm run nightly [-- OPTIONS]
+
+Runs vectors, the hostile peers in their nightly form, a load on a real broker, random kills of real processes and the count
+of nonces, prints a row for each number and writes test/nightly/RESULTS.md. Takes root (programs of the VM run as another
+user) and up to two hours on two cores. Ends with 0 only if every number held.
+
+  --only LIST   of ${IDS.join(' ')}, with commas between; the file is not written then
+  --percent N   1 to 100: so much of what is asked, to try it out; below 100 the file is not written
+  --seed TEXT   make the same plays again (printed at the start)
+  --yes         install missing Debian packages without asking
+
+Examples:
+  npm run nightly
+  npm run nightly -- --only A2,A11
+  npm run nightly -- --percent 1 --seed 5f2a`
+
+const { values } = readOptions('nightly', {
+  options: {
+    only: { type: 'string' },
+    percent: { type: 'string', default: '100' },
+    seed: { type: 'string' },
+    yes: { type: 'boolean' },
+    help: { type: 'boolean', short: 'h' },
+  },
+})
+if (values.help) {
+  console.log(HELP)
+  process.exit(0)
+}
+const only = values.only?.split(',') ?? IDS
+const unknown = only.find(id => !IDS.includes(id))
+if (unknown !== undefined) refuseOptions('nightly', `no number is called ${unknown}, only ${IDS.join(', ')}`)
+const percent = readNumber('nightly', { option: '--percent', given: values.percent, least: 1, most: 100 })
+const scale = percent / 100
+const seed = values.seed ?? randomBytes(4).toString('hex')
+
+const outcomes: Outcome[] = []
+const startMs = performance.now()
+
+async function tell(ids: readonly string[], run: () => Promise<Outcome | Outcome[]>): Promise<void> {
+  if (!ids.some(id => only.includes(id))) return
+  for (const outcome of [await run()].flat()) {
+    outcomes.push(outcome)
+    const { id, what, asked, done, held, seconds, note } = outcome
+    console.log(
+      `${id.padEnd(4)}${held ? 'held  ' : 'FAILED'}  ${what}: ${done} (asked: ${asked}), ${seconds.toFixed(0)} s; ${note}`,
+    )
+  }
+}
+
+const git = (...args: string[]) => execFileSync('git', args, { encoding: 'utf8' }).trim()
+
+console.log(`seed ${seed}`)
+await tell(['A1'], runNoiseVectors)
+await tell(['A2'], runWycheproof)
+await tell(['A11'], () => runNonceNumber(scale))
+await tell(['A3', 'A4', 'A5', 'A6', 'A7'], () => runHostileNumbers(seed, scale, only))
+// alone, since they measure time
+await tell(['A8'], () => runLoadNumber(scale))
+await tell(['A9'], () => runKillNumber(seed, scale))
+
+const seconds = (performance.now() - startMs) / 1_000
+const held = outcomes.every(outcome => outcome.held)
+console.log(
+  `${outcomes.filter(outcome => outcome.held).length} of ${outcomes.length} numbers held, in ${(seconds / 60).toFixed(0)} minutes`,
+)
+if (only.length === IDS.length && percent === 100) {
+  const changed = git('status', '--porcelain', '--untracked-files=no') !== ''
+  const results = renderResults(outcomes, {
+    date: new Date().toISOString().slice(0, 10),
+    commit: git('rev-parse', 'HEAD') + (changed ? ', with changes' : ''),
+    seed,
+    seconds,
+    cores: cpus().length,
+    node: process.version,
+  })
+  writeFileSync(new URL('RESULTS.md', import.meta.url), results)
+}
+process.exit(held ? 0 : 1)

@@ -1,0 +1,83 @@
+/** A8, A9 and A11: what is measured at real processes, and at the cipher of real sessions. */
+import { runKills } from './kills.ts'
+import { runLoad } from './load.ts'
+import { runNonces } from './nonces.ts'
+import { inDigits, inMiB, type Outcome } from './outcome.ts'
+
+const MESSAGES = 1_000_000
+const IDLE_SOCKETS = 2_000
+const MESSAGES_PER_SECOND = 4_000
+const ROUND_TRIPS = 3_000
+const MOST_GROWTH_BYTES = 64 * 2 ** 20
+const MOST_SLOWDOWN = 2
+const KILLS = 1_000
+const RECORDS = 1_000_000
+
+const secondsOf = async <T>(run: () => Promise<T>): Promise<[T, number]> => {
+  const startMs = performance.now()
+  const result = await run()
+  return [result, (performance.now() - startMs) / 1_000]
+}
+
+export async function runLoadNumber(scale: number): Promise<Outcome> {
+  const [counts, seconds] = await secondsOf(() =>
+    runLoad({
+      messages: MESSAGES * scale,
+      idleSockets: IDLE_SOCKETS,
+      messagesPerSecond: MESSAGES_PER_SECOND,
+      roundTrips: ROUND_TRIPS,
+    }),
+  )
+  const { sent, idleMost, rss, quiet, loaded, servesAfter } = counts
+  const growth = rss.most - rss.before
+  const slowdown = loaded.p99 / quiet.p99
+  const rate = Math.round(sent / counts.seconds)
+  return {
+    id: 'A8',
+    what: 'messages that prove nothing, at a real broker',
+    asked: '1,000,000 messages, 2,000 idle sockets, growth < 64 MiB, p99 < 2×, stays up',
+    done: `${inDigits(sent)} messages, ${inDigits(idleMost)} idle sockets`,
+    held: sent >= MESSAGES * scale && growth < MOST_GROWTH_BYTES && slowdown < MOST_SLOWDOWN && servesAfter,
+    seconds,
+    note:
+      `${inDigits(rate)} a second; memory ${inMiB(rss.before)} before, ${inMiB(rss.most)} at most, ${inMiB(rss.after)} 20 s after; ` +
+      `round trip p50 ${quiet.p50.toFixed(1)} and ${loaded.p50.toFixed(1)} ms, p99 ${quiet.p99.toFixed(1)} and ${loaded.p99.toFixed(1)} ms ` +
+      `(${slowdown.toFixed(1)}×)${servesAfter ? '' : '; it served nobody afterwards'}`,
+  }
+}
+
+export async function runKillNumber(seed: string, scale: number): Promise<Outcome> {
+  const [counts, seconds] = await secondsOf(() => runKills(KILLS * scale, seed))
+  const { kills, whole, told, neverBegan, abandoned, wrong } = counts
+  const returns = counts.returnsMs.toSorted((a, b) => a - b)
+  const last = (returns.at(-1) ?? 0) / 1_000
+  const middle = (returns[returns.length >> 1] ?? 0) / 1_000
+  return {
+    id: 'A9',
+    what: 'kill -9 of clients, broker, agent and runners at random',
+    asked: '1,000, nothing lost or repeated, no process left',
+    done: `${inDigits(kills.client)} clients, ${inDigits(kills.broker)} brokers, ${inDigits(kills.agent)} agents, ${inDigits(kills.runner)} runners`,
+    held: wrong.length === 0 && Object.values(kills).reduce((sum, count) => sum + count) >= KILLS * scale,
+    seconds,
+    note:
+      `${inDigits(whole)} programs whole, ${inDigits(abandoned)} lost their client, ${inDigits(told)} ended with what held them and ${inDigits(neverBegan)} never began, of which their clients were told; ` +
+      `all went on ${middle.toFixed(1)} s after a round's last restart (median; ${last.toFixed(1)} s at most)` +
+      wrong
+        .slice(0, 3)
+        .map(text => `; ${text.slice(0, 300)}`)
+        .join(''),
+  }
+}
+
+export async function runNonceNumber(scale: number): Promise<Outcome> {
+  const [counts, seconds] = await secondsOf(() => runNonces(RECORDS * scale))
+  return {
+    id: 'A11',
+    what: 'key and nonce, concurrent senders, rekeys',
+    asked: '1,000,000 records, 0 repeated',
+    done: `${inDigits(counts.records)} records`,
+    held: counts.repeated === 0 && counts.records >= RECORDS * scale,
+    seconds,
+    note: `${inDigits(counts.keys)} keys, ${counts.repeated} repeated`,
+  }
+}
