@@ -1,7 +1,4 @@
-/**
- * Each number of protocol/core/limits.ts on receipt: as much is taken, one more is not. A row without a test fails here.
- * SPEC §10
- */
+/** Each number of protocol/core/limits.ts on receipt: as much is taken, one more is not; no row without a test. SPEC §10 */
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { exec } from '../../protocol/commands/exec.ts'
@@ -217,10 +214,9 @@ function addresses() {
 }
 
 function bootStatementCharacters() {
-  const message = (length: number) =>
-    readControl(toAgentSchema, JSON.stringify({ type: 'succeeded', boot: 'A'.repeat(length) }))
-  expect(message(LIMITS.bootStatementCharacters)).toMatchObject({ type: 'succeeded' })
-  expect(() => message(LIMITS.bootStatementCharacters + 1)).toThrow(code('protocol-violation'))
+  const read = (length: number) => readControl(toAgentSchema, `{"type":"succeeded","boot":"${'A'.repeat(length)}"}`)
+  expect(read(LIMITS.bootStatementCharacters)).toMatchObject({ type: 'succeeded' })
+  expect(() => read(LIMITS.bootStatementCharacters + 1)).toThrow(code('protocol-violation'))
 }
 
 /** Limits whose tests are in one file. */
@@ -286,7 +282,7 @@ const TESTS: Readonly<Record<keyof typeof LIMITS, string | (() => void | Promise
     'sshKeysPerUser',
   ]),
   ...inFile('broker/boots', ['bootChain', 'bootLine', 'protestMs']),
-  ...inFile('broker/boots-contest', ['waitingBoots']),
+  waitingBoots: 'broker/boots-contest',
   ...inFile('protocol/handshake-rules', ['handshakeBytes', 'evidenceBytes']),
   ...inFile('protocol/mux', ['sessionMessageBytes', 'sessionWindowBytes']),
   ...inFile('agent/secret-attempts', ['secretsPerMinute', 'secretsPerSession']),
