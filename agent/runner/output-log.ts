@@ -21,6 +21,8 @@ interface Reader {
   readonly outlet: Outlet
   next: number
   credit: number
+  /** of a detached program: the exit was sent to it */
+  ended: boolean
 }
 
 export type LogOptions = Pick<Start, 'whenFull' | 'spoolBytes' | 'detached'>
@@ -55,7 +57,7 @@ export class OutputLog {
 
   /** Whether output is still taken. */
   get open(): boolean {
-    return !this.#closed
+    return !this.#closed && !this.#reader?.ended
   }
 
   /** Whether the program is to wait before it says more. */
@@ -71,7 +73,7 @@ export class OutputLog {
 
   /** Takes output; the bytes are copied. */
   push(lane: number, bytes: Uint8Array): void {
-    if (this.#closed || bytes.length === 0) return
+    if (!this.open || bytes.length === 0) return
     this.#spool.pushData(lane, bytes.slice())
     if (this.#drops) this.#spool.bound()
     this.#pump()
@@ -81,20 +83,17 @@ export class OutputLog {
   close(exit: Exit): void {
     if (this.#exit) return
     this.#exit = exit
-    if (!this.#options.detached) this.#placeExit()
+    if (!this.#options.detached) {
+      this.#closed = true
+      this.#spool.pushMessage(EXIT, undefined, 0)
+    }
     this.#pump()
-  }
-
-  #placeExit(): void {
-    if (this.#closed) return
-    this.#closed = true
-    this.#spool.pushMessage(EXIT, undefined, 0)
   }
 
   /** Sends from a position on, or from where something is held; that is the result. */
   read(from: number, credit: number, outlet: Outlet): number {
-    const next = Math.min(Math.max(from, this.#spool.start), this.#spool.end)
-    this.#reader = { outlet, next, credit }
+    const next = Math.max(from, this.#spool.start)
+    this.#reader = { outlet, next, credit, ended: false }
     return next
   }
 
@@ -115,6 +114,8 @@ export class OutputLog {
 
   /** The client has it. */
   release(to: number): void {
+    // the end was fetched, so nothing comes behind it any more
+    if (this.#exit && to > this.#spool.end) this.#closed = true
     this.#readTo = Math.min(Math.max(this.#readTo, to), this.#spool.end)
     if (!this.#options.detached) this.#spool.releaseTo(this.#readTo)
   }
@@ -130,9 +131,10 @@ export class OutputLog {
         reader.credit -= bytes.length + PIECE_COST
       } else if (piece && this.#exit) {
         reader.outlet.exit(reader.next++, this.#exit)
-      } else if (this.#exit && !this.#closed) {
-        // somebody fetches the end: it comes now
-        this.#placeExit()
+      } else if (this.#exit && this.#options.detached && !reader.ended) {
+        // its place is behind what there is when somebody comes for it, and open again when that one went without having read it
+        reader.ended = true
+        reader.outlet.exit(reader.next++, this.#exit)
       } else return
     }
   }

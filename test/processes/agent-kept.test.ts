@@ -134,14 +134,15 @@ test.each(['SIGKILL', 'SIGTERM'] as const)(
 test('a detached program is listed, read from the start by whoever comes, and forgotten when its end was fetched', async () => {
   const session = await broker.session(agentDh)
   const host = { suite, clock: wallClock } as Host
-  const script = 'cat; echo one; (sleep 1.5; echo later) & exit 6'
+  const script = 'cat; echo one; (sleep 3.14159; echo later) & exit 6'
   const id = await startDetached(session, host, { argv: ['sh', '-c', script] })
   session.close()
-  await soon(500)
   const other = await broker.session(agentDh)
   const listed = async () => (await listDetached(other)).programs.filter(program => program.id.join() === id.join())
-  expect(await listed()).toEqual([{ id, argv: ['sh', '-c', script], detached: true, over: true }])
-  await soon(1_500)
+  await expect.poll(() => isThere('sleep\x003.14159')).toBe(true)
+  await expect.poll(listed).toEqual([{ id, argv: ['sh', '-c', script], detached: true, over: true }])
+  await expect.poll(() => isThere('sleep\x003.14159')).toBe(false)
+  await soon(500)
   let out = ''
   const exit = await readDetached(other, host, id, {
     onOutput(bytes) {

@@ -69,13 +69,17 @@ test('an agent that is killed again and again amid input and output loses no byt
   await (await broker.session(agentDh())).attach(kept)
   const call = await kept.call
   const sent = Array.from({ length: 40_000 }, (_, i) => `${i}\n`)
-  const writing = (async () => {
-    for (let from = 0; from < sent.length; from += 500) {
-      await call.write(encodeText(sent.slice(from, from + 500).join('')))
-      await delay(5)
-    }
-    call.post('eof', {})
-  })()
+  const perPart = sent.length / (KILLS + 1)
+  /** a part is being written when the agent is killed, and one is left for the end */
+  let writing = Promise.resolve()
+  const writePart = (part: number) => {
+    writing = writing.then(async () => {
+      for (let from = part * perPart; from < (part + 1) * perPart; from += 500) {
+        await call.write(encodeText(sent.slice(from, from + 500).join('')))
+        await delay(5)
+      }
+    })
+  }
   let out = ''
   const exits: unknown[] = []
   const reading = (async () => {
@@ -85,6 +89,7 @@ test('an agent that is killed again and again amid input and output loses no byt
     }
   })()
   for (let kill = 0; kill < KILLS; kill++) {
+    writePart(kill)
     await delay(Math.random() * 300)
     const seen = broker.enrolments.all.length
     await agent.stop('SIGKILL')
@@ -94,7 +99,10 @@ test('an agent that is killed again and again amid input and output loses no byt
     lost.is = false
     await (await broker.session(agentDh())).attach(kept)
   }
-  await Promise.all([writing, reading])
+  writePart(KILLS)
+  await writing
+  call.post('eof', {})
+  await reading
   expect(out === sent.join('')).toBe(true)
   expect(exits).toEqual([{ code: 9, signal: null }])
 }, 120_000)
