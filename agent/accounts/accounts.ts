@@ -1,6 +1,6 @@
 /**
  * Accounts of this VM's people: a system account each, owner included, whose uid derives from the person's key. Who
- * comes first with a uid keeps it here: another key that leads to the same one is not let in. SPEC §2.8
+ * comes first with a uid keeps it here: another key that leads to the same one is not let in. SPEC §2.9
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

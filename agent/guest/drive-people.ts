@@ -1,7 +1,7 @@
 /**
  * Whose uid is whose on a drive. A uid has 27 bits, so that a key can be searched for which leads to somebody else's; each
  * drive keeps a record of the key that first came with a uid, in a file that only root can read and that only grows. In another
- * VM the record keeps a different key away from that person's files. SPEC §2.8
+ * VM the record keeps a different key away from that person's files. SPEC §2.9
  */
 import { closeSync, constants, fstatSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** System accounts of people, and groups of drives, in a VM: numbers that derive from keys and ids, and names that derive from those. SPEC §2.8 */
+/** System accounts of people, and groups of drives, in a VM: numbers that derive from keys and ids, and names that derive from those. SPEC §2.9 */
 import { concat, encodeText } from '../core/bytes.ts'
 import { sha256 } from '../core/signing.ts'
 

@@ -1,4 +1,4 @@
-/** Accounts of a VM's people: whose uid is whose, what the system's tables say, and homes. SPEC §2.8 */
+/** Accounts of a VM's people: whose uid is whose, what the system's tables say, and homes. SPEC §2.9 */
 import {
   existsSync,
   lstatSync,

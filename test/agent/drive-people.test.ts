@@ -1,4 +1,4 @@
-/** Whose uid is whose on a drive, for people who come while it is mounted. SPEC §2.8 */
+/** Whose uid is whose on a drive, for people who come while it is mounted. SPEC §2.9 */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

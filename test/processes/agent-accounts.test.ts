@@ -1,4 +1,4 @@
-/** People at a real agent: each acts by an account of their own, closed to the others. SPEC §2.8 */
+/** People at a real agent: each acts by an account of their own, closed to the others. SPEC §2.9 */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { exec } from '../../protocol/commands/exec.ts'
 import { accountOf } from '../../protocol/control/account.ts'

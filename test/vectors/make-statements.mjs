@@ -235,7 +235,7 @@ function refusedTickets() {
   }
 }
 
-/** SPEC §2.8: a number of so many bits behind `least`, from SHA-256. */
+/** SPEC §2.9: a number of so many bits behind `least`, from SHA-256. */
 function number(label, from, least, bits) {
   const digest = sha256(cat(Buffer.from(label), [0], from))
   return least + (digest.readUInt32BE(0) % 2 ** bits)
