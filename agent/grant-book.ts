@@ -17,8 +17,16 @@ const entry = object({
     expires: uint(),
     since: uint(),
   }).nullable(),
+  /**
+   * ms since 1970 at which what the grantee started ends, whether or not they are connected; TAKEN_BACK: it was to end, and
+   * not all of it is known to have ended; null: nothing of theirs runs
+   */
+  ends: uint().nullable(),
 })
 const schema = object({ version: z.literal(2), grantees: z.record(base64urlOf(32), entry) })
+
+/** in place of the end of a grant that was taken back */
+export const TAKEN_BACK = 0
 
 export type GrantEntry = z.output<typeof entry>
 

@@ -15,7 +15,7 @@ import { MortarError } from '../protocol/core/errors.ts'
 import { LIMITS } from '../protocol/core/limits.ts'
 import { grantRights, ownerRights, type Rights } from '../protocol/rights.ts'
 import type { Caller } from '../protocol/session.ts'
-import { GrantBook } from './grant-book.ts'
+import { GrantBook, TAKEN_BACK } from './grant-book.ts'
 
 export interface GrantsOptions {
   readonly stateDirectory: string
@@ -53,7 +53,7 @@ export class Grants {
   readonly #options: GrantsOptions
   readonly #book: GrantBook
   readonly #open = new Set<Open>()
-  /** by grantee who has no session: stops waiting for the end of the grant */
+  /** by grantee who has no session: stops waiting for the end of what they started */
   readonly #waiting = new Map<string, () => void>()
 
   /** Fails with internal when what is kept on disk is damaged. */
@@ -62,7 +62,7 @@ export class Grants {
     this.#book = new GrantBook(join(options.stateDirectory, 'grants.json'))
   }
 
-  /** To be called once it is known what earlier agents left: what should have ended meanwhile ends. */
+  /** To be called once what earlier agents left is known: ends what should have ended meanwhile. */
   resume(): void {
     for (const [grantee] of this.#book.all()) this.#wait(grantee)
   }
@@ -89,15 +89,17 @@ export class Grants {
       throw new MortarError('limit-exceeded', `${LIMITS.grantees} grantees`)
     }
     this.#options.onEntering(grant)
-    if (!known?.taken || grant.serial > least) this.#take(grantee, grant)
+    const rights = grantRights(grant, features)
+    if (!known?.taken || grant.serial > least) this.#take(grantee, grant, rights.endsMs)
+    else if (known.ends !== rights.endsMs) this.#book.set(grantee, { ...known, ends: rights.endsMs })
     this.#book.keep()
     this.#options.onEntered(grant)
-    return this.#enter({ grantee, serial: grant.serial, end }, grantRights(grant, features))
+    return this.#enter({ grantee, serial: grant.serial, end }, rights)
   }
 
   /**
-   * Takes back all that was signed to the grantee so far and ends its sessions. Resolves once the disk has it and what the grantee
-   * started was told to end; the answer says what there was.
+   * Takes back all that was signed to the grantee so far and ends its sessions. Resolves once the disk has it and what the
+   * grantee started has ended, or is not known to have; the answer says which, and what there was.
    */
   async revoke(grantee: Uint8Array): Promise<Revoked> {
     const name = encodeBase64url(grantee)
@@ -105,12 +107,12 @@ export class Grants {
     const mark = new Uint8Array(randomBytes(16))
     // where no more grantees fit, one that never got in never will
     if (before || this.#book.size < LIMITS.grantees) {
-      this.#book.set(name, { mark: encodeBase64url(mark), taken: null })
+      this.#book.set(name, { mark: encodeBase64url(mark), taken: null, ends: TAKEN_BACK })
     }
     const open = this.#end(name, Number.POSITIVE_INFINITY)
     // a full disk keeps neither the sessions nor the programs alive, and no revocation from being told as failed
     const kept = capture(() => this.#book.keep())
-    const programsEnded = await this.#options.onWithdrawn(name)
+    const programsEnded = await this.#withdraw(name)
     kept()
     return { mark, serial: before?.taken?.serial ?? null, sessions: open, programsEnded }
   }
@@ -141,7 +143,7 @@ export class Grants {
     this.#stopWaiting(grantee)
     const expire = () => {
       open.end(new MortarError('grant-expired'))
-      this.#withdraw(grantee)
+      this.#withdraw(grantee).catch(() => undefined)
     }
     const cancel = callAt(this.#options.clock, rights.endsMs ?? 0, expire)
     return {
@@ -156,14 +158,12 @@ export class Grants {
 
   /** Has what a grantee started end with the grant, though there is no session. */
   #wait(grantee: string): void {
+    const ends = this.#book.get(grantee)?.ends ?? null
+    if (ends === null) return
     this.#stopWaiting(grantee)
-    const endsMs = (this.#book.get(grantee)?.taken?.expires ?? 0) * 1000
-    if (endsMs <= this.#options.clock.now()) return this.#withdraw(grantee)
-    const withdraw = () => {
-      this.#waiting.delete(grantee)
-      this.#withdraw(grantee)
-    }
-    this.#waiting.set(grantee, callAt(this.#options.clock, endsMs, withdraw))
+    const withdraw = () => void this.#withdraw(grantee).catch(() => undefined)
+    if (ends <= this.#options.clock.now()) withdraw()
+    else this.#waiting.set(grantee, callAt(this.#options.clock, ends, withdraw))
   }
 
   #stopWaiting(grantee: string): void {
@@ -171,20 +171,30 @@ export class Grants {
     this.#waiting.delete(grantee)
   }
 
-  /** Nobody waits to be told. */
-  #withdraw(grantee: string): void {
-    this.#options.onWithdrawn(grantee).catch(() => undefined)
+  /** Takes back what was handed out. Resolves with true when all of it is known to have ended; then it is not looked for again. */
+  async #withdraw(grantee: string): Promise<boolean> {
+    const before = this.#book.get(grantee)
+    const ended = await this.#options.onWithdrawn(grantee)
+    const now = this.#book.get(grantee)
+    // otherwise let in again meanwhile
+    if (ended && now && now.ends !== null && now.ends === before?.ends && now.mark === before.mark) {
+      this.#stopWaiting(grantee)
+      this.#book.set(grantee, { ...now, ends: null })
+      // a full disk makes the next agent end what has ended
+      capture(() => this.#book.keep())
+    }
+    return ended
   }
 
   /** A grant is in force from now on; what came under a lower serial ends. */
-  #take(grantee: string, { serial, role, permissions, expires }: Grant): void {
+  #take(grantee: string, { serial, role, permissions, expires }: Grant, ends: number | null): void {
     const before = this.#book.get(grantee)
     const since = Math.floor(this.#options.clock.now() / 1000)
-    this.#book.set(grantee, { mark: before?.mark ?? null, taken: { serial, role, permissions, expires, since } })
+    this.#book.set(grantee, { mark: before?.mark ?? null, taken: { serial, role, permissions, expires, since }, ends })
     if (!before?.taken) return
     this.#end(grantee, serial)
-    // it was replaced, not revoked
-    this.#withdraw(grantee)
+    // it was replaced, not revoked: nobody waits to be told, and programs of the new one wait for the end of the old one's
+    this.#options.onWithdrawn(grantee).catch(() => undefined)
   }
 
   /** Ends the sessions of the grantee below a serial; how many there were. */

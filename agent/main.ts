@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { CONFIG_PATH } from './config-path.ts'
+import { maySay } from './faults.ts'
 import { failure, log } from './log.ts'
 import { VERSION } from './version.ts'
 
@@ -14,7 +15,8 @@ const HELP = `mortar-agent ${VERSION}: runs inside a Mortar VM and serves its ow
 
 serve reads the launch's boot data (mortar.ticket, mortar.secret, mortar.broker) in $CREDENTIALS_DIRECTORY, keeps what
 proves its next boot in $STATE_DIRECTORY and short-lived files in $RUNTIME_DIRECTORY; systemd sets all three. FILE is ${CONFIG_PATH}
-unless given. runner listens on descriptor 3. doctor --brick also checks that the image carries no identity. Logs are lines of JSON on stderr.
+unless given. runner listens on descriptor 3. doctor --brick also checks that the image carries no identity. Logs are lines of JSON: stages of the boot
+on stdout, which the unit shows on the console too, the rest on stderr.
 Exit: 0 ok, 1 failed, 2 usage.
 
 Examples:
@@ -53,7 +55,7 @@ if (import.meta.main) {
         ? new MortarError('usage', (thrown as Error).message)
         : asMortarError(thrown)
       log('agent.failed', failure(error))
-      process.stderr.write(`mortar-agent: ${error.message}\n  → ${error.todo}\n`)
+      if (maySay()) process.stderr.write(`mortar-agent: ${error.message}\n  → ${error.todo}\n`)
       process.exit(error.code === 'usage' ? 2 : 1)
     },
   )

@@ -14,6 +14,7 @@ import { BootState, readBootId } from './boot-state.ts'
 import { clock, deadlineClock } from './clock.ts'
 import { readConfig } from './config.ts'
 import { keepConnected } from './connect.ts'
+import { keepWords } from './faults.ts'
 import { startFrugally } from './frugal.ts'
 import { Grants } from './grants.ts'
 import { DirectLauncher } from './guest/direct-launcher.ts'
@@ -81,19 +82,18 @@ export async function serve(configPath: string | undefined): Promise<void> {
     onEntering: grant => people.require(accounts.claim(grant)),
     onEntered: grant => accounts.enter(grant),
     async onWithdrawn(grantee) {
-      let ended = false
+      let hasEnded = false
       kept.end({ grantee }, new MortarError('grant-revoked'))
       accounts.withdraw(grantee)
       try {
         ssh.withdraw(grantee)
       } finally {
-        // asked again it is tried again
-        ended = await runner.end(grantee).then(
+        hasEnded = await runner.end(grantee).then(
           () => true,
           () => false,
         )
       }
-      return ended
+      return hasEnded
     },
   })
   const accounts = new Accounts({
@@ -124,6 +124,7 @@ export async function serve(configPath: string | undefined): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => leaving.abort())
   const { signal } = leaving
   const sessions = new Sessions({ bootData, keys, boot, guest, handlers: HANDLERS, kept, log, signal })
+  keepWords()
   log('agent.started', { version: VERSION, vm: bootData.ticket.vm, generation: boot.generation })
   await keepConnected({
     bootData,

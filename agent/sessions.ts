@@ -13,7 +13,7 @@ import type { Offer } from './connect.ts'
 import { allowOptimising, collectWhenIdle } from './frugal.ts'
 import type { Admission } from './grants.ts'
 import type { Guest } from './guest/guest.ts'
-import { failure, type Log, type LogFields } from './log.ts'
+import { failure, type Log } from './log.ts'
 import { holderOf, Places, type Unproven } from './places.ts'
 import { openJoined } from './websocket.ts'
 
@@ -44,7 +44,7 @@ export class Sessions {
     const { log } = this.#options
     try {
       const running = this.#begin(offer, onProven).catch(thrown =>
-        log('session.failed', { session: offer.session, ...failure(thrown), ...refusalOf(thrown) }),
+        log('session.failed', { session: offer.session, ...failure(thrown), refusal: refusalOf(thrown) }),
       )
       allowOptimising()
       this.#running.add(running)
@@ -124,11 +124,14 @@ export class Sessions {
         },
         onReady(bindingHash) {
           const grantee = admission?.rights.grantee ?? null
-          void logOpened(log, session, grantee, bindingHash)
+          void logOpened(log, session, bindingHash)
           if (grantee === null) onProven()
           if (admission) prepareRunner(guest, admission.rights)
         },
-        onFault: (command, error) => log('command.failed', { session, command, ...failure(error) }),
+        onFault(_command, error) {
+          // what was refused is between the two ends of the session
+          if (error.code === 'internal') log('command.failed', { session, ...failure(error) })
+        },
       })
     } finally {
       admission?.leave()
@@ -161,13 +164,13 @@ function prepareRunner({ runner, accounts }: Guest, { grantee, permissions }: Ri
 }
 
 /** With the comparison code, which whoever sits at the VM's console may compare; the word list is loaded for it only. */
-async function logOpened(log: Log, session: string, grantee: string | null, bindingHash: Uint8Array): Promise<void> {
+async function logOpened(log: Log, session: string, bindingHash: Uint8Array): Promise<void> {
   const { comparisonCode } = await import('../protocol/channel/comparison.ts')
-  log('session.opened', { session, grantee, words: comparisonCode(nativeSuite, bindingHash) })
+  log('session.opened', { session, words: comparisonCode(nativeSuite, bindingHash) })
 }
 
 /** Why a caller was not let in, which the other side is not told. */
-function refusalOf(thrown: unknown): LogFields {
+function refusalOf(thrown: unknown): ErrorCode | undefined {
   const { cause } = thrown as MortarError
-  return cause instanceof MortarError ? { refusal: cause.code, why: cause.detail.slice(0, 200) } : {}
+  return cause instanceof MortarError ? cause.code : undefined
 }

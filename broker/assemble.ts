@@ -10,15 +10,18 @@ import { Login } from './auth/login.ts'
 import { Bricks } from './bricks/bricks.ts'
 import type { Config } from './config.ts'
 import { brokerSeed, type DataDir, openDataDir } from './data-dir.ts'
-import { Drives } from './drives/drives.ts'
+import { Drives, drivePath } from './drives/drives.ts'
 import type { Services } from './http/handlers.ts'
 import type { HypervisorDriver } from './hypervisor/driver.ts'
+import { hostMemory } from './hypervisor/host-memory.ts'
 import { collectWhenIdle } from './idle.ts'
+import { DiskRoom } from './images/disk-room.ts'
 import type { Log } from './log.ts'
 import type { GuestNetwork } from './network/guest-network.ts'
 import { createNetwork } from './network/network.ts'
 import { Relay } from './relay/relay.ts'
 import { Serialiser } from './serialise.ts'
+import { SshKeys } from './ssh/keys.ts'
 import { BrickStore } from './store/brick-store.ts'
 import { openDatabase } from './store/database.ts'
 import { DriveStore } from './store/drive-store.ts'
@@ -26,7 +29,8 @@ import { GrantStore } from './store/grant-store.ts'
 import { SshKeyStore } from './store/ssh-key-store.ts'
 import { VmStore } from './store/vm-store.ts'
 import { Grants } from './vms/grants.ts'
-import { launch } from './vms/launch.ts'
+import { type HostFacts, hostFacts } from './vms/host-room.ts'
+import { launch, overlayPath } from './vms/launch.ts'
 import { LauncherKey } from './vms/launcher-key.ts'
 import { Lifecycle } from './vms/lifecycle.ts'
 import { RUNNING } from './vms/states.ts'
@@ -35,6 +39,8 @@ import { VmBook } from './vms/vm-book.ts'
 declare const MORTAR_VERSION: string | undefined
 export const VERSION = typeof MORTAR_VERSION === 'undefined' ? '0.0.0-dev' : MORTAR_VERSION
 
+/** ms for which what the hypervisor said of itself is believed */
+const DESCRIBED_MS = 1_000
 /** what the owner of a VM reads that was launched on a network which the broker has no more */
 const OTHER_NETWORK = {
   open: 'launched by an older version on a network that is not confined: its agent cannot reach the broker any more. Delete it',
@@ -48,6 +54,8 @@ export interface BrokerParts {
   readonly driver: HypervisorDriver
   readonly clock: Clock
   readonly log: Log
+  /** what the host has; looked at unless given */
+  readonly host?: HostFacts
   /** instead of the network of the configuration: for tests without a host to change */
   readonly network?: GuestNetwork
 }
@@ -55,6 +63,8 @@ export interface BrokerParts {
 /** Where the broker is reached; known, and set, once it listens. */
 export interface Place {
   ssh: { readonly port: number; readonly hostKey: string } | null
+  /** Ends connections at the jump host that are logged in by the key. */
+  dropSshKey(key: string): void
 }
 
 export interface Assembled {
@@ -97,7 +107,11 @@ export function assemble(given: BrokerParts, place: Place): Assembled {
   const network = given.network ?? createNetwork({ config, driver, log, brokerId: login.id })
   const launcherKey = new LauncherKey()
   const serialiser = new Serialiser()
-  const common = { dataDir, clock, log, serialiser }
+  const diskRoom = new DiskRoom(
+    () => promisesOf(dataDir, stores),
+    () => clock.now(),
+  )
+  const common = { dataDir, clock, log, serialiser, diskRoom }
 
   const book = new VmBook({
     store: stores.vms,
@@ -145,7 +159,8 @@ export function assemble(given: BrokerParts, place: Place): Assembled {
     bricks,
     drives: new Drives({ ...common, store: stores.drives, book, driver }),
     driveStore: stores.drives,
-    sshKeys: stores.sshKeys,
+    sshKeys: new SshKeys(stores.sshKeys, clock, key => place.dropSshKey(key)),
+    sshUsersOf: key => stores.sshKeys.ownersOf(key),
     lifecycle,
     grants: new Grants(stores.grants, clock),
     certify: (record, textual) => certify({ book, agents }, record, textual),
@@ -157,20 +172,11 @@ export function assemble(given: BrokerParts, place: Place): Assembled {
       agents.offer(vmId, agentSign, { session, token: agentToken, kind, user })
       return { session, token: clientToken }
     },
-    describe: describer(driver, { seed, id: login.id, launcherKey }, place),
+    describe: describer(driver, { seed, id: login.id, launcherKey, clock }, place),
     launch(user, request) {
       const { enrolWithinMs, network: networkKind } = config
-      const parts = {
-        ...common,
-        book,
-        bricks,
-        driver,
-        brokerId: login.id,
-        launcherKey,
-        network,
-        networkKind,
-        enrolWithinMs,
-      }
+      const made = { book, bricks, driver, brokerId: login.id, launcherKey, network, networkKind, enrolWithinMs }
+      const parts = { ...common, ...made, host: given.host ?? hostFacts() }
       return serialiser.run(`launch ${user.key}`, () => launch(parts, user, request))
     },
   }
@@ -212,10 +218,22 @@ export function assemble(given: BrokerParts, place: Place): Assembled {
   }
 }
 
+/** What every file may grow to that guests write to. */
+function promisesOf(
+  dataDir: DataDir,
+  { drives, vms, bricks }: { drives: DriveStore; vms: VmStore; bricks: BrickStore },
+): { path: string; mostBytes: number }[] {
+  const ofBrick = new Map(bricks.list().map(brick => [brick.sha256, brick.virtualSizeBytes]))
+  return [
+    ...drives.list().map(drive => ({ path: drivePath(dataDir, drive.id), mostBytes: drive.sizeBytes })),
+    ...vms.list().map(vm => ({ path: overlayPath(dataDir, vm.id), mostBytes: ofBrick.get(vm.brickSha256) ?? 0 })),
+  ]
+}
+
 /** What the broker says of itself to anybody. */
 function describer(
   driver: HypervisorDriver,
-  { seed, id, launcherKey }: { seed: Uint8Array; id: Uint8Array; launcherKey: LauncherKey },
+  { seed, id, launcherKey, clock }: { seed: Uint8Array; id: Uint8Array; launcherKey: LauncherKey; clock: Clock },
   place: Place,
 ): Services['describe'] {
   const known = {
@@ -226,10 +244,24 @@ function describer(
       signature: encodeBase64url(signLauncherKey(launcherKey.publicKey, seed)),
     },
   }
+  const ask = async () => {
+    const { swap } = hostMemory()
+    try {
+      const { acceleration, reason, locksMemory } = await driver.describe()
+      return { acceleration, accelerationReason: reason, hostMemory: { locked: locksMemory, swap } }
+    } catch (cause) {
+      const reason = asMortarError(cause).message.slice(0, 400)
+      return { acceleration: 'unknown' as const, accelerationReason: reason, hostMemory: { locked: false, swap } }
+    }
+  }
+  // strangers may ask, and the hypervisor is not asked each time
+  let asked = { at: Number.NEGATIVE_INFINITY, answer: ask }
   return async () => {
-    const { acceleration, reason } = await driver
-      .describe()
-      .catch(cause => ({ acceleration: 'unknown' as const, reason: asMortarError(cause).message.slice(0, 400) }))
-    return { ...known, acceleration, accelerationReason: reason, ssh: place.ssh }
+    const age = clock.now() - asked.at
+    if (age < 0 || age > DESCRIBED_MS) {
+      const answer = ask()
+      asked = { at: clock.now(), answer: () => answer }
+    }
+    return { ...known, ...(await asked.answer()), ssh: place.ssh }
   }
 }

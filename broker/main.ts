@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { type Config, readConfig } from './config.ts'
+import { describeHostMemory, hostMemory } from './hypervisor/host-memory.ts'
 import { LibvirtDriver } from './hypervisor/libvirt/driver.ts'
 import { requireEntry } from './hypervisor/storage-access.ts'
 import { requireQemuImg } from './images/overlay.ts'
@@ -39,9 +40,10 @@ const COMMANDS: Readonly<Record<string, (configPath: string | undefined) => Prom
     const driver = new LibvirtDriver(config.libvirtSocket)
     try {
       requireEntryOf(config)
-      const { hypervisor, acceleration, reason } = await driver.describe()
+      const { hypervisor, acceleration, reason, locksMemory } = await driver.describe()
       await requireQemuImg()
       console.log(`hypervisor    ${hypervisor}\nacceleration  ${acceleration}: ${reason}`)
+      console.log(describeHostMemory(hostMemory(), locksMemory).join('\n'))
       await tryNetwork({ ...config, agentListen: undefined }, driver)
       console.log(`network       ${config.network}: one could be made, filtered and removed again`)
     } finally {

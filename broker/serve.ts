@@ -4,10 +4,12 @@ import type { Socket } from 'node:net'
 import { accountOf } from '../protocol/control/account.ts'
 import { decodeBase64url } from '../protocol/core/bytes.ts'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
+import { LIMITS } from '../protocol/core/limits.ts'
 import { type Assembled, assemble, type BrokerParts, type Place, VERSION } from './assemble.ts'
 import type { Address } from './config.ts'
 import { createAgentListener } from './http/agent-listener.ts'
 import { createApp } from './http/app.ts'
+import { Connections } from './http/connections.ts'
 import type { Services } from './http/handlers.ts'
 import { createListener, listen } from './http/listener.ts'
 import { RateLimit } from './http/rate-limit.ts'
@@ -37,7 +39,7 @@ export interface Broker {
 /** Starts the broker. Fails with data-unusable, data-taken, no-space, bad-config, address-unusable, port-taken or network-unusable. */
 export async function startBroker(parts: BrokerParts): Promise<Broker> {
   const { config, log } = parts
-  const place: Place = { ssh: null }
+  const place: Place = { ssh: null, dropSshKey: key => jumpHost?.drop(key) }
   const assembled = assemble(parts, place)
   const { id, services, dataDir, network } = assembled
   const server = createServer(parts, assembled)
@@ -45,6 +47,7 @@ export async function startBroker(parts: BrokerParts): Promise<Broker> {
     acceptAgent: socket => assembled.agents.accept(socket),
     spendToken: token => assembled.relay.spend(token),
     vmAt: address => assembled.vmAt(address),
+    onClosed: assembled.happened,
   })
   const closeServers = [closing(server), closing(agentServer)]
   let jumpHost: JumpHost | undefined
@@ -74,7 +77,8 @@ export async function startBroker(parts: BrokerParts): Promise<Broker> {
       jumpHost = await createJumpHost({
         keyPath: dataDir.sshHostKey,
         log,
-        usersOf: (key, login) => services.sshKeys.ownersOf(key).filter(user => isLoginOf(login, user)),
+        onClosed: assembled.happened,
+        usersOf: (key, login) => services.sshUsersOf(key).filter(user => isLoginOf(login, user)),
         connect(users, vm) {
           const { user, id } = vmForSsh(services, users, vm)
           return dialPair(origin, services.openPair(user, id, 'ssh').token)
@@ -91,15 +95,19 @@ export async function startBroker(parts: BrokerParts): Promise<Broker> {
 }
 
 function createServer({ config, clock, log }: BrokerParts, { services, relay, happened }: Assembled): Server {
+  const connections = new Connections()
   const app = createApp({
     services,
     log,
     origins: config.origins,
-    strangers: new RateLimit(clock, { burst: 60, perSecond: 5 }),
+    users: new RateLimit(clock, { burst: LIMITS.requestsAtOnce, perSecond: LIMITS.requestsPerSecond }),
+    connections,
     onAnswered: happened,
   })
   return createListener((request, bindings) => app.fetch(request, bindings as object), {
-    spendToken: token => relay.spend(token),
+    connections,
+    joins: { spendToken: token => relay.spend(token) },
+    onClosed: happened,
   })
 }
 

@@ -53,6 +53,8 @@ export function judgeBoot(owner: Uint8Array, vm: Vm, launchKey: Uint8Array | nul
   if (waiting.some(other => contests(chain, other, settled)) || twins(chain, waiting)) {
     return { kind: 'contested', certificate }
   }
+  // others than the owner have the certificate alone
+  if (!certificate && !launchKey) return { kind: 'unproven', certificate }
   const top = chain.at(-1)
   const boot = boots.at(-1)
   if (!top || !sameBoot(top, agent)) {

@@ -27,6 +27,7 @@ const vmList = object({ vms: zod.array(api.vm).max(10_000) })
 const driveList = object({ drives: zod.array(api.drive).max(10_000) })
 const oneBrick = object({ brick: api.brick })
 const oneVm = object({ vm: api.vm })
+const sshKeyList = object({ keys: zod.array(api.sshKey).max(1_000) })
 const oneDrive = object({ drive: api.drive })
 /** answers that nobody reads */
 const anything = zod.unknown()
@@ -283,8 +284,17 @@ export class BrokerApi {
     await this.#call({ route: 'drive.delete', id, answer: anything })
   }
 
+  /** The keys that may log in at the jump host as this user. */
+  async sshKeys(): Promise<api.SshKey[]> {
+    return (await this.#call({ route: 'ssh.list', answer: sshKeyList })).keys
+  }
+
   /** Lets an OpenSSH public key log in at the jump host as this user. */
-  async registerSshKey(publicKey: string): Promise<void> {
-    await this.#call({ route: 'ssh.key', body: { publicKey }, answer: anything })
+  async registerSshKey(publicKey: string): Promise<api.SshKey> {
+    return (await this.#call({ route: 'ssh.key', body: { publicKey }, answer: object({ key: api.sshKey }) })).key
+  }
+
+  async removeSshKey(id: string): Promise<void> {
+    await this.#call({ route: 'ssh.remove', id, answer: anything })
   }
 }

@@ -172,10 +172,10 @@ export class Runners implements Runner {
   }
 
   /** A runner that is lost is ended with its programs, whatever it is up to. */
-  async #clean(place: Place, link: RunnerLink, { detail }: MortarError): Promise<void> {
+  async #clean(place: Place, link: RunnerLink, { code }: MortarError): Promise<void> {
     if (link.wasClosed) return
     const { launcher, log } = this.#options
-    log('runner.lost', { why: detail })
+    log('runner.lost', { code })
     await launcher.kill(place)
   }
 }

@@ -25,7 +25,7 @@ export const driveFormat: Handlers<Guest>['drive-format'] = async (call, guest) 
   await guest.drives.requireFormattable(device, erase)
   await withKey(call, guest, async key => {
     const headerDigest = await guest.drives.format(device, { id: drive, label, erase, key, signal: call.signal })
-    guest.log('drive.formatted', { drive })
+    guest.log('drive.formatted')
     call.post('done', { headerDigest })
   })
 }
@@ -36,14 +36,14 @@ export const driveUnlock: Handlers<Guest>['drive-unlock'] = async (call, guest) 
   await withKey(call, guest, async key => {
     const { signal } = call
     const mounted = await guest.drives.unlock(device, { id: drive, headerDigest, mountName, readOnly, key, signal })
-    guest.log('drive.unlocked', { drive })
+    guest.log('drive.unlocked')
     call.post('done', mounted)
   })
 }
 
 export const driveLock: Handlers<Guest>['drive-lock'] = async (call, guest) => {
   const holders = await guest.drives.lock(call.params.serial, call.signal)
-  if (holders.length === 0) guest.log('drive.locked', { drive: call.params.drive })
+  if (holders.length === 0) guest.log('drive.locked')
   call.accept({
     locked: holders.length === 0,
     holders: holders.map(({ pid, uid }) => ({ pid, user: guest.accounts.nameOf(uid) })),

@@ -1,5 +1,4 @@
 /** grant-revoke and grant-list: the owner takes grants back, and sees which ones this VM has taken. SPEC §9.6 */
-import { encodeBase64url } from '../../protocol/core/bytes.ts'
 import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
 
@@ -9,7 +8,7 @@ const AT_ONCE = 32
 export const grantRevoke: Handlers<Guest>['grant-revoke'] = async (call, guest) => {
   const { grantee } = call.params
   const revoked = await guest.grants.revoke(grantee)
-  guest.log('grant.revoked', { grantee: encodeBase64url(grantee) })
+  guest.log('grant.revoked')
   call.accept(revoked)
 }
 

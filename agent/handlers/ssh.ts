@@ -6,6 +6,6 @@ export const ssh: Handlers<Guest>['ssh'] = async (call, guest) => {
   const { userKey, validSeconds } = call.params
   const user = guest.accounts.userOf(call.rights)
   const hostKeys = await guest.ssh.authorise(user, userKey, validSeconds, call.rights, call.signal)
-  guest.log('ssh.key-delivered', { user: user.name, validSeconds, grantee: call.rights.grantee })
+  guest.log('ssh.key-delivered')
   call.accept({ hostKeys, user: user.name })
 }

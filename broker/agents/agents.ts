@@ -11,10 +11,10 @@ import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
 import { asMortarError, type ErrorCode, isErrorCode, MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
-import { Newcomers } from '../http/newcomers.ts'
 import { RateLimit } from '../http/rate-limit.ts'
 import type { ControlSocket } from '../http/websocket.ts'
 import type { Log } from '../log.ts'
+import { Shares } from '../shares.ts'
 import type { VmRecord } from '../store/vm-store.ts'
 import type { VmBook } from '../vms/vm-book.ts'
 import { type Claim, isContested, type Judged, judge } from './enrolment.ts'
@@ -23,8 +23,9 @@ import { Standings } from './standings.ts'
 
 /** messages that an agent may send in a minute; it needs a handful */
 const MESSAGES_PER_MINUTE = 120
-/** sockets that have not enrolled and name no VM of ours, of all addresses */
-const MOST_STRANGERS = 256
+/** sockets that have not enrolled, of one VM or address and in all: those that name a VM of ours, and those that name none */
+const EXPECTED = { each: LIMITS.unauthenticatedPerAddress, most: 512 } as const
+const STRANGERS = { each: LIMITS.unauthenticatedPerAddress, most: 256 } as const
 /** how often one agent, or agents that are new, may enrol at a VM: at once, and then per second; each time is written to disk */
 const ENROLMENTS = { burst: 10, perSecond: 0.2 } as const
 /** how often refusals of one address that names one VM are logged: at once, and then per second */
@@ -53,8 +54,8 @@ export class Agents {
   readonly #held = new HeldSockets()
   readonly #standings: Standings
   /** not enrolled yet: those that name a VM of ours, counted by VM, so that no other VM's sockets push them out; and the rest */
-  readonly #expected = new Newcomers<ControlSocket>(socket => this.#drop(socket))
-  readonly #strangers = new Newcomers<ControlSocket>(socket => this.#drop(socket), MOST_STRANGERS)
+  readonly #expected = new Shares<ControlSocket>(socket => socket.cut(), EXPECTED)
+  readonly #strangers = new Shares<ControlSocket>(socket => socket.cut(), STRANGERS)
   readonly #enrolments: RateLimit
   readonly #refusals: RateLimit
   #closed = false
@@ -242,12 +243,12 @@ export class Agents {
 
   /** What strangers send in a flood is not worth a line each. */
   #fault(socket: ControlSocket, enrolled: Enrolled | undefined, thrown: unknown): void {
+    const { code, detail } = asMortarError(thrown)
     try {
-      if (!enrolled) this.#refusals.count(`${socket.address} ${socket.vm ?? ''}`)
+      if (!enrolled && code !== 'internal') this.#refusals.count(`${socket.address} ${socket.vm ?? ''}`)
     } catch {
       return
     }
-    const { code, detail } = asMortarError(thrown)
     this.#parts.log.warn('agent.refused', { vm: enrolled?.vmId ?? null, code, detail: detail.slice(0, 200) })
   }
 }

@@ -1,15 +1,18 @@
-/** Logins: a user signs the broker's challenge and gets a token for an hour. Nothing of it is stored. SPEC §3.1 */
+/**
+ * Logins: a user signs the broker's challenge and gets a token for an hour. Nothing of it is stored. Nobody is refused for
+ * asking often: to answer a stranger costs hardly more than to refuse, and a limit would be a way to keep others out. SPEC §3.1
+ */
 import { randomBytes } from 'node:crypto'
-import { signBrokerProof, verifyLogin } from '../../protocol/control/login.ts'
+import { brokerProofMessage, loginMessage, verifyLogin } from '../../protocol/control/login.ts'
 import { decodeBase64url, encodeBase64url, encodeHex } from '../../protocol/core/bytes.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { sha256, signingPublicKey } from '../../protocol/core/signing.ts'
+import { Challenges } from './challenges.ts'
+import { mayVerify, signer } from './ed25519.ts'
 
-const CHALLENGE_MS = 60_000
 const TOKEN_MS = 3_600_000
-/** outstanding at once; beyond it the oldest go, so that nobody who asks a lot can keep others from logging in */
-const MOST_CHALLENGES = 10_000
+/** beyond which the oldest go, of the user's own first */
 const MOST_TOKENS = 100_000
 const MOST_TOKENS_PER_USER = 256
 
@@ -27,16 +30,17 @@ interface Known {
 }
 
 export class Login {
-  readonly #seed: Uint8Array
+  readonly #sign: (message: Uint8Array) => Uint8Array
   readonly #known: Known
   readonly #clock: Clock
-  readonly #challenges = new Map<string, { user: string; expires: number }>()
+  readonly #challenges: Challenges
   /** by SHA-256 of the token, so that looking one up tells nothing by its time */
   readonly #tokens = new Map<string, { user: User; expires: number }>()
   readonly id: Uint8Array
 
   constructor(seed: Uint8Array, known: Known, clock: Clock) {
-    this.#seed = seed
+    this.#sign = signer(seed)
+    this.#challenges = new Challenges(clock)
     this.#known = known
     this.#clock = clock
     this.id = signingPublicKey(seed)
@@ -44,33 +48,26 @@ export class Login {
 
   /** A challenge for anybody, so that asking does not tell who is a user. `user`: base64url. */
   challenge(user: string): { nonce: string; brokerProof: string } {
-    dropExpired(this.#challenges, this.#clock.now())
-    dropOldest(this.#challenges, MOST_CHALLENGES - 1)
-    const nonce = randomBytes(32)
-    const textual = encodeBase64url(nonce)
-    this.#challenges.set(textual, { user, expires: this.#clock.now() + CHALLENGE_MS })
-    return { nonce: textual, brokerProof: encodeBase64url(signBrokerProof(nonce, decodeBase64url(user), this.#seed)) }
+    const nonce = this.#challenges.make(user)
+    const brokerProof = this.#sign(brokerProofMessage(nonce, decodeBase64url(user)))
+    return { nonce: encodeBase64url(nonce), brokerProof: encodeBase64url(brokerProof) }
   }
 
-  /** Answers with a token. A challenge serves once. Fails with identity-wrong. */
+  /** Answers with a token. A challenge serves once. Fails with identity-wrong, or rate-limited for a user who logs in without end. */
   answer(request: { user: string; nonce: string; signature: string }): {
     token: string
     expiresAt: string
     role: Role
   } {
-    const challenge = this.#challenges.get(request.nonce)
-    this.#challenges.delete(request.nonce)
-    const role = this.#roleOf(request.user)
-    const proven =
-      challenge?.user === request.user &&
-      challenge.expires > this.#clock.now() &&
-      verifyLogin(
-        decodeBase64url(request.nonce),
-        this.id,
-        decodeBase64url(request.signature),
-        decodeBase64url(request.user),
-      )
-    if (!proven || !role) throw new MortarError('identity-wrong')
+    const nonce = decodeBase64url(request.nonce)
+    const message = loginMessage(nonce, this.id)
+    const [signature, key] = [decodeBase64url(request.signature), decodeBase64url(request.user)]
+    // The cheapest first, since strangers may ask for this as often as they like. Whether the key is a user's is looked
+    // at only once its holder has signed, so that the time it takes tells nobody else.
+    const proven = this.#challenges.holds(request.user, nonce) && mayVerify(message, signature, key)
+    const role = proven ? this.#roleOf(request.user) : undefined
+    if (!role || !verifyLogin(nonce, this.id, signature, key)) throw new MortarError('identity-wrong')
+    this.#challenges.spend(request.user, nonce)
     dropExpired(this.#tokens, this.#clock.now())
     dropOldest(this.#tokens, MOST_TOKENS_PER_USER - 1, held => held.user.key === request.user)
     dropOldest(this.#tokens, MOST_TOKENS - 1)

@@ -8,7 +8,8 @@ import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import type { User } from '../auth/login.ts'
 import type { DataDir } from '../data-dir.ts'
 import type { DriveVolume, HypervisorDriver } from '../hypervisor/driver.ts'
-import { createVolume, removeVolume, requireSpace } from '../images/volume.ts'
+import type { DiskRoom } from '../images/disk-room.ts'
+import { createVolume, removeVolume } from '../images/volume.ts'
 import type { Log } from '../log.ts'
 import type { Serialiser } from '../serialise.ts'
 import type { DriveStore } from '../store/drive-store.ts'
@@ -27,6 +28,12 @@ export interface DrivesParts {
   readonly clock: Clock
   readonly log: Log
   readonly serialiser: Serialiser
+  readonly diskRoom: DiskRoom
+}
+
+/** The file of a drive. */
+export function drivePath(dataDir: DataDir, id: string): string {
+  return join(dataDir.drives, `${id}.raw`)
 }
 
 export class Drives {
@@ -42,9 +49,10 @@ export class Drives {
   }
 
   async #create(user: User, request: z.output<typeof driveCreate>): Promise<Drive> {
-    const { store, dataDir, clock, log } = this.#parts
+    const { store, dataDir, clock, log, diskRoom } = this.#parts
     if (store.countOf(user.key) >= MOST_DRIVES) throw new MortarError('limit-exceeded', `${MOST_DRIVES} drives`)
-    await requireSpace(dataDir.drives, request.sizeBytes)
+    // in one step with the record, so that two drives are not promised the same
+    diskRoom.require(dataDir.drives, request.sizeBytes)
     const drive: Drive = {
       ...request,
       owner: user.key,
@@ -134,7 +142,7 @@ export class Drives {
   }
 
   #path(id: string): string {
-    return join(this.#parts.dataDir.drives, `${id}.raw`)
+    return drivePath(this.#parts.dataDir, id)
   }
 
   #volume(drive: Drive): DriveVolume {

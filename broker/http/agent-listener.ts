@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { AGENT_PATH, JOIN_PATH } from '../../protocol/control/api.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import { Connections } from './connections.ts'
 import { type Joins, joinPair } from './listener.ts'
 import { acceptControl, type ControlSocket, refuseUpgrade } from './websocket.ts'
 
@@ -13,6 +14,8 @@ export interface AgentUpgrades extends Joins {
   acceptAgent(socket: ControlSocket): void
   /** the VM that has this address; undefined where addresses do not tell VMs apart */
   vmAt(address: string): string | undefined
+  /** a connection has ended */
+  onClosed(): void
 }
 
 /** Makes the server; the caller listens and closes. */
@@ -26,6 +29,8 @@ export function createAgentListener(upgrades: AgentUpgrades): Server {
     },
     (_request, response) => response.writeHead(404, { connection: 'close', 'content-length': 0 }).end(),
   )
+  // those that have not become WebSockets yet, by address
+  new Connections().watch(server, upgrades.onClosed)
   boundConnections(server, upgrades)
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     const [path] = (request.url ?? '').split('?')

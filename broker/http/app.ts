@@ -1,26 +1,28 @@
 /** The HTTP API as one application: routes from the table, login, limits, errors in one shape. SPEC §3.3 */
 import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 import { type Context, Hono } from 'hono'
-import { bodyLimit } from 'hono/body-limit'
 import { cors } from 'hono/cors'
 import { ROUTES, type RouteName } from '../../protocol/control/api.ts'
 import { decodeCbor } from '../../protocol/core/codec.ts'
 import { asMortarError, ERRORS, MortarError } from '../../protocol/core/errors.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
 import { wipe } from '../../protocol/core/secret.ts'
 import type { User } from '../auth/login.ts'
 import type { Log } from '../log.ts'
 import { isDiskFull } from '../store/database.ts'
+import { readBody } from './body.ts'
+import type { Connections } from './connections.ts'
 import { HANDLERS, type Services } from './handlers.ts'
 import type { RateLimit } from './rate-limit.ts'
-
-const BODY_BYTES = 64 * 1024
 
 export interface AppParts {
   readonly services: Services
   readonly log: Log
   readonly origins: readonly string[]
-  /** requests without login, by remote address */
-  readonly strangers: RateLimit
+  /** requests of users, by their keys. Those of strangers are not counted: to answer one costs hardly more than to refuse it */
+  readonly users: RateLimit
+  readonly connections: Connections
   /** a request was answered */
   onAnswered(): void
 }
@@ -31,10 +33,6 @@ export function createApp(parts: AppParts): Hono {
     const headers = ['authorization', 'content-type']
     app.use(cors({ origin: [...parts.origins], allowHeaders: headers, maxAge: 600 }))
   }
-  const tooBig = () => {
-    throw new MortarError('limit-exceeded', `a body of more than ${BODY_BYTES} bytes`)
-  }
-  app.use(bodyLimit({ maxSize: BODY_BYTES, onError: tooBig }))
   for (const [name, route] of Object.entries(ROUTES) as [RouteName, (typeof ROUTES)[RouteName]][]) {
     app.on(route.method, route.path, context => answer(parts, name, context))
   }
@@ -44,15 +42,22 @@ export function createApp(parts: AppParts): Hono {
 }
 
 async function answer(parts: AppParts, name: RouteName, context: Context): Promise<Response> {
+  const { incoming } = context.env as { incoming: IncomingMessage }
   const user = authorise(parts, name, context)
+  if (user) {
+    parts.connections.prove(incoming.socket, user.key)
+    parts.users.count(user.key)
+  }
   const { body: schema, encoding, run } = HANDLERS[name]
-  const raw = schema ? new Uint8Array(await context.req.arrayBuffer()) : undefined
+  const [bytes, ms] = user ? [LIMITS.bodyBytes, LIMITS.bodyMs] : [LIMITS.strangerBodyBytes, LIMITS.authenticationMs]
+  // not before it is known whose it is
+  const raw = schema ? await readBody(incoming, bytes, ms) : undefined
   try {
     let body: unknown
     if (schema && raw) {
       body =
         encoding === 'cbor'
-          ? decodeCbor(schema, raw, BODY_BYTES, 'bad-request')
+          ? decodeCbor(schema, raw, LIMITS.bodyBytes, 'bad-request')
           : parseJson(schema, new TextDecoder().decode(raw))
     }
     const { id = '', grantee = '' } = context.req.param() as { id?: string; grantee?: string }
@@ -66,21 +71,13 @@ async function answer(parts: AppParts, name: RouteName, context: Context): Promi
 
 function authorise(parts: AppParts, name: RouteName, context: Context): User | undefined {
   const { access } = ROUTES[name]
-  if (access === 'anyone') {
-    parts.strangers.count(remoteAddress(context))
-    return undefined
-  }
+  if (access === 'anyone') return undefined
   const token = /^Bearer ([A-Za-z0-9_-]{1,64})$/.exec(context.req.header('authorization') ?? '')?.[1]
   if (token === undefined) throw new MortarError('login-expired', 'no login')
   const user = parts.services.login.userOf(token)
   if (access === 'administrator' && user.role !== 'administrator')
     throw new MortarError('denied', 'administrators only')
   return user
-}
-
-function remoteAddress(context: Context): string {
-  const { incoming } = context.env as { incoming?: { socket?: { remoteAddress?: string } } }
-  return incoming?.socket?.remoteAddress ?? 'unknown'
 }
 
 function parseJson(schema: NonNullable<(typeof HANDLERS)[RouteName]['body']>, text: string): unknown {

@@ -20,11 +20,12 @@ import { MortarError } from '../../protocol/core/errors.ts'
 import type { z } from '../../protocol/core/schema.ts'
 import { hasAll, listScope, type Need, requireAccess, requireVm } from '../auth/access.ts'
 import type { Login, User } from '../auth/login.ts'
+import { granted } from '../auth/views.ts'
 import type { Bricks } from '../bricks/bricks.ts'
 import type { DataDir } from '../data-dir.ts'
 import type { Drives } from '../drives/drives.ts'
+import type { SshKeys } from '../ssh/keys.ts'
 import type { DriveStore } from '../store/drive-store.ts'
-import type { SshKeyStore } from '../store/ssh-key-store.ts'
 import type { VmRecord } from '../store/vm-store.ts'
 import { readTail } from '../vms/console.ts'
 import type { Grants } from '../vms/grants.ts'
@@ -33,7 +34,6 @@ import type { Lifecycle } from '../vms/lifecycle.ts'
 import type { VmBook } from '../vms/vm-book.ts'
 
 const LONGEST_WAIT_MS = 30_000
-const MOST_SSH_KEYS = 32
 
 /** What handlers work with. */
 export interface Services {
@@ -42,7 +42,9 @@ export interface Services {
   readonly bricks: Bricks
   readonly drives: Drives
   readonly driveStore: DriveStore
-  readonly sshKeys: SshKeyStore
+  readonly sshKeys: SshKeys
+  /** the users who named an SSH key ("type base64") */
+  sshUsersOf(key: string): readonly string[]
   readonly lifecycle: Lifecycle
   readonly grants: Grants
   readonly dataDir: DataDir
@@ -123,7 +125,7 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
       const record = vmOf(services, request, 'any')
       if (request.query.after !== undefined) {
         const timeoutMs = Math.min(Number(request.query.timeoutMs ?? LONGEST_WAIT_MS) || 0, LONGEST_WAIT_MS)
-        await services.book.changed(record.id, Number(request.query.after), timeoutMs)
+        await services.book.changed(record.id, Number(request.query.after), { user: userOf(request).key, timeoutMs })
       }
       return showVm(services, request)
     },
@@ -198,25 +200,16 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
     },
   },
 
-  'ssh.key': handler(sshKeyRequest, async ({ sshKeys }, request) => {
-    const user = userOf(request)
-    const key = parseSshKey(request.body.publicKey)
-    if (sshKeys.countOf(user.key) >= MOST_SSH_KEYS && !sshKeys.ownersOf(key).includes(user.key)) {
-      throw new MortarError('limit-exceeded', `${MOST_SSH_KEYS} SSH keys`)
-    }
-    sshKeys.add(key, user.key)
-    return {}
-  }),
-}
-
-/** "type base64" in the one form that logins are compared with. Fails with bad-request. */
-function parseSshKey(line: string): string {
-  const [type = '', textual = ''] = line.trim().split(/ +/)
-  const blob = Buffer.from(textual, 'base64')
-  // the blob begins with the type again (RFC 4253 section 6.6)
-  const named = blob.length > 4 ? blob.subarray(4, 4 + blob.readUInt32BE(0)).toString('latin1') : ''
-  if (!/^[a-z0-9@.-]+$/.test(type) || named !== type) throw new MortarError('bad-request', 'not an OpenSSH public key')
-  return `${type} ${blob.toString('base64')}`
+  'ssh.list': { run: async ({ sshKeys }, request) => ({ keys: sshKeys.list(userOf(request).key) }) },
+  'ssh.key': handler(sshKeyRequest, async ({ sshKeys }, request) => ({
+    key: sshKeys.add(userOf(request).key, request.body.publicKey),
+  })),
+  'ssh.remove': {
+    async run({ sshKeys }, request) {
+      sshKeys.remove(userOf(request).key, request.id)
+      return {}
+    },
+  },
 }
 
 function userOf({ user }: { user: User | undefined }): User {
@@ -233,7 +226,9 @@ function vmOf({ book, grants }: Services, request: Asked, need: Need = 'owner'):
 }
 
 function viewOf({ book, grants }: Services, user: User, record: VmRecord): Vm {
-  return book.view(record, grants.signedOf(record.id, hasAll(user, record) ? undefined : user.key))
+  if (hasAll(user, record)) return book.view(record, grants.signedOf(record.id))
+  const mine = grants.of(user.key, record.id)
+  return granted(book.view(record, grants.signedOf(record.id, user.key)), mine ?? { permissions: [], drives: [] })
 }
 
 function showVm(services: Services, request: Asked): { vm: Vm } {

@@ -1,33 +1,40 @@
 /** The listening socket: HTTP to the application, upgrades to agents and relay. */
-import type { IncomingMessage, Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { Server as NetServer } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { createAdaptorServer } from '@hono/node-server'
+import { getRequestListener } from '@hono/node-server'
 import { JOIN_PATH } from '../../protocol/control/api.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { Address } from '../config.ts'
+import type { Connections } from './connections.ts'
 import { acceptData, joinTokenOf, refuseUpgrade } from './websocket.ts'
 
 export interface Joins {
   spendToken(token: string): { take(socket: Duplex): void } | undefined
 }
 
+export interface ListenerParts {
+  readonly connections: Connections
+  readonly joins: Joins
+  /** a connection has ended */
+  onClosed(): void
+}
+
 /** Makes the server; the caller listens and closes. */
 export function createListener(
   fetch: (request: Request, bindings: unknown) => Response | Promise<Response>,
-  joins: Joins,
+  { connections, joins, onClosed }: ListenerParts,
 ): Server {
-  const server = createAdaptorServer({
-    fetch: fetch as never,
-    // an API call takes seconds at most; a header that trickles in is an attack
-    serverOptions: {
-      headersTimeout: LIMITS.authenticationMs,
-      connectionsCheckingInterval: 1_000,
-      requestTimeout: 30_000,
-      maxHeaderSize: 16_384,
-    },
-  }) as Server
+  // an API call takes seconds at most; a header that trickles in is an attack
+  const limits = {
+    headersTimeout: LIMITS.authenticationMs,
+    connectionsCheckingInterval: 1_000,
+    requestTimeout: LIMITS.bodyMs,
+    maxHeaderSize: 16_384,
+  }
+  const server = createServer(limits, connections.oneByOne(getRequestListener(fetch as never)))
+  connections.watch(server, onClosed)
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     const [path] = (request.url ?? '').split('?')
     if (path === JOIN_PATH) joinPair(request, socket, head, joins)

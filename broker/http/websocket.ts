@@ -24,7 +24,10 @@ export interface ControlSocket {
   onMessage(listener: (text: string) => void): void
   /** called once, also when it was closed from here */
   onClosed(listener: () => void): void
+  /** Closes in order, and cuts the socket of who does not answer that. */
   close(): void
+  /** Ends it at once. */
+  cut(): void
 }
 
 const server = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: LIMITS.controlBytes })
@@ -70,6 +73,7 @@ export function acceptControl(
         connection.close()
         setTimeout(() => connection.terminate(), 1000).unref()
       },
+      cut: () => connection.terminate(),
     })
   })
 }

@@ -67,6 +67,8 @@ export interface HypervisorDescription {
   readonly acceleration: 'kvm' | 'tcg'
   /** why that acceleration, for people */
   readonly reason: string
+  /** whether the memory of VMs is locked, so that the host does not swap it */
+  readonly locksMemory: boolean
 }
 
 /**

@@ -4,7 +4,7 @@ import { MortarError } from '../../protocol/core/errors.ts'
 import { spaceError } from './overlay.ts'
 
 /** Room that always stays free, so that running VMs do not stall. */
-const RESERVE_BYTES = 256 * 2 ** 20
+export const RESERVE_BYTES = 256 * 2 ** 20
 
 /** Fails with no-space when `directory` has less than `neededBytes` beside the reserve. */
 export async function requireSpace(directory: string, neededBytes: number): Promise<void> {

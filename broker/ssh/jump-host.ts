@@ -5,13 +5,12 @@
 import { readFileSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { AuthContext, Connection, ParsedKey, ServerChannel } from 'ssh2'
+import type { AuthContext, Connection, ParsedKey, PublicKeyAuthContext, ServerChannel } from 'ssh2'
 import { asMortarError } from '../../protocol/core/errors.ts'
-import { Newcomers } from '../http/newcomers.ts'
 import type { Log } from '../log.ts'
+import { SshConnections } from './connections.ts'
 import { hostKey } from './host-key.ts'
 
-const MOST_CONNECTIONS = 256
 const LOGIN_MS = 20_000
 const KEEP_ALIVE_MS = 60_000
 const SSH_PORT = 22
@@ -22,6 +21,8 @@ export interface JumpHostParts {
   readonly log: Log
   /** the users who named the key ("type base64") and whose login that is: several may have named one key */
   usersOf(key: string, login: string): readonly string[]
+  /** a connection has ended */
+  onClosed(): void
   /** a byte stream to sshd in a VM of one of the users, by name or id. Fails with not-found, vm-unreachable, rate-limited */
   connect(users: readonly string[], vm: string): Duplex
 }
@@ -30,6 +31,8 @@ export interface JumpHost {
   readonly server: Server
   /** host key as OpenSSH prints it: type and base64 */
   readonly hostKey: string
+  /** Ends the connections that are logged in by a key ("type base64"). */
+  drop(key: string): void
   /** Stops listening and ends all connections. */
   close(): void
 }
@@ -40,33 +43,32 @@ export async function createJumpHost(parts: JumpHostParts): Promise<JumpHost> {
   // ssh2 is big: it is loaded when the first connection comes
   let acceptor: Promise<(socket: Socket, onLogin: () => void) => void> | undefined
   const sockets = new Set<Socket>()
-  const newcomers = new Newcomers<Socket>(socket => socket.destroy())
+  const connections = new SshConnections()
   const server = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS }, socket => {
     sockets.add(socket)
-    newcomers.add(socket, socket.remoteAddress ?? 'unknown')
+    connections.open(socket)
     // counts from the first byte, before ssh2 knows of a connection
     const deadline = setTimeout(() => socket.destroy(), LOGIN_MS)
     socket.on('error', () => socket.destroy())
     socket.on('close', () => {
       sockets.delete(socket)
-      onLogin()
-    })
-    const onLogin = () => {
       clearTimeout(deadline)
-      newcomers.delete(socket)
-    }
-    acceptor ??= createAcceptor(parts)
-    acceptor.then(accept => accept(socket, onLogin)).catch(() => socket.destroy())
+      parts.onClosed()
+    })
+    acceptor ??= createAcceptor(parts, connections)
+    acceptor.then(accept => accept(socket, () => clearTimeout(deadline))).catch(() => socket.destroy())
   })
-  server.maxConnections = MOST_CONNECTIONS
   const close = () => {
     server.close()
     for (const socket of sockets) socket.destroy()
   }
-  return { server, close, hostKey: key }
+  return { server, close, hostKey: key, drop: named => connections.drop(named) }
 }
 
-async function createAcceptor(parts: JumpHostParts): Promise<(socket: Socket, onLogin: () => void) => void> {
+async function createAcceptor(
+  parts: JumpHostParts,
+  connections: SshConnections,
+): Promise<(socket: Socket, onLogin: () => void) => void> {
   const { default: ssh2 } = await import('ssh2')
   const { Server: SshServer, utils } = ssh2
   const hostKeys = [readFileSync(parts.keyPath)]
@@ -74,41 +76,60 @@ async function createAcceptor(parts: JumpHostParts): Promise<(socket: Socket, on
   const config = { hostKeys, ident: 'mortar', algorithms: { compress: ['none' as const] } }
   // one server for each connection, since ssh2 does not say which socket a connection came by
   return (socket, onLogin) => {
-    const server = new SshServer(config, connection => serve(connection, parts, utils.parseKey, onLogin))
+    const server = new SshServer(config, connection => {
+      connections.advance(socket, 'speaking')
+      serve(connection, { ...parts, parseKey: utils.parseKey, connections, socket, onLogin })
+    })
     server.on('error', () => socket.destroy())
     server.injectSocket(socket)
   }
 }
 
-type ParseKey = (data: Buffer) => ParsedKey | ParsedKey[] | Error
+interface Serving extends JumpHostParts {
+  readonly parseKey: (data: Buffer) => ParsedKey | ParsedKey[] | Error
+  readonly connections: SshConnections
+  readonly socket: Socket
+  onLogin(): void
+}
 
-function serve(connection: Connection, parts: JumpHostParts, parseKey: ParseKey, onLogin: () => void): void {
+function serve(connection: Connection, serving: Serving): void {
+  const { connections, socket, log } = serving
   let users: readonly string[] = []
+  let key = ''
+  connection.on('handshake', () => connections.advance(socket, 'encrypted'))
   connection.on('authentication', context => {
     try {
-      const [named, proven] = checkKey(context, parts, parseKey)
+      const [named, proven] = checkKey(context, serving)
+      if (named.length > 0 && context.method === 'publickey') connections.claim(socket, keyOf(context))
       // only a signature says who it is; without one the client asks whether the key would do (RFC 4252 section 7)
-      if (proven) users = named
+      if (proven && context.method === 'publickey') {
+        users = named
+        key = keyOf(context)
+      }
       if (named.length > 0) context.accept()
       else context.reject(['publickey'])
     } catch (thrown) {
-      parts.log.warn('ssh.refused', { code: asMortarError(thrown).code })
+      log.warn('ssh.refused', { code: asMortarError(thrown).code })
       context.reject(['publickey'])
     }
   })
   connection.on('ready', () => {
-    onLogin()
+    serving.onLogin()
+    connections.logIn(socket, key, users)
     connection.on('session', (_accept, reject) => reject())
     connection.on('tcpip', (accept, reject, { destIP, destPort }) => {
       if (destPort !== SSH_PORT) return reject()
       let guest: Duplex
       try {
-        guest = parts.connect(users, destIP)
+        guest = serving.connect(users, destIP)
       } catch (thrown) {
-        parts.log.warn('ssh.refused', { code: asMortarError(thrown).code })
+        log.warn('ssh.refused', { code: asMortarError(thrown).code })
         return reject()
       }
-      join(accept(), guest)
+      const ended = connections.openChannel(socket)
+      const channel = accept()
+      channel.once('close', ended)
+      join(channel, guest)
     })
   })
   connection.on('error', () => undefined)
@@ -126,10 +147,12 @@ function join(channel: ServerChannel, guest: Duplex): void {
   channel.pipe(guest).pipe(channel)
 }
 
+const keyOf = ({ key }: PublicKeyAuthContext) => `${key.algo} ${key.data.toString('base64')}`
+
 /** The users who named the key (none when it does not do), and whether the client proved that it holds it. */
-function checkKey(context: AuthContext, parts: JumpHostParts, parseKey: ParseKey): [readonly string[], boolean] {
+function checkKey(context: AuthContext, { usersOf, parseKey }: Serving): [readonly string[], boolean] {
   if (context.method !== 'publickey') return [[], false]
-  const users = parts.usersOf(`${context.key.algo} ${context.key.data.toString('base64')}`, context.username)
+  const users = usersOf(keyOf(context), context.username)
   if (!context.signature || !context.blob) return [users, false]
   const key = parseKey(context.key.data)
   if (key instanceof Error || Array.isArray(key)) return [[], false]

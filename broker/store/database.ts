@@ -22,6 +22,8 @@ const MIGRATIONS = [
    CREATE INDEX grants_grantee ON grants (grantee);`,
   `UPDATE vms SET record = json_set(json_remove(record, '$.rebootArmed', '$.agent.boot'),
      '$.boots', json('[]'), '$.waiting', json('[]'), '$.formerCertificate', null);`,
+  `ALTER TABLE ssh_keys ADD COLUMN name TEXT NOT NULL DEFAULT '';
+   ALTER TABLE grants ADD COLUMN drives TEXT NOT NULL DEFAULT '[]';`,
 ]
 
 /** numbers of SQLite: another program has the file, the disk is full */

@@ -10,11 +10,13 @@ export interface GrantRecord {
   /** seconds since 1970 */
   readonly expires: number
   readonly permissions: readonly Permission[]
+  /** ids of the drives that it names; null for every drive */
+  readonly drives: readonly string[] | null
   /** as its owner signed it, base64url */
   readonly signed: string
 }
 
-const COLUMNS = 'vm, grantee, serial, expires, permissions, signed'
+const COLUMNS = 'vm, grantee, serial, expires, permissions, drives, signed'
 
 export class GrantStore {
   readonly #database: DatabaseSync
@@ -26,8 +28,16 @@ export class GrantStore {
   /** Puts the grant in the place of an older one of the same grantee. */
   save(grant: GrantRecord): void {
     this.#database
-      .prepare(`INSERT OR REPLACE INTO grants (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)`)
-      .run(grant.vm, grant.grantee, grant.serial, grant.expires, JSON.stringify(grant.permissions), grant.signed)
+      .prepare(`INSERT OR REPLACE INTO grants (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)`)
+      .run(
+        grant.vm,
+        grant.grantee,
+        grant.serial,
+        grant.expires,
+        JSON.stringify(grant.permissions),
+        JSON.stringify(grant.drives),
+        grant.signed,
+      )
   }
 
   get(vm: string, grantee: string): GrantRecord | undefined {
@@ -68,6 +78,7 @@ function toGrant(row: Record<string, unknown>): GrantRecord {
     expires: Number(row.expires),
     // written from a grant that was checked
     permissions: JSON.parse(String(row.permissions)) as Permission[],
+    drives: JSON.parse(String(row.drives)) as string[] | null,
     signed: String(row.signed),
   }
 }

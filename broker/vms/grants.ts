@@ -41,8 +41,13 @@ export class Grants {
 
   /** What a grant that has not expired lets the user do at the VM; undefined without one. */
   permissionsOf(user: string, vmId: string): readonly Permission[] | undefined {
+    return this.of(user, vmId)?.permissions
+  }
+
+  /** The user's grant for the VM, unless it has expired. */
+  of(user: string, vmId: string): GrantRecord | undefined {
     const grant = this.#store.get(vmId, user)
-    return grant && this.#holds(grant) ? grant.permissions : undefined
+    return grant && this.#holds(grant) ? grant : undefined
   }
 
   /** Ids of the VMs at which the user holds a grant. */
@@ -65,8 +70,8 @@ export class Grants {
   }
 }
 
-function recordOf({ vm, serial, expires, permissions }: Grant, grantee: string, signed: string): GrantRecord {
-  return { vm, grantee, serial, expires, permissions, signed }
+function recordOf({ vm, serial, expires, permissions, drives }: Grant, grantee: string, signed: string): GrantRecord {
+  return { vm, grantee, serial, expires, permissions, drives, signed }
 }
 
 function decode(textual: string): Uint8Array {

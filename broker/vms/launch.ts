@@ -13,12 +13,14 @@ import type { User } from '../auth/login.ts'
 import type { Bricks } from '../bricks/bricks.ts'
 import type { DataDir } from '../data-dir.ts'
 import type { HypervisorDriver, VmDefinition } from '../hypervisor/driver.ts'
+import type { DiskRoom } from '../images/disk-room.ts'
 import { createOverlay } from '../images/overlay.ts'
 import { requireSpace } from '../images/volume.ts'
 import type { GuestNetwork } from '../network/guest-network.ts'
 import type { Serialiser } from '../serialise.ts'
 import type { BrickRecord } from '../store/brick-store.ts'
 import type { VmRecord } from '../store/vm-store.ts'
+import { type HostFacts, requireHostRoom } from './host-room.ts'
 import type { LauncherKey } from './launcher-key.ts'
 import type { VmBook } from './vm-book.ts'
 
@@ -39,6 +41,8 @@ export interface LaunchParts {
   readonly networkKind: VmRecord['network']
   readonly enrolWithinMs: number
   readonly serialiser: Serialiser
+  readonly host: HostFacts
+  readonly diskRoom: DiskRoom
 }
 
 export interface LaunchRequest {
@@ -49,7 +53,7 @@ export interface LaunchRequest {
   readonly sealedSecret: Uint8Array
 }
 
-/** Launches a VM and returns when its domain runs. Fails with ticket-*, brick-unknown, vm-exists, launcher-changed, limit-exceeded, no-space, libvirt-*, qemu-missing, network-unusable. */
+/** Launches a VM and returns when its domain runs. Fails with ticket-*, brick-unknown, vm-exists, launcher-changed, limit-exceeded, no-space, host-full, libvirt-*, qemu-missing, network-unusable. */
 export async function launch(parts: LaunchParts, user: User, request: LaunchRequest): Promise<VmRecord> {
   const { book, driver } = parts
   const ticket = openTicket(request.ticket)
@@ -63,6 +67,9 @@ export async function launch(parts: LaunchParts, user: User, request: LaunchRequ
     // the brick may have been deleted meanwhile; from here on the record keeps it
     const brick = brickOf(parts, ticket, request.options.brick)
     const record = newRecord(parts, ticket, brick, request)
+    // in one step with the record, so that two launches are not promised the same
+    requireHostRoom(parts.host, book.list().filter(mayRun), record)
+    parts.diskRoom.require(parts.dataDir.root, brick.virtualSizeBytes)
     book.add(record, ticket.expires)
     // whoever deletes the VM from here on waits until it runs
     await parts.serialiser.run(record.id, () => makeAndStart(parts, record, brick, [request.ticket, secret]))
@@ -71,6 +78,9 @@ export async function launch(parts: LaunchParts, user: User, request: LaunchRequ
     wipe(secret)
   }
 }
+
+/** One that failed, or whose end is not known yet, may hold all that it was given. */
+const mayRun = ({ state }: VmRecord) => state !== 'stopped' && state !== 'destroyed'
 
 function check(parts: LaunchParts, user: User, ticket: LaunchTicket): void {
   checkTicketTime(ticket, parts.clock.now())
@@ -173,6 +183,11 @@ export async function removeSecret(dataDir: DataDir, id: string): Promise<void> 
   await rm(join(dataDir.vm(id), 'mortar.secret'), { force: true })
 }
 
+/** The system disk of a VM. */
+export function overlayPath(dataDir: DataDir, id: string): string {
+  return join(dataDir.vm(id), 'overlay.qcow2')
+}
+
 /** How the hypervisor is told of a VM. */
 function definitionOf(
   { dataDir, bricks }: Pick<LaunchParts, 'dataDir' | 'bricks'>,
@@ -185,7 +200,7 @@ function definitionOf(
     name: record.name,
     memoryMiB: record.memoryMiB,
     vcpus: record.vcpus,
-    overlayPath: join(folder, 'overlay.qcow2'),
+    overlayPath: overlayPath(dataDir, record.id),
     brickPath: bricks.pathOf(record.brickSha256),
     consoleLogPath: join(folder, 'console.log'),
     bootFiles: ['mortar.ticket', 'mortar.secret', 'mortar.broker', 'mortar.network'].map(bootFile),

@@ -6,6 +6,7 @@ import type { DriveStore } from '../store/drive-store.ts'
 import type { GrantStore } from '../store/grant-store.ts'
 import type { VmRecord, VmStore } from '../store/vm-store.ts'
 import { mayFollow } from './states.ts'
+import { Waits } from './waits.ts'
 
 const MOST_EVENTS = 200
 
@@ -21,10 +22,11 @@ export interface VmBookOptions {
 
 export class VmBook {
   readonly #options: VmBookOptions
-  readonly #waiters = new Map<string, Set<() => void>>()
+  readonly #waits: Waits
 
   constructor(options: VmBookOptions) {
     this.#options = options
+    this.#waits = new Waits(options.clock)
   }
 
   get(id: string): VmRecord | undefined {
@@ -60,7 +62,7 @@ export class VmBook {
     this.#options.store.remove(id)
     this.#options.grants.removeAll(id)
     this.#options.log.info('vm.state', { vm: id, state: 'destroyed' })
-    this.#wake(id)
+    this.#waits.wake(id)
   }
 
   /** Changes state, with the other members that change with it. False when the state may not follow, or the VM is gone. */
@@ -91,29 +93,13 @@ export class VmBook {
     }
     const events = bounded([...record.events, event])
     this.#options.store.save({ ...record, events, revision: record.revision + 1 })
-    this.#wake(record.id)
+    this.#waits.wake(record.id)
   }
 
-  /** Resolves when the VM has another revision than `revision`, is gone, or `timeoutMs` has passed. */
-  changed(id: string, revision: number, timeoutMs: number): Promise<void> {
+  /** Resolves when the VM has another revision than `revision`, is gone, `timeoutMs` has passed, or the user waits too often. */
+  changed(id: string, revision: number, { user, timeoutMs }: { user: string; timeoutMs: number }): Promise<void> {
     const record = this.#options.store.get(id)
-    if (record?.revision !== revision) return Promise.resolve()
-    return new Promise(resolve => {
-      const waiters = this.#waiters.get(id) ?? new Set()
-      this.#waiters.set(id, waiters)
-      const done = () => {
-        cancel()
-        waiters.delete(done)
-        if (waiters.size === 0) this.#waiters.delete(id)
-        resolve()
-      }
-      const cancel = this.#options.clock.after(timeoutMs, done)
-      waiters.add(done)
-    })
-  }
-
-  #wake(id: string): void {
-    for (const waiter of [...(this.#waiters.get(id) ?? [])]) waiter()
+    return record?.revision === revision ? this.#waits.wait(id, user, timeoutMs) : Promise.resolve()
   }
 
   /** The VM as the API shows it. `grants`: those that the reader may see. */

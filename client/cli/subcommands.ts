@@ -1,8 +1,9 @@
 /** SUBCOMMANDS: the list. A new subcommand is a row here and a function in the file of its noun. */
 import { GRANT } from './grant-subcommands.ts'
+import { RUN } from './run-subcommands.ts'
+import { SSH } from './ssh-subcommands.ts'
 import type { Option, Subcommand } from './subcommand.ts'
 
-const user: Option = { flags: '--user <user>', says: 'user in the VM (default: your own account there)' }
 const timeout = (fallback: string): Option => ({ flags: '--timeout <seconds>', says: 'give up after this', fallback })
 const force: Option = {
   flags: '--force',
@@ -153,44 +154,6 @@ const VM: readonly Subcommand[] = [
   },
 ]
 
-const RUN: readonly Subcommand[] = [
-  {
-    name: 'exec',
-    operands: '<vm> [argv...]',
-    says: 'run a program in a VM, without a shell; its exit code becomes this one (125 to 127: it did not run). With --json it prints at the end {code, signal, encoding, stdout, stderr}, up to 4 MiB of output; encoding is base64 when it is not UTF-8. When the connection breaks, the program goes on and mortar connects again, for up to an hour. What it starts in the background goes on when it ends, until a grant is revoked. With --detach nobody waits for it: --attach reads what it wrote, and how it ended, later',
-    optionHint: 'write -- before a program that has options: mortar exec VM -- ls -la',
-    options: [
-      user,
-      { flags: '--cwd <folder>', says: 'absolute folder to run in (default: home)' },
-      { flags: '--env <name=value>', says: 'add to its environment; may be repeated', repeated: true },
-      { flags: '-i, --interactive', says: 'pass standard input on even when it is a terminal' },
-      { flags: '--detach', says: 'print an id as soon as it runs; what it writes is kept in the VM, up to 4 MiB' },
-      {
-        flags: '--attach <id>',
-        says: 'read a detached program from the start, and on until it ends; Ctrl-C leaves it',
-      },
-      { flags: '--list', says: 'list your programs in the VM' },
-      { flags: '--end <id>', says: 'end a detached program and forget what it wrote' },
-    ],
-    examples: [
-      'mortar exec first -- uname -a',
-      'mortar exec first --json -- ls -la',
-      'tar c . | mortar exec first --cwd /tmp -- tar x',
-      'mortar exec first --detach -- make all',
-      'mortar exec first --attach 6f1c0f6b2f6a4b7c8d9e0a1b2c3d4e5f',
-    ],
-    load: async () => (await import('./exec.ts')).execute,
-  },
-  {
-    name: 'shell',
-    operands: '<vm>',
-    says: 'open a login shell in a VM; the end of the input ends it. When the connection breaks, the shell goes on and mortar connects again, for up to an hour; Ctrl-C stops that, and as nothing can be told to the VM meanwhile, the shell there ends after that hour',
-    options: [user],
-    examples: ['mortar shell first', 'mortar shell first --user root'],
-    load: async () => (await import('./shell.ts')).shell,
-  },
-]
-
 const DRIVE: readonly Subcommand[] = [
   {
     name: 'drive create',
@@ -256,32 +219,6 @@ const DRIVE: readonly Subcommand[] = [
 
 const OTHERS: readonly Subcommand[] = [
   {
-    name: 'ssh',
-    operands: '<vm> [arguments...]',
-    says: 'exchange keys with a VM and run the ssh of this machine; options for ssh follow the VM',
-    options: [],
-    examples: ['mortar ssh first', 'mortar ssh first -L 8080:localhost:80', 'mortar ssh first uptime'],
-    passThrough: true,
-    load: async () => (await import('./ssh.ts')).ssh,
-  },
-  {
-    name: 'ssh-config',
-    operands: '<vm>',
-    says: 'exchange keys with a VM and print its block for ssh_config, for ssh, scp and rsync',
-    options: [{ flags: '--jump', says: "go through the broker's jump host instead of this program" }],
-    examples: ['mortar ssh-config first > first.config && scp -F first.config notes.txt first:'],
-    load: async () => (await import('./ssh.ts')).sshConfig,
-  },
-  {
-    name: 'ssh-proxy',
-    operands: '<vm>',
-    says: 'connection for ProxyCommand of ssh: standard input and output lead to sshd in the VM',
-    options: [{ flags: '--socket <path>', says: 'of the mortar ssh that started ssh' }],
-    examples: ['ssh -o ProxyCommand="mortar ssh-proxy first" …'],
-    hidden: true,
-    load: async () => (await import('./ssh-proxy.ts')).sshProxy,
-  },
-  {
     name: 'console',
     operands: '',
     says: 'serve the console page from this machine, so that nobody else can change it',
@@ -294,7 +231,16 @@ const OTHERS: readonly Subcommand[] = [
   },
 ]
 
-export const SUBCOMMANDS: readonly Subcommand[] = [...IDENTITY, ...BRICK, ...VM, ...RUN, ...DRIVE, ...GRANT, ...OTHERS]
+export const SUBCOMMANDS: readonly Subcommand[] = [
+  ...IDENTITY,
+  ...BRICK,
+  ...VM,
+  ...RUN,
+  ...DRIVE,
+  ...GRANT,
+  ...SSH,
+  ...OTHERS,
+]
 
 /** Nouns that group subcommands, for --help. */
 export const NOUNS: Readonly<Record<string, string>> = {
@@ -302,5 +248,6 @@ export const NOUNS: Readonly<Record<string, string>> = {
   brick: 'templates that VMs start from',
   vm: 'virtual machines',
   drive: 'encrypted drives',
+  'ssh-key': "keys at the broker's jump host",
   grant: 'rights of others at your VMs',
 }

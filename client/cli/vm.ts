@@ -1,7 +1,8 @@
 /** `mortar vm`: launches, lists, shows, waits for, stops and deletes VMs. */
 import type { Vm } from '../../protocol/control/api.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
-import type { BrokerApi } from '../broker-api.ts'
+import type { BrokerApi, BrokerInfo } from '../broker-api.ts'
+import { hostMemoryWords } from '../host-memory.ts'
 import { findVm, launchVm, printable, waitVm } from '../vm.ts'
 import { confirm } from './confirm.ts'
 import type { Context } from './context.ts'
@@ -52,8 +53,11 @@ export const list: Action = async context => {
   return { json: { vms }, text: table(['NAME', 'STATE', 'BRICK', 'MEMORY', 'ADDRESS', 'CREATED', 'OWNER', 'ID'], rows) }
 }
 
-export const show: Action = async (context, given) =>
-  outcomeOf(context, await findVm(await context.broker(), given.operand(0)))
+export const show: Action = async (context, given) => {
+  const broker = await context.broker()
+  const vm = await findVm(broker, given.operand(0))
+  return outcomeOf(context, vm, { memory: (await broker.info()).hostMemory })
+}
 
 export const wait: Action = async (context, given) => {
   const goal = oneOf(given, 'for', ['ready', 'enrolled', 'stopped'])
@@ -172,9 +176,11 @@ interface Told {
   /** who says that it is in this state: the broker, unless the VM proved its key just now */
   readonly word?: 'vm' | 'broker'
   readonly drives?: Locked
+  /** what the broker says of the memory of its VMs, where that is asked */
+  readonly memory?: BrokerInfo['hostMemory']
 }
 
-async function outcomeOf(context: Context, vm: Vm, { word = 'broker', drives }: Told = {}): Promise<Outcome> {
+async function outcomeOf(context: Context, vm: Vm, { word = 'broker', drives, memory }: Told = {}): Promise<Outcome> {
   const pairs: [string, string][] = [
     ['name', vm.name],
     ['id', vm.id],
@@ -184,6 +190,7 @@ async function outcomeOf(context: Context, vm: Vm, { word = 'broker', drives }: 
     ['size', `${vm.vcpus} CPU, ${size(vm.memoryMiB * MIB)}`],
     ['created', time(vm.createdAt)],
   ]
+  if (memory) pairs.push(['memory', `${hostMemoryWords(memory)} (the broker says)`])
   if (vm.agent) {
     pairs.push(['addresses', vm.agent.addresses.join(', ')])
     pairs.push([
@@ -202,6 +209,7 @@ async function outcomeOf(context: Context, vm: Vm, { word = 'broker', drives }: 
   if (vm.failure) pairs.push(['failure', `${vm.failure.stage}: ${vm.failure.reason}`])
   const events = vm.events.map(event => [time(event.at), event.state, event.cause])
   const text = `${facts(pairs)}\n\n${table(['TIME', 'STATE', 'CAUSE'], events)}`
-  if (!drives) return { json: { vm, word }, text }
-  return { json: { vm, word, drives: jsonOf(drives) }, text: `${drives.says}.\n\n${text}` }
+  const json = { vm, word, ...(memory && { hostMemory: memory }) }
+  if (!drives) return { json, text }
+  return { json: { ...json, drives: jsonOf(drives) }, text: `${drives.says}.\n\n${text}` }
 }

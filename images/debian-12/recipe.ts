@@ -119,9 +119,9 @@ export const RECIPE = {
     'systemd-veritysetup-generator',
   ],
   enabledUnits: ['mortar-agent.service', 'mortar-network.service', 'tmp.mount', 'drives.mount', 'late.timer'],
-  /** init_on_free: freed pages that held a key are zeroed at once */
+  /** init_on_free: freed pages that held a key are zeroed at once; show_status: descriptions of units, which may name users' programs, stay off the console */
   kernelOptions:
-    'root=/dev/vda2 rw console=ttyS0 loglevel=4 init_on_free=1 net.ifnames=0 lsm=landlock,lockdown,yama audit=0 cryptomgr.notests systemd.show_status=auto',
+    'root=/dev/vda2 rw console=ttyS0 loglevel=4 init_on_free=1 net.ifnames=0 lsm=landlock,lockdown,yama audit=0 cryptomgr.notests systemd.show_status=no',
   /** for bricks that only ever run tests under software emulation, where the CPU's side channels are not at stake */
   testKernelOptions: 'mitigations=off',
   diskBytes: 8 * 2 ** 30,

@@ -28,6 +28,8 @@ export const brokerInfo = object({
   launcher: object({ key: base64urlOf(32), signature: base64urlOf(64) }),
   acceleration: zod.enum(['kvm', 'tcg', 'unknown']),
   accelerationReason: text(400),
+  /** what becomes of the memory of VMs on the host: whether it is locked, and what swap there is */
+  hostMemory: object({ locked: zod.boolean(), swap: zod.enum(['none', 'encrypted', 'clear']) }),
   /** the jump host: its port and its host key as an OpenSSH public key line; null when there is none */
   ssh: object({ port: uint(65_535), hostKey: text(800) }).nullable(),
 })
@@ -162,7 +164,19 @@ export const driveCreate = object({
 export const driveNote = object({ note: zod.string().max(2048) })
 export const driveAttach = object({ vm: uuid })
 
-/** POST /v1/ssh-keys: an OpenSSH public key line that may log in at the jump host as this user */
+/** GET /v1/ssh-keys -> { keys }: those that may log in at the jump host as this user */
+export const sshKey = object({
+  /** SHA-256 of the key, base64url */
+  id: base64urlOf(32),
+  type: text(64),
+  /** as OpenSSH prints it */
+  fingerprint: text(64),
+  /** the comment of the line it came in */
+  name: text(64),
+  addedAt: isoTime,
+})
+export type SshKey = z.output<typeof sshKey>
+/** POST /v1/ssh-keys -> { key }: an OpenSSH public key line. DELETE /v1/ssh-keys/{id} */
 export const sshKeyRequest = object({ publicKey: text(800) })
 
 /** every failed answer */
@@ -194,7 +208,9 @@ export const ROUTES = {
   'drive.attach': { method: 'POST', path: '/v1/drives/:id/attach', access: 'user' },
   'drive.detach': { method: 'POST', path: '/v1/drives/:id/detach', access: 'user' },
   'drive.delete': { method: 'DELETE', path: '/v1/drives/:id', access: 'user' },
+  'ssh.list': { method: 'GET', path: '/v1/ssh-keys', access: 'user' },
   'ssh.key': { method: 'POST', path: '/v1/ssh-keys', access: 'user' },
+  'ssh.remove': { method: 'DELETE', path: '/v1/ssh-keys/:id', access: 'user' },
 } as const
 export type RouteName = keyof typeof ROUTES
 

@@ -1,9 +1,10 @@
 /** How a user proves an identity to the broker: a signature over the broker's challenge. SPEC §3.1 */
 import { concat, decodeBase64url, encodeBase64url } from '../core/bytes.ts'
 import { MortarError } from '../core/errors.ts'
-import { sign, verify } from '../core/signing.ts'
+import { labelled, sign, verify } from '../core/signing.ts'
 
 const LABEL = 'mortar login v1'
+const PROOF_LABEL = 'mortar broker v1'
 const PREFIX = 'mortar1'
 
 /** The public identity as people copy it: `mortar1` and base64url of the Ed25519 key and the X25519 key. */
@@ -23,7 +24,11 @@ export function parseIdentity(textual: string): { sign: Uint8Array; dh: Uint8Arr
   }
 }
 
-/** Signature over the challenge: `nonce` (32 bytes) and the broker's own key, so that no other broker can use it. */
+/** What a user signs at a login: the challenge (32 bytes) and the broker's own key, so that no other broker can use it. */
+export function loginMessage(nonce: Uint8Array, broker: Uint8Array): Uint8Array {
+  return labelled(LABEL, concat(nonce, broker))
+}
+
 export function signLogin(nonce: Uint8Array, broker: Uint8Array, seed: Uint8Array): Uint8Array {
   return sign(LABEL, concat(nonce, broker), seed)
 }
@@ -32,9 +37,13 @@ export function verifyLogin(nonce: Uint8Array, broker: Uint8Array, signature: Ui
   return nonce.length === 32 && verify(LABEL, concat(nonce, broker), signature, user)
 }
 
-/** The broker's proof that it is the one whose key the client pinned: its signature over the same nonce. */
+/** What the broker signs to prove that it is the one whose key the client pinned: the same nonce, and the user's key. */
+export function brokerProofMessage(nonce: Uint8Array, user: Uint8Array): Uint8Array {
+  return labelled(PROOF_LABEL, concat(nonce, user))
+}
+
 export function signBrokerProof(nonce: Uint8Array, user: Uint8Array, seed: Uint8Array): Uint8Array {
-  return sign('mortar broker v1', concat(nonce, user), seed)
+  return sign(PROOF_LABEL, concat(nonce, user), seed)
 }
 
 export function verifyBrokerProof(
@@ -43,5 +52,5 @@ export function verifyBrokerProof(
   signature: Uint8Array,
   broker: Uint8Array,
 ): boolean {
-  return verify('mortar broker v1', concat(nonce, user), signature, broker)
+  return verify(PROOF_LABEL, concat(nonce, user), signature, broker)
 }

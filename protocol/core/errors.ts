@@ -98,6 +98,11 @@ export const ERRORS = {
     'Create the VM again: the broker may have restarted meanwhile',
   ),
   'no-space': row(507, 'There is not enough disk space', 'Free space on the disk named and try again'),
+  'host-full': row(
+    507,
+    'The host has no room for this VM',
+    'Ask for less memory or fewer CPUs, or stop and delete VMs that are not needed',
+  ),
   'libvirt-down': row(503, 'libvirt does not answer', 'Start libvirtd (systemctl start libvirtd) and try again'),
   'libvirt-failed': row(502, 'libvirt refused', 'Read its message; look at the libvirt log of the domain'),
   'qemu-missing': row(503, 'QEMU is not installed on the hypervisor', 'apt install qemu-system-x86 qemu-utils'),

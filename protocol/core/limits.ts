@@ -110,6 +110,36 @@ export const LIMITS = {
   authenticationMs: 5_000,
   /** sockets of one address, or of one VM, that have not authenticated; beyond it the oldest of them goes (SPEC §3) */
   unauthenticatedPerAddress: 20,
+  /** connections to the HTTP API on which nobody has shown a login: of one address, and in all (SPEC §3) */
+  connectionsPerAddress: 256,
+  connectionsUnknown: 512,
+  /** connections to the HTTP API whose user is known: of one user, and of all (SPEC §3) */
+  connectionsPerUser: 128,
+  connectionsOfUsers: 1_024,
+  /** bytes of the body of a request without a login, and of any other (SPEC §3.3) */
+  strangerBodyBytes: 2_048,
+  bodyBytes: 65_536,
+  /** ms from the head of a request to the end of its body, when its user is known (SPEC §3.3) */
+  bodyMs: 10_000,
+  /** requests of one user at the HTTP API: at once, and then per second (SPEC §3.3) */
+  requestsAtOnce: 500,
+  requestsPerSecond: 50,
+  /** requests that wait for a VM to change: of one user, and of all (SPEC §3.3) */
+  waitsPerUser: 64,
+  waits: 1_024,
+  /** SSH keys that one user may have at the jump host (SPEC §3.3) */
+  sshKeysPerUser: 32,
+  /** connections to the SSH port: of one address that say nothing or have not proven that they can speak; of one address that can; of one
+   * claimed key; and all of these (SPEC §3.4) */
+  sshSilentPerAddress: 20,
+  sshSpeakingPerAddress: 40,
+  sshClaimsPerKey: 20,
+  sshUnknown: 128,
+  /** connections to the SSH port that have logged in: of one user, and of all (SPEC §3.4) */
+  sshPerUser: 32,
+  sshConnections: 256,
+  /** ms that a connection to the SSH port may be without a channel to a VM (SPEC §3.4) */
+  sshIdleMs: 60_000,
   /** addresses an agent may report (SPEC §3) */
   addresses: 16,
 } as const

@@ -37,7 +37,8 @@ export function verifyBytes(message: Uint8Array, signature: Uint8Array, publicKe
   }
 }
 
-function labelled(label: string, message: Uint8Array): Uint8Array {
+/** The bytes that a signature is over. */
+export function labelled(label: string, message: Uint8Array): Uint8Array {
   return concat(encodeText(label), new Uint8Array(1), message)
 }
 

@@ -66,7 +66,7 @@ describe('revocation', () => {
     expect(ours.session.commands).toContain('grant-revoke')
     const { ready } = await ours.session.open(grantRevoke, { grantee: grantee.signKey })
     expect(ready).toEqual({ mark: expect.any(Uint8Array), serial: 10, sessions: 1, programsEnded: true })
-    expect(entryOf(grantee)).toEqual({ mark: encodeBase64url(ready.mark), taken: null })
+    expect(entryOf(grantee)).toEqual({ mark: encodeBase64url(ready.mark), taken: null, ends: null })
     expect(await theirs.session.closed).toMatchObject({ code: 'grant-revoked' })
     await expect(running.received().next()).rejects.toMatchObject({ code: 'grant-revoked' })
     await expectRefused(grants, sign(), 'grant-revoked')
@@ -85,7 +85,7 @@ describe('revocation', () => {
     await expect(grants.revoke(grantee.signKey)).rejects.toThrow()
     mkdirSync(state.folder)
     const { mark } = await grants.revoke(grantee.signKey)
-    expect(entryOf(grantee)).toEqual({ mark: encodeBase64url(mark), taken: null })
+    expect(entryOf(grantee)).toEqual({ mark: encodeBase64url(mark), taken: null, ends: null })
   })
 
   test.each([

@@ -31,7 +31,7 @@ describe('a grantee', () => {
   test('may do what the grant says and nothing else', async () => {
     const { session } = await mustConnect(agent(), sign())
     expect([...session.commands].sort()).toEqual(
-      ['drive-format', 'drive-list', 'drive-lock', 'drive-unlock', 'exec', 'info'].sort(),
+      ['drive-format', 'drive-list', 'drive-lock', 'drive-unlock', 'exec', 'exec-list', 'info'].sort(),
     )
     const running = await session.open(exec, { argv: ['true'] })
     running.reset('going-away')
@@ -47,7 +47,7 @@ describe('a grantee', () => {
 
   test('is denied what the brick switched off', async () => {
     const { session } = await mustConnect(agent(['exec', 'users']), sign())
-    expect(session.commands).toEqual(['exec'])
+    expect(session.commands).toEqual(['exec', 'exec-list'])
     await expect(session.open(info, {})).rejects.toMatchObject({ code: 'denied' })
     session.close()
   })
@@ -118,9 +118,9 @@ describe('serials', () => {
   test.each([
     ['', 'empty'],
     ['{"version":2}', 'without grantees'],
-    ['{"version":2,"grantees":{"x":{"mark":null,"taken":null}}}', 'with a key that is none'],
+    ['{"version":2,"grantees":{"x":{"mark":null,"taken":null,"ends":null}}}', 'with a key that is none'],
     [
-      `{"version":2,"grantees":{"${encodeBase64url(grantee.signKey)}":{"mark":"AA","taken":null}}}`,
+      `{"version":2,"grantees":{"${encodeBase64url(grantee.signKey)}":{"mark":"AA","taken":null,"ends":null}}}`,
       'with a mark that is none',
     ],
   ])('a file that is %s (%s) stops the agent, rather than bring old grants back', content => {
@@ -130,8 +130,8 @@ describe('serials', () => {
 
   test('are kept of a thousand grantees; one more is not let in, and those who are known still are', async () => {
     const knownBefore = (count: number) => {
-      const grantees: Record<string, { mark: null; taken: null }> = {}
-      const nobody = { mark: null, taken: null }
+      const grantees: Record<string, { mark: null; taken: null; ends: null }> = {}
+      const nobody = { mark: null, taken: null, ends: null }
       for (let i = 0; i < count; i++)
         grantees[encodeBase64url(new Uint8Array(32).fill(i & 255).fill(i >> 8, 0, 2))] = nobody
       expect(Object.keys(grantees)).toHaveLength(count)

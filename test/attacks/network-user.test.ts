@@ -55,7 +55,7 @@ describeGuest('a guest under user networking', () => {
 
   attack(
     'reaches no service of the host, on its loopback or elsewhere, but the agent listener',
-    { tries: 5 },
+    { tries: 3 },
     async () => {
       for (const finding of await probe(...services())) expect(finding.came, finding.attempt).toBe('')
       const [listener] = await probe(`tcp:${HOST}:${agentPort()}`)
@@ -63,7 +63,7 @@ describeGuest('a guest under user networking', () => {
     },
   )
 
-  attack('gets no answer by the name server that QEMU shows it', { tries: 5 }, async () => {
+  attack('gets no answer by the name server that QEMU shows it', { tries: 3 }, async () => {
     for (const finding of await probe(`udp:${NAMES}:53`, `udp:${HOST}:53`, 'udp:192.0.2.1:53'))
       expect(finding.state, finding.attempt).toBe('silent')
   })

@@ -138,7 +138,7 @@ describeGuest('a guest on the isolated network', () => {
   ]
   const frames = () => Object.values(forgedFrames(one, two, host, AGENT_PORT)).map(frame => `frame:${frame}`)
 
-  attack('reaches no service of the host, at whichever of its addresses it listens', { tries: 5 }, async () => {
+  attack('reaches no service of the host, at whichever of its addresses it listens', { tries: 3 }, async () => {
     for (const finding of await probe('one', ...services()))
       expect(finding).toMatchObject({ state: 'silent', came: '' })
   })
@@ -149,19 +149,19 @@ describeGuest('a guest on the isolated network', () => {
     expect(scan).toMatchObject({ open: [AGENT_PORT], rest: { silent: 65_534 } })
   })
 
-  attack('gets nothing of people’s API from the agent listener', { tries: 5 }, async () => {
+  attack('gets nothing of people’s API from the agent listener', { tries: 3 }, async () => {
     const [finding] = await probe('one', `tcp:${host.ip}:${AGENT_PORT}`)
     expect(finding?.state).toBe('open')
     expect(finding?.came).toMatch(/^HTTP\/1\.1 404 /)
   })
 
-  attack('gets no answer from a name server, from the LAN of the host or from the internet', { tries: 5 }, async () => {
+  attack('gets no answer from a name server, from the LAN of the host or from the internet', { tries: 3 }, async () => {
     const places = [host.ip, LAN.host, LAN.machine, '10.0.2.3', '192.0.2.1', '255.255.255.255']
     const attempts = [...places.map(place => `udp:${place}:53`), 'tcp:192.0.2.1:443']
     for (const finding of await probe('one', ...attempts)) expect(finding.state, finding.attempt).toBe('silent')
   })
 
-  attack('reaches nothing by IPv6', { tries: 5 }, async () => {
+  attack('reaches nothing by IPv6', { tries: 3 }, async () => {
     await inGuest('one', ['sh', '-c', 'echo 0 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6'])
     const before = { tried: counted('tried'), escaped: counted('escaped') }
     const linkLocal = (mac: string) => {
@@ -176,7 +176,7 @@ describeGuest('a guest on the isolated network', () => {
     expect(counted('escaped')).toBe(before.escaped)
   })
 
-  attack('sends no frame under an address or of a protocol that is not its own', { tries: 5 }, async () => {
+  attack('sends no frame under an address or of a protocol that is not its own', { tries: 3 }, async () => {
     const before = counted('tried')
     for (const finding of await probe('one', ...frames())) expect(finding.state).toBe('sent')
     expect(counted('tried') - before).toBeGreaterThanOrEqual(frames().length)

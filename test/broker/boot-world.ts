@@ -3,121 +3,35 @@
  * (Agents, VmBook), the agent's state (BootState) and the client's judgement are the product's own; sockets are queues. Keys
  * come from counters, so that equal histories give equal bytes.
  */
-import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { BootState } from '../../agent/boot-state.ts'
 import { Agents } from '../../broker/agents/agents.ts'
 import { certify } from '../../broker/agents/certify.ts'
-import type { ControlSocket } from '../../broker/http/websocket.ts'
 import type { VmRecord } from '../../broker/store/vm-store.ts'
 import { VmBook } from '../../broker/vms/vm-book.ts'
 import { judgeBoot, type Standing } from '../../client/boots.ts'
-import { launchCommitment, launchSeed } from '../../protocol/channel/derive.ts'
 import type { Vm } from '../../protocol/control/api.ts'
 import { openBoot, signBoot } from '../../protocol/control/boot.ts'
 import { signCertificate } from '../../protocol/control/certificate.ts'
-import { signEnrolment, type ToAgent } from '../../protocol/control/enrolment.ts'
-import { decodeBase64url, encodeBase64url, encodeHex } from '../../protocol/core/bytes.ts'
+import { signEnrolment } from '../../protocol/control/enrolment.ts'
+import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { asMortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
-import { nativeSuite as suite } from '../../protocol/native/suite.ts'
-
-const VM = '11111111-1111-4111-8111-111111111111'
-const LAUNCH = '22222222-2222-4222-8222-222222222222'
-const bytesOf = (label: string) => new Uint8Array(createHash('sha256').update(label).digest())
-const ownerSeed = bytesOf('owner')
-const owner = signingPublicKey(ownerSeed)
-const launchSecret = bytesOf('launch secret')
-const commitment = launchCommitment(suite, launchSecret)
-const launchSigning = launchSeed(suite, launchSecret)
-const brick = bytesOf('brick')
-
-/** Keys of a boot by its name: `real 1`, `thief launch`. */
-export function keysOf(name: string) {
-  const seed = bytesOf(`${name} sign`)
-  // only its public half is ever looked at here
-  return { seed, sign: signingPublicKey(seed), dh: bytesOf(`${name} dh`) }
-}
-
-/** All that a world is, as plain data. */
-export interface Snapshot {
-  readonly record: VmRecord
-  /** names of the boots whose agents hold a socket, in the order in which they came */
-  readonly connected: readonly string[]
-  /** statements that boots enrolled with, by name */
-  readonly statements: Readonly<Record<string, readonly [statement: Uint8Array, line: readonly Uint8Array[]]>>
-  /** the file that the VM's disk holds for the next boot; null: none */
-  readonly disk: Uint8Array | null
-  /** boots of the VM so far; the last one runs */
-  readonly boots: number
-  /** restarts and protests that made random bytes, so that they differ */
-  readonly drawn: number
-  /** what the thief has: seeds by name */
-  readonly loot: Readonly<Record<string, Uint8Array>>
-  /** what the owner's device remembers */
-  readonly known: number | null
-}
-
-export const FIRST: Snapshot = {
-  record: {
-    id: VM,
-    name: 'lab',
-    state: 'booting',
-    revision: 1,
-    owner: encodeBase64url(owner),
-    ownerDh: encodeBase64url(bytesOf('owner dh')),
-    brick: 'stone',
-    brickSha256: encodeHex(brick),
-    launch: LAUNCH,
-    commitment: encodeBase64url(commitment),
-    createdAt: '2026-01-01T00:00:00Z',
-    memoryMiB: 256,
-    vcpus: 1,
-    failure: null,
-    agent: null,
-    slot: null,
-    network: 'open',
-    boots: [],
-    waiting: [],
-    deadline: null,
-    certificate: null,
-    formerCertificate: null,
-    events: [],
-  },
-  connected: [],
-  statements: {},
-  disk: null,
-  boots: 1,
-  drawn: 0,
-  loot: {},
-  known: null,
-}
-
-/** The end of a control socket in memory. */
-class Wire implements ControlSocket {
-  readonly address = '127.0.0.1'
-  readonly vm = VM
-  readonly said: ToAgent[] = []
-  open = true
-  #message = (_text: string) => {}
-  #closed = () => {}
-
-  send = (text: string) => void this.said.push(JSON.parse(text))
-  onMessage = (listener: (text: string) => void) => {
-    this.#message = listener
-  }
-  onClosed = (listener: () => void) => {
-    this.#closed = listener
-  }
-  close = () => {
-    if (!this.open) return
-    this.open = false
-    this.#closed()
-  }
-  say = (message: object) => this.#message(JSON.stringify(message))
-}
+import {
+  brick,
+  bytesOf,
+  commitment,
+  keysOf,
+  LAUNCH,
+  launchSigning,
+  owner,
+  ownerSeed,
+  type Snapshot,
+  VM,
+  Wire,
+} from './boot-snapshot.ts'
 
 /** One step's worth of a world: made from a snapshot, changed by events, and read back. */
 export class World {

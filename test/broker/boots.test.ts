@@ -1,65 +1,21 @@
 /** Boots at the broker: which one is the VM, by the one-use keys that prove them, whatever reboots were seen. SPEC §2.8, §3.2 */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { signProtest } from '../../protocol/control/boot.ts'
-import { type AgentCertificate, signCertificate } from '../../protocol/control/certificate.ts'
-import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
+import { describe, expect, test } from 'vitest'
+import { encodeBase64url } from '../../protocol/core/bytes.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
-import { signingPublicKey } from '../../protocol/core/signing.ts'
-import { type Launch, Rig } from './rig.ts'
-import { type Boot, ControlEnd, enrolled, newBoot, signedBoot, soon } from './sockets.ts'
-
-let rig: Rig
-beforeAll(async () => {
-  rig = await Rig.start()
-})
-afterAll(() => rig.close())
-
-let count = 0
-let serial = 0
-const launchOne = () => rig.launch(`vm-${count++}`)
-const dial = () => new ControlEnd(rig.broker.agents)
-const arrive = (launch: Launch, boot: Boot, by?: Boot) => enrolled(rig.broker.agents, launch, boot, by ? { by } : {})
-const alarms = async (id: string) => (await rig.vm(id)).events.filter(({ cause }) => cause.startsWith('ALARM'))
-const keyOf = (boot: Boot) => encodeBase64url(signingPublicKey(boot.seed))
-const currentOf = async (id: string) => (await rig.vm(id)).agent?.agentSign
-const sessionAt = (id: string, agent?: string) =>
-  rig.call('owner', 'vm.session', { id, body: agent ? { kind: 'channel', agent } : { kind: 'channel' } })
-
-async function refusedWith(launch: Launch, boot: Boot, by?: Boot): Promise<string> {
-  const control = dial()
-  await control.enrol(launch, boot, by ? { by } : {})
-  const { code } = await control.next('refused')
-  await soon(control.closed, 'the close')
-  return code
-}
-
-/** The owner's certificate for a boot, at the broker. */
-async function certify(launch: Launch, boot: Boot, more: Partial<AgentCertificate> = {}, by?: Boot) {
-  const statement = {
-    version: 1 as const,
-    vm: launch.ticket.vm,
-    launch: launch.ticket.launch,
-    generation: boot.generation,
-    agentDh: boot.keys.publicKey,
-    agentSign: signingPublicKey(boot.seed),
-    provenBy: by ? signingPublicKey(by.nextSeed) : launch.ticket.commitment,
-    nextBoot: signingPublicKey(boot.nextSeed),
-    serial: ++serial,
-    confirmed: false,
-    ...more,
-  }
-  const certificate = rig.people.owner.withSigningSeed(seed => encodeBase64url(signCertificate(statement, seed)))
-  return rig.call('owner', 'vm.certify', { id: launch.ticket.vm, body: { certificate } })
-}
-
-/** A VM whose first boot is certified. */
-async function certified() {
-  const launch = await launchOne()
-  const first = newBoot()
-  const agent = await arrive(launch, first)
-  expect((await certify(launch, first)).status).toBe(200)
-  return { launch, id: launch.vm.id, first, agent }
-}
+import {
+  alarms,
+  arrive,
+  certified,
+  certify,
+  currentOf,
+  dial,
+  keyOf,
+  launchOne,
+  refusedWith,
+  rig,
+  sessionAt,
+} from './boot-rig.ts'
+import { type Boot, enrolled, newBoot, signedBoot, soon } from './sockets.ts'
 
 describe('the next boot', () => {
   test('is taken by the key that the boot before left, once that one is away, and its certificate stays until the next', async () => {
@@ -148,121 +104,6 @@ describe('boots that no broker saw', () => {
     expect((await sessionAt(id)).code).toBe('boot-contested')
     expect((await certify(launch, real, { confirmed: true }, unseen)).status).toBe(200)
     expect((await sessionAt(id)).status).toBe(200)
-  })
-})
-
-describe('a second boot by one key', () => {
-  test('of the launch secret is no reboot: both wait for the owner, and no session goes to either', async () => {
-    const { launch, id, first, agent } = await certified()
-    const thief = newBoot(2)
-    const rival = dial()
-    await rival.enrol(launch, thief)
-    expect(await rival.next('enrolled')).toMatchObject({ standing: 'waiting' })
-    expect(await currentOf(id)).toBe(keyOf(first))
-    expect(await alarms(id)).toHaveLength(1)
-    expect((await sessionAt(id)).code).toBe('boot-contested')
-    expect((await rig.call('owner', 'vm.session', { id, body: { kind: 'ssh' } })).code).toBe('boot-contested')
-    expect((await certify(launch, first)).code).toBe('boot-contested')
-    expect((await sessionAt(id, keyOf(thief))).status).toBe(200)
-    expect((await rival.next('offer')).kind).toBe('channel')
-
-    expect((await certify(launch, first, { confirmed: true })).status).toBe(200)
-    await soon(rival.closed, 'the close of the one that was not chosen')
-    expect(await rig.vm(id)).toMatchObject({ waiting: [], agent: { agentSign: keyOf(first), connected: true } })
-    expect((await sessionAt(id)).status).toBe(200)
-    // decided: whoever has that secret can only wait
-    await arrive(launch, newBoot(3))
-    expect(await alarms(id)).toHaveLength(1)
-    expect((await sessionAt(id)).status).toBe(200)
-    agent.socket.close()
-  })
-
-  test('of the next-boot key contests, whichever came first, and the real one is never turned away', async () => {
-    const { launch, id, first } = await certified()
-    rig.driver.reboot(id)
-    const [thief, real] = [newBoot(2), newBoot(2)]
-    const stolen = await arrive(launch, thief, first)
-    const late = dial()
-    await late.enrol(launch, real, { by: first })
-    expect(await late.next('enrolled')).toMatchObject({ standing: 'waiting' })
-    expect((await sessionAt(id)).code).toBe('boot-contested')
-    await rig.restart()
-    expect((await sessionAt(id)).code).toBe('boot-contested')
-    await arrive(launch, thief, first)
-    await arrive(launch, real, first)
-    expect((await certify(launch, real, { confirmed: true }, first)).status).toBe(200)
-    expect(await rig.vm(id)).toMatchObject({ waiting: [], agent: { agentSign: keyOf(real), connected: true } })
-    expect(await refusedWith(launch, thief, first)).toBe('enrolment-invalid')
-    stolen.socket.close()
-  })
-
-  test('after the first was certified contests too', async () => {
-    const { launch, id, first } = await certified()
-    rig.driver.reboot(id)
-    const thief = newBoot(2)
-    await arrive(launch, thief, first)
-    expect((await certify(launch, thief, {}, first)).status).toBe(200)
-    await arrive(launch, newBoot(2), first)
-    expect((await sessionAt(id)).code).toBe('boot-contested')
-    expect(await alarms(id)).toHaveLength(1)
-  })
-
-  test('makes one alarm, however many come, and no more wait than waitingBoots', async () => {
-    const { launch, id } = await certified()
-    for (let times = 0; times < LIMITS.waitingBoots; times++) {
-      rig.clock.advance(5_000)
-      await arrive(launch, newBoot(2))
-    }
-    rig.clock.advance(5_000)
-    expect(await refusedWith(launch, newBoot(2))).toBe('limit-exceeded')
-    expect(await alarms(id)).toHaveLength(1)
-    expect((await rig.vm(id)).waiting).toHaveLength(LIMITS.waitingBoots)
-  })
-})
-
-describe('a boot that runs', () => {
-  test('disowns the one that says it follows, which then waits', async () => {
-    const { launch, id, first, agent } = await certified()
-    const thief = newBoot(2)
-    await arrive(launch, thief, first)
-    const { boot } = await agent.next('succeeded')
-    const signature = encodeBase64url(signProtest(decodeBase64url(boot), first.seed))
-    agent.send({ type: 'protest', signature })
-    await expect.poll(() => alarms(id)).toHaveLength(1)
-    rig.clock.advance(LIMITS.protestMs)
-    expect(await rig.vm(id)).toMatchObject({ agent: { agentSign: keyOf(first) }, waiting: [{ protest: signature }] })
-    expect((await sessionAt(id)).code).toBe('boot-contested')
-    // the agent made another key, which the owner certifies with the choice
-    const renewed = newBoot()
-    const nextBoot = signingPublicKey(renewed.nextSeed)
-    expect((await certify(launch, first, { confirmed: true, nextBoot })).status).toBe(200)
-    expect((await sessionAt(id)).status).toBe(200)
-    rig.driver.reboot(id)
-    expect(await refusedWith(launch, newBoot(2), first)).toBe('enrolment-invalid')
-    const second = newBoot(2)
-    await arrive(launch, second, renewed)
-    expect(await currentOf(id)).toBe(keyOf(second))
-  })
-
-  test('and was away for a moment disowns the one that took its place', async () => {
-    const { launch, id, first, agent } = await certified()
-    agent.socket.close()
-    await expect.poll(async () => (await rig.vm(id)).agent?.connected).toBe(false)
-    await arrive(launch, newBoot(2), first)
-    const back = await arrive(launch, first)
-    const { boot } = await back.next('succeeded')
-    back.send({ type: 'protest', signature: encodeBase64url(signProtest(decodeBase64url(boot), first.seed)) })
-    await expect.poll(() => alarms(id)).toHaveLength(1)
-    expect((await sessionAt(id)).code).toBe('boot-contested')
-  })
-
-  test('is not believed without its signature', async () => {
-    const { launch, id, first, agent } = await certified()
-    await arrive(launch, newBoot(2), first)
-    const { boot } = await agent.next('succeeded')
-    agent.send({ type: 'protest', signature: encodeBase64url(signProtest(decodeBase64url(boot), first.nextSeed)) })
-    await soon(agent.closed, 'the close')
-    expect(await alarms(id)).toEqual([])
   })
 })
 

@@ -21,6 +21,8 @@ const vm = {
   bootFiles: [{ name: 'mortar.secret', path: '/data/vm/secret' }],
   network: { kind: 'isolated', network: 'mortar-1', address: '10.128.0.2', macAddress: '02:6d:0a:80:00:02' },
 } as const
+const tcg = { acceleration: 'tcg', locksMemory: false } as const
+const kvm = { acceleration: 'kvm', locksMemory: true } as const
 const hostile = `x'/><disk type="block"/>&amp;<!--`
 
 /** Element and attribute names in order; texts and values left out. */
@@ -29,33 +31,42 @@ const skeleton = (xml: string) => (xml.match(/<\/?[\w:]+|[\w:]+(?==')/g) ?? []).
 test('a hostile value changes no element and no attribute', () => {
   const whole = { ...vm, name: hostile, overlayPath: hostile, brickPath: hostile, consoleLogPath: hostile }
   const network = { kind: 'isolated', network: hostile, address: hostile, macAddress: hostile } as const
-  const xml = domainXml({ ...whole, network, bootFiles: [{ name: hostile, path: hostile }] }, 'tcg')
-  expect(skeleton(xml)).toBe(skeleton(domainXml(vm, 'tcg')))
+  const xml = domainXml({ ...whole, network, bootFiles: [{ name: hostile, path: hostile }] }, tcg)
+  expect(skeleton(xml)).toBe(skeleton(domainXml(vm, tcg)))
   const drive = driveXml({ driveId: hostile, path: hostile, serial: hostile }, 'sda')
   expect(skeleton(drive)).toBe(skeleton(driveXml({ driveId: 'd', path: '/d', serial: 's' }, 'sda')))
 })
 
 test('what is secret stays in its file', () => {
-  const xml = domainXml(vm, 'kvm')
+  const xml = domainXml(vm, kvm)
   expect(xml).toContain("<entry name='opt/io.systemd.credentials/mortar.secret' file='/data/vm/secret'/>")
 })
 
 test('a port is isolated and held to its addresses, and QEMU has a user of its own where it connects itself', () => {
-  const isolated = domainXml(vm, 'tcg')
+  const isolated = domainXml(vm, tcg)
   expect(isolated).toContain("<mac address='02:6d:0a:80:00:02'/>")
   expect(isolated).toContain("<port isolated='yes'/>")
   expect(isolated).toContain("<filterref filter='mortar-1'><parameter name='IP' value='10.128.0.2'/></filterref>")
   expect(isolated).not.toContain('seclabel type')
-  const user = domainXml({ ...vm, network: { kind: 'user', uid: 1_879_048_194, gid: 107 } }, 'tcg')
+  const user = domainXml({ ...vm, network: { kind: 'user', uid: 1_879_048_194, gid: 107 } }, tcg)
   expect(user).toContain("<interface type='user'>")
   expect(user).toContain('<label>+1879048194:+107</label>')
 })
 
 test('the CPU follows the acceleration', () => {
-  expect(domainXml(vm, 'kvm')).toContain("<domain type='kvm'>")
-  expect(domainXml(vm, 'kvm')).toContain("mode='host-passthrough'")
-  expect(domainXml(vm, 'tcg')).toContain("<domain type='qemu'>")
-  expect(domainXml(vm, 'tcg')).toContain("mode='maximum'")
+  expect(domainXml(vm, kvm)).toContain("<domain type='kvm'>")
+  expect(domainXml(vm, kvm)).toContain("mode='host-passthrough'")
+  expect(domainXml(vm, tcg)).toContain("<domain type='qemu'>")
+  expect(domainXml(vm, tcg)).toContain("mode='maximum'")
+})
+
+test('memory is never merged or dumped, and locked where it can be', () => {
+  for (const options of [tcg, kvm]) {
+    const xml = domainXml(vm, options)
+    expect(xml).toContain("<memory unit='MiB' dumpCore='off'>512</memory>")
+    expect(xml).toContain('<nosharepages/>')
+    expect(xml.includes('<locked/>')).toBe(options.locksMemory)
+  }
 })
 
 test('names and aliases lead back to ids', () => {

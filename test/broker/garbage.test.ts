@@ -188,13 +188,15 @@ test('2,000 random control messages, before and after enrolment', () => {
     fc.property(messages, text => {
       let receive: (text: string) => void = () => undefined
       agents.accept({
-        address: '192.0.2.1',
+        // refusals of one address are logged now and then only
+        address: `host ${closed}`,
         vm: null,
         send: () => undefined,
         onMessage: listener => {
           receive = listener
         },
         onClosed: () => undefined,
+        cut: () => undefined,
         close: () => closed++,
       })
       receive(text)
@@ -202,10 +204,10 @@ test('2,000 random control messages, before and after enrolment', () => {
     }),
     { numRuns: 2_000 },
   )
-  // each was refused once, with a code that is not a failure inside
-  expect(log).toHaveLength(2_000)
+  // each was closed once, none by a failure inside, and the log is not flooded
   expect(closed).toBe(2_000)
-  expect([...new Set(log)].sort()).toEqual(['enrolment-invalid', 'protocol-violation'])
+  expect(log.length).toBeLessThan(100)
+  expect(log.filter(code => code !== 'enrolment-invalid' && code !== 'protocol-violation')).toEqual([])
 })
 
 test('2,000 random messages of an agent that has enrolled, over real sockets', async () => {

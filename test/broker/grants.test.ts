@@ -57,6 +57,42 @@ const session = (kind: 'channel' | 'ssh', who: PersonName = 'other') =>
 const listed = async (who: PersonName) => ((await rig.call(who, 'vm.list')).json.vms as Vm[]).map(({ id }) => id)
 
 describe('the holder of a grant', () => {
+  test('sees nothing of other grantees, of drives and of events, whatever its rights', async () => {
+    const third = encodeBase64url(rig.people.administrator.signKey)
+    const drives = await Promise.all(
+      ['shown', 'hidden'].map(name =>
+        rig.api().createDrive({ id: crypto.randomUUID(), name: `${name}-${vm.name}`, sizeBytes: 2 ** 24, note: '' }),
+      ),
+    )
+    for (const { id } of drives) await rig.api().attachDrive(id, vm.id)
+    const { signKey: grantee, keys } = rig.people.administrator
+    expect((await put(sign({ grantee, granteeDh: keys.publicKey, serial: serial++ }))).status).toBe(200)
+    const [shown, hidden] = drives.map(({ id }) => id) as [string, string]
+    for (const [permissions, named, seen] of [
+      [[], null, []],
+      [['exec', 'info', 'power', 'terminal', 'ssh'], null, []],
+      [['drives'], [shown], [shown]],
+      [['drives'], null, [shown, hidden]],
+    ] as const) {
+      const signed = sign({ permissions: [...permissions], drives: named && [...named] })
+      expect((await put(signed)).status).toBe(200)
+      const view = (await rig.call('other', 'vm.show', { id: vm.id })).json.vm as Vm
+      expect([...view.drives].sort()).toEqual([...seen].sort())
+      expect([view.events, view.grants]).toEqual([[], [signed]])
+      expect(view.agent?.addresses.length).toBe((permissions as readonly string[]).includes('info') ? 1 : 0)
+      const { vms } = (await rig.call('other', 'vm.list')).json
+      for (const text of [JSON.stringify(view), JSON.stringify(vms)]) {
+        expect(text).not.toContain(third)
+        expect(text).not.toContain(`hidden-${vm.name}`)
+      }
+    }
+    // the owner sees all of it
+    expect(JSON.stringify(await rig.vm(vm.id))).toContain(third)
+    for (const { id } of drives) await rig.api().detachDrive(id)
+    // nobody holds a grant in the tests that follow
+    await rig.api().deleteVm(vm.id)
+  })
+
   test('sees the VM with the own grant alone, and opens channels', async () => {
     expect((await rig.call('other', 'vm.show', { id: vm.id })).code).toBe('not-found')
     const administrator = rig.people.administrator

@@ -81,16 +81,22 @@ describe('login', () => {
     }
   })
 
-  test('limits calls without login by address, and lets them through again later', async () => {
-    const own = await Rig.start({ brick: false })
-    try {
-      const answers = await Promise.all(Array.from({ length: 160 }, () => own.call(null, 'broker.show')))
-      expect(new Set(answers.map(({ code }) => code))).toEqual(new Set([undefined, 'rate-limited']))
-      own.clock.advance(10_000)
-      expect((await own.call(null, 'broker.show')).status).toBe(200)
-    } finally {
-      await own.close()
+  test('nobody is refused a login for the many that others ask for, in the same name and from the same address', async () => {
+    const user = encodeBase64url(rig.people.owner.signKey)
+    for (let round = 0; round < 5; round++) {
+      const answers = await Promise.all(
+        Array.from({ length: 100 }, () => rig.call(null, 'login.challenge', { body: { user } })),
+      )
+      expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]))
+      expect(new Set(answers.map(({ json }) => json.nonce)).size).toBe(answers.length)
     }
+    expect((await logIn()).answer.status).toBe(200)
+  })
+
+  test('a challenge serves the user alone that it was made for', async () => {
+    const own = encodeBase64url(rig.people.other.signKey)
+    const { nonce } = (await rig.call(null, 'login.challenge', { body: { user: own } })).json
+    expect((await logIn({ nonce })).answer.code).toBe('identity-wrong')
   })
 
   test('a user who asks for many logins does not end those of others', async () => {

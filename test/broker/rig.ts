@@ -5,7 +5,9 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writ
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Config } from '../../broker/config.ts'
+import type { Log } from '../../broker/log.ts'
 import { type Broker, startBroker } from '../../broker/serve.ts'
+import type { HostFacts } from '../../broker/vms/host-room.ts'
 import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
 import { Identity } from '../../client/identity.ts'
 import { sealLaunchSecret } from '../../client/sealed-secret.ts'
@@ -71,6 +73,8 @@ export class Rig {
   /** to which launches are sealed; asked for once, since asking takes a step of the hypervisor */
   #launcherKey: Uint8Array = new Uint8Array(32)
   brickSha256 = ''
+  /** large, so that tests launch as many VMs as they like */
+  host: HostFacts = { memoryMiB: 2 ** 20, cores: 64 }
 
   constructor(config: Partial<Config> = {}) {
     this.#config = config
@@ -117,9 +121,13 @@ export class Rig {
       libvirtSocket: undefined,
       ...this.#config,
     }
-    const log = { info: write('info'), warn: write('warn'), error: write('error') }
-    this.#broker = await startBroker({ config, driver: this.driver, clock: this.clock, log, network: this.network })
+    this.#broker = await this.launchBroker(config, { info: write('info'), warn: write('warn'), error: write('error') })
     this.#launcherKey = await this.api().launcherKey()
+  }
+
+  /** The broker itself: in this process, over the hypervisor in memory. */
+  protected launchBroker(config: Config, log: Log): Promise<Broker> {
+    return startBroker({ config, driver: this.driver, clock: this.clock, log, host: this.host, network: this.network })
   }
 
   async stopBroker(): Promise<void> {
@@ -236,8 +244,14 @@ export class Rig {
   }
 
   /** Posts a launch. */
-  async post(launch: Launch, name: string, who: PersonName = 'owner', brick = 'stone'): Promise<Answer> {
-    const options = { name, brick, memoryMiB: 256, vcpus: 1 }
+  async post(
+    launch: Launch,
+    name: string,
+    who: PersonName = 'owner',
+    brick = 'stone',
+    size = { memoryMiB: 256, vcpus: 1 },
+  ): Promise<Answer> {
+    const options = { name, brick, ...size }
     const { vm, launch: id } = launch.ticket
     const sealedSecret = await sealLaunchSecret(suite, this.#launcherKey, { vm, launch: id, secret: launch.secret })
     const body = encodeCbor({ options, ticket: launch.signed, sealedSecret })

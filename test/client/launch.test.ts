@@ -78,7 +78,15 @@ describe('launching', () => {
       signature: encodeBase64url(signLauncherKey(key, new Uint8Array(32).fill(43))),
     }
     const id = encodeBase64url(signingPublicKey(new Uint8Array(32).fill(42)))
-    const info = { id, version: '1', launcher, acceleration: 'tcg', accelerationReason: '', ssh: null }
+    const info = {
+      id,
+      version: '1',
+      launcher,
+      acceleration: 'tcg',
+      accelerationReason: '',
+      hostMemory: { locked: true, swap: 'none' },
+      ssh: null,
+    }
     const { api, host } = await scene({
       script: {
         'GET /v1/bricks': () => ({ json: { bricks: [brick] } }),

@@ -50,6 +50,7 @@ export async function smallBroker(
         launcher,
         acceleration: 'tcg',
         accelerationReason: '',
+        hostMemory: { locked: true, swap: 'none' },
         ssh: null,
       },
     }),

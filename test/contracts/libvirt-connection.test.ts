@@ -1,11 +1,12 @@
 /** The libvirt driver when its connection is bad: no daemon, a daemon that talks nonsense, one that goes and comes back. */
 import { execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { hostAcceleration } from '../../broker/hypervisor/acceleration.ts'
 import type { DomainEvent } from '../../broker/hypervisor/driver.ts'
 import { LibvirtDriver } from '../../broker/hypervisor/libvirt/driver.ts'
 import { LibvirtRefusal, readRefusal } from '../../broker/hypervisor/libvirt/refusals.ts'
@@ -116,4 +117,33 @@ test('what happens while libvirt is away is told when it is back', async ({ skip
   open = true
   await expect.poll(() => events.map(event => event.kind)).toEqual(['started', 'stopped'])
   expect((await driver.list()).find(status => status.vmId === vmId)?.state).toBe('stopped')
+})
+
+test('the memory of a VM is neither merged nor dumped, and locked where it is asked for', async ({
+  onTestFinished,
+}) => {
+  const driver = new LibvirtDriver(undefined, hostAcceleration(), true)
+  const vmId = randomUUID()
+  onTestFinished(async () => {
+    await driver.destroy(vmId).catch(() => undefined)
+    await driver.undefine(vmId).catch(() => undefined)
+    driver.close()
+  })
+  const [brickPath, overlayPath] = [join(directory, 'locked-brick.qcow2'), join(directory, 'locked.qcow2')]
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', brickPath, '16M'])
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', brickPath, '-F', 'qcow2', overlayPath])
+  const paths = { overlayPath, brickPath, consoleLogPath: join(directory, 'locked.log') }
+  const network = { kind: 'user', uid: 1_879_048_201, gid: await driver.qemuGroup() } as const
+  await driver.define({ vmId, name: 'locked', memoryMiB: 96, vcpus: 1, ...paths, bootFiles: [], network })
+  await driver.start(vmId)
+  const pid = readFileSync(`/run/libvirt/qemu/mortar-${vmId}.pid`, 'utf8').trim()
+  const mappings = readFileSync(`/proc/${pid}/smaps`, 'utf8').split(/\n(?=[0-9a-f]+-[0-9a-f]+ )/)
+  const ofGuest = mappings.filter(mapping => /^Size: +98304 kB$/m.test(mapping))
+  expect(ofGuest).toHaveLength(1)
+  const flags = /^VmFlags: (.*)$/m
+    .exec(ofGuest[0] ?? '')?.[1]
+    ?.trim()
+    .split(' ')
+  // locked, not in dumps, not mergeable (proc(5))
+  expect([flags?.includes('lo'), flags?.includes('dd'), flags?.includes('mg')]).toEqual([true, true, false])
 })

@@ -37,20 +37,20 @@ async function lasting(): Promise<ClientSession> {
   }
 }
 
-/** Prints its process id, then numbered lines on both streams in turn, then exits with the status that it was told. */
+/** Prints its tag, then numbered lines on both streams in turn, then exits with the status that it was told. */
 const PROGRAM = `
 $| = 1; select STDERR; $| = 1; select STDOUT;
-my ($lines, $ms, $code) = @ARGV;
-print STDOUT "$$\\n";
+my ($lines, $ms, $code, $tag) = @ARGV;
+print STDOUT "$tag\\n";
 for my $i (0..$lines-1) { my $o = $i % 2 ? *STDERR : *STDOUT; print $o "$i\\n"; select undef, undef, undef, $ms / 1000 }
 exit $code;
 `
 
-async function run({ lines, everyMs, code }: Order): Promise<Report> {
+async function run({ lines, everyMs, code, tag }: Order): Promise<Report> {
   const output = { stdout: '', stderr: '' }
   let told = false
   const session = await lasting()
-  const argv = ['perl', '-e', PROGRAM, `${lines}`, `${everyMs}`, `${code}`]
+  const argv = ['perl', '-e', PROGRAM, `${lines}`, `${everyMs}`, `${code}`, tag]
   try {
     const exit = await runProgram(
       session,
@@ -58,11 +58,9 @@ async function run({ lines, everyMs, code }: Order): Promise<Report> {
       {
         onOutput(bytes, from) {
           output[from] += Buffer.from(bytes).toString()
-          const end = output.stdout.indexOf('\n')
-          if (!told && end >= 0) {
-            told = true
-            say({ kind: 'began', pid: Number(output.stdout.slice(0, end)) })
-          }
+          if (told || !output.stdout.includes('\n')) return
+          told = true
+          say({ kind: 'began' })
         },
       },
     )
@@ -72,7 +70,7 @@ async function run({ lines, everyMs, code }: Order): Promise<Report> {
         .filter(i => i % 2 === odd)
         .map(i => `${i}\n`)
         .join('')
-    const whole = output.stdout.replace(/^\d+\n/, '') === expected(0) && output.stderr === expected(1)
+    const whole = output.stdout === `${tag}\n${expected(0)}` && output.stderr === expected(1)
     const right = whole && exit.code === code && exit.signal === null
     return right ? { kind: 'whole' } : { kind: 'wrong', why: JSON.stringify({ exit, ...output }).slice(0, 2_000) }
   } catch (thrown) {

@@ -5,11 +5,13 @@ export interface Order {
   readonly lines: number
   readonly everyMs: number
   readonly code: number
+  /** an argument of the program, by which it is found among all processes */
+  readonly tag: string
 }
 
 export type Report =
-  /** the program runs, under that process id */
-  | { readonly kind: 'began'; readonly pid: number }
+  /** the program's first line came */
+  | { readonly kind: 'began' }
   /** every line came once, in order, and the exit status */
   | { readonly kind: 'whole' }
   /** it ended as if in order, and what came is not what was written */

@@ -1,7 +1,16 @@
 /** A broker, an agent and clients as processes of their own, which are what they are in use, but for the hypervisor beneath. */
 import { spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,6 +21,7 @@ import { encodeBase64url, encodeHex } from '../../protocol/core/bytes.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { builderSeed, Rig } from '../broker/rig.ts'
+import { endRunners } from '../support/runners.ts'
 import type { Report } from './kill-report.ts'
 import { makeBundles, Victim } from './victim.ts'
 
@@ -30,6 +40,33 @@ function forgetBootKeys(): void {
   if (found.status === 0) spawnSync('keyctl', ['unlink', found.stdout.trim(), '@u'])
 }
 
+/** Ids of the processes with all these arguments. */
+export function processesWith(...wanted: readonly string[]): number[] {
+  const isWanted = (pid: string) => {
+    try {
+      const args = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+      return wanted.every(argument => args.includes(argument))
+    } catch {
+      return false
+    }
+  }
+  return readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name) && isWanted(name))
+    .map(Number)
+}
+
+/** not bundled, since it starts runners from where its sources are */
+const AGENT = new URL('../../agent/main.ts', import.meta.url).pathname
+
+/** Process ids of the runners that an agent without systemd has noted there and that are alive. */
+function runnersIn(folder: string): number[] {
+  if (!existsSync(folder)) return []
+  return readdirSync(folder)
+    .filter(name => name.endsWith('.pid'))
+    .map(name => Number(readFileSync(join(folder, name), 'utf8')))
+    .filter(pid => existsSync(`/proc/${pid}`))
+}
+
 export interface Client {
   readonly victim: Victim
   report: (report: Report) => void
@@ -46,12 +83,16 @@ export interface KillingPlace {
   readonly owner: Identity
   readonly vm: string
   startClient(client: Client): void
+  /** process ids of the runners that hold programs beside the agent; none where the agent holds them itself */
+  runners(): number[]
   remove(): Promise<void>
 }
 
 /** Launches a VM, whose guest is the agent process; the first of at least one client makes first contact. */
 export async function makePlace(clientCount: number): Promise<KillingPlace> {
   const folder = mkdtempSync(join(tmpdir(), 'mortar-kills-'))
+  // what runs as other users has its sockets in it
+  chmodSync(folder, 0o711)
   const [port, agentPort] = [await freePort(), await freePort()]
   const dataDir = join(folder, 'data')
   const rig = await Rig.start({ dataDir, listen: { host: '127.0.0.1', port } })
@@ -73,7 +114,7 @@ export async function makePlace(clientCount: number): Promise<KillingPlace> {
     `data_dir = "${dataDir}"\nlisten = "127.0.0.1:${port}"\nssh_listen = ""\nusers = ["${owner.text}"]
 builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
   )
-  for (const name of ['credentials', 'state', 'runtime']) mkdirSync(join(folder, name))
+  for (const name of ['credentials', 'state', 'runtime']) mkdirSync(join(folder, name), { mode: 0o700 })
   const credential = (name: string, bytes: Uint8Array | string) =>
     writeFileSync(join(folder, 'credentials', name), bytes)
   credential('mortar.ticket', signed.signed)
@@ -85,7 +126,7 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
   const url = `http://127.0.0.1:${port}`
   const logOf = (name: string) => join(folder, `${name}.log`)
   const broker = new Victim([bundles.broker, config, `${agentPort}`, vm], logOf('broker'))
-  const agent = new Victim([bundles.agent, 'serve', '--config', agentConfig], logOf('agent'), {
+  const agent = new Victim([AGENT, 'serve', '--config', agentConfig], logOf('agent'), {
     CREDENTIALS_DIRECTORY: join(folder, 'credentials'),
     STATE_DIRECTORY: join(folder, 'state'),
     RUNTIME_DIRECTORY: join(folder, 'runtime'),
@@ -94,6 +135,7 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     const args = [bundles.client, url, ownerSeed, vm]
     return { victim: new Victim(args, logOf(`client-${i}`)), report() {} }
   })
+  const runners = () => runnersIn(join(folder, 'runtime', 'runners'))
   const startClient = (client: Client) => {
     client.victim.onLine = line => client.report(JSON.parse(line))
     client.victim.start()
@@ -104,11 +146,12 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
   // who makes first contact certifies the agent; the others find it certified
   const [first, ...others] = clients as [Client, ...Client[]]
   startClient(first)
-  await new Promise<void>(resolve => {
+  await new Promise<void>((resolve, reject) => {
     first.report = report => {
       if (report.kind === 'whole') resolve()
+      else if (report.kind !== 'began') reject(new Error(`first contact: ${JSON.stringify(report)}`))
     }
-    first.victim.say({ lines: 2, everyMs: 1, code: 0 })
+    first.victim.say({ lines: 2, everyMs: 1, code: 0, tag: randomUUID() })
   })
   for (const client of others) startClient(client)
   return {
@@ -120,8 +163,11 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     owner,
     vm,
     startClient,
+    runners,
     async remove() {
       for (const victim of [...clients.map(client => client.victim), agent, broker]) await victim.kill()
+      // they outlive their agent
+      await endRunners(join(folder, 'runtime'))
       forgetBootKeys()
       rmSync(folder, { recursive: true, force: true })
     },

@@ -2,17 +2,20 @@
  * Kills clients, broker and agent at random moments while programs with numbered output run, starts them again, and counts:
  * what was lost, repeated or told wrongly, what was left running, and how long it took until all went on. SPEC §8.2
  */
-import { readFileSync } from 'node:fs'
 import { Random } from '../hostile/random.ts'
 import type { Order, Report } from './kill-report.ts'
-import { type Client, type KillingPlace, makePlace } from './killing-place.ts'
+import { type Client, type KillingPlace, makePlace, processesWith } from './killing-place.ts'
+
+type KillKind = 'client' | 'broker' | 'agent' | 'runner'
 
 export interface KillCounts {
-  readonly kills: { client: number; broker: number; agent: number }
+  readonly kills: Record<KillKind, number>
   /** programs whose every line and exit status came to their client */
   whole: number
-  /** programs that ended with a killed agent, of which their client was told so */
+  /** programs that ended with the process that held them, of which their client was told so */
   told: number
+  /** programs whose beginning was lost on the way, of which their client was told so */
+  neverBegan: number
   /** programs whose client was killed */
   abandoned: number
   /** what must not be: lost or repeated output, an end that did not come, processes that were left */
@@ -29,27 +32,23 @@ const ORPHAN_MS = 5_000
 
 const soon = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
 
-/** Whether our program of that id is there, and not merely waiting to be reaped. */
-function isRunning(pid: number): boolean {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('@ARGV')
-  } catch {
-    return false
-  }
-}
-
 /** One program: what was asked for, what came of it. */
 class Job {
   readonly order: Order
   readonly durationMs: number
-  pid: number | undefined
+  began = false
   readonly ended = Promise.withResolvers<Report | 'abandoned' | 'late'>()
 
   constructor(client: Client, random: Random) {
-    this.order = { lines: 20 + random.below(100), everyMs: 5 + random.below(15), code: random.below(256) }
+    this.order = {
+      lines: 20 + random.below(100),
+      everyMs: 5 + random.below(15),
+      code: random.below(256),
+      tag: random.uuid(),
+    }
     this.durationMs = this.order.lines * this.order.everyMs
     client.report = report => {
-      if (report.kind === 'began') this.pid = report.pid
+      if (report.kind === 'began') this.began = true
       else this.ended.resolve(report)
     }
     client.victim.say(this.order)
@@ -58,20 +57,18 @@ class Job {
   }
 }
 
-/** Whether what runs when the agent is killed must be whole too. */
-const PROGRAMS_OUTLIVE_AGENT = false
-
 export async function runKills(kills: number, seed: string): Promise<KillCounts> {
   const random = new Random(`${seed}/kills`)
   const counts: KillCounts = {
-    kills: { client: 0, broker: 0, agent: 0 },
+    kills: { client: 0, broker: 0, agent: 0, runner: 0 },
     whole: 0,
     told: 0,
+    neverBegan: 0,
     abandoned: 0,
     wrong: [],
     returnsMs: [],
   }
-  const killed = () => counts.kills.client + counts.kills.broker + counts.kills.agent
+  const killed = () => Object.values(counts.kills).reduce((sum, kills) => sum + kills)
   const place = await makePlace(CLIENTS)
   const orphans: Promise<void>[] = []
   try {
@@ -86,7 +83,8 @@ export async function runKills(kills: number, seed: string): Promise<KillCounts>
 /** One round: a program at every client, up to four kills, all that goes on until every program's end is known. */
 async function runRound(place: KillingPlace, random: Random, counts: KillCounts): Promise<Promise<void>[]> {
   const jobs = place.clients.map(client => new Job(client, random))
-  let [agentKilled, restartedMs] = [false, 0]
+  // whoever holds the programs takes them along
+  let [holderKilled, restartedMs] = [false, 0]
   const kill = async () => {
     await soon(random.below(1_500))
     const choice = random.below(10)
@@ -103,11 +101,16 @@ async function runRound(place: KillingPlace, random: Random, counts: KillCounts)
       await soon(random.below(300))
       await place.broker.ready()
     } else {
-      counts.kills.agent++
-      agentKilled = true
-      await place.agent.kill()
-      await soon(random.below(300))
-      place.agent.start()
+      const runners = place.runners()
+      const runner = choice === 9 && runners.length > 0 ? random.pick(runners) : undefined
+      counts.kills[runner === undefined ? 'agent' : 'runner']++
+      if (runner !== undefined || runners.length === 0) holderKilled = true
+      if (runner !== undefined) process.kill(runner, 'SIGKILL')
+      else {
+        await place.agent.kill()
+        await soon(random.below(300))
+        place.agent.start()
+      }
     }
     restartedMs = performance.now()
   }
@@ -122,23 +125,28 @@ async function runRound(place: KillingPlace, random: Random, counts: KillCounts)
     if (report === 'abandoned') counts.abandoned++
     else if (report === 'late') counts.wrong.push(`${what}: no end after ${MOST_RETURN_MS} ms`)
     else if (report.kind === 'whole') counts.whole++
-    else if (report.kind === 'failed' && agentKilled && !PROGRAMS_OUTLIVE_AGENT) counts.told++
-    else counts.wrong.push(`${what}: ${JSON.stringify(report)}`)
-    const { pid } = job
-    if (pid !== undefined) orphans.push(seeNoOrphan(pid, report === 'abandoned' ? job.durationMs : 0, counts))
+    else if (report.kind === 'failed' && holderKilled) counts.told++
+    else if (neverBegan(report, job)) counts.neverBegan++
+    else counts.wrong.push(`${what}, ${job.began ? 'begun' : 'not begun'}: ${JSON.stringify(report)}`)
+    orphans.push(seeNoOrphan(job, report === 'abandoned', counts))
   }
   await killing
   if (restartedMs > 0) counts.returnsMs.push(Math.max(0, performance.now() - restartedMs))
   return orphans
 }
 
-/** A program is gone once it had the time to end. */
-async function seeNoOrphan(pid: number, durationMs: number, counts: KillCounts): Promise<void> {
-  for (let waitedMs = 0; isRunning(pid); waitedMs += 100) {
-    if (waitedMs > durationMs + ORPHAN_MS) {
-      counts.wrong.push(`process ${pid} was left running`)
+/** The request to begin it was lost on the way, which the agent says once the client comes for it; it must not run then. SPEC §8.2 */
+const neverBegan = (report: Report, { began, order }: Job): boolean =>
+  report.kind === 'failed' && report.code === 'call-unknown' && !began && processesWith(order.tag).length === 0
+
+/** A program is gone once it had the time to end, or at once when its client was told of its end. */
+async function seeNoOrphan({ order, durationMs }: Job, abandoned: boolean, counts: KillCounts): Promise<void> {
+  const mostMs = ORPHAN_MS + (abandoned ? durationMs : 0)
+  for (let waitedMs = 0; processesWith(order.tag).length > 0; waitedMs += 500) {
+    if (waitedMs > mostMs) {
+      counts.wrong.push(`program ${JSON.stringify(order)} was left running`)
       return
     }
-    await soon(100)
+    await soon(500)
   }
 }

@@ -48,19 +48,19 @@ export async function runLoadNumber(scale: number): Promise<Outcome> {
 
 export async function runKillNumber(seed: string, scale: number): Promise<Outcome> {
   const [counts, seconds] = await secondsOf(() => runKills(KILLS * scale, seed))
-  const { kills, whole, told, abandoned, wrong } = counts
+  const { kills, whole, told, neverBegan, abandoned, wrong } = counts
   const returns = counts.returnsMs.toSorted((a, b) => a - b)
   const last = (returns.at(-1) ?? 0) / 1_000
   const middle = (returns[returns.length >> 1] ?? 0) / 1_000
   return {
     id: 'A9',
-    what: 'kill -9 of clients, broker and agent at random',
+    what: 'kill -9 of clients, broker, agent and runners at random',
     asked: '1,000, nothing lost or repeated, no process left',
-    done: `${inDigits(kills.client)} clients, ${inDigits(kills.broker)} brokers, ${inDigits(kills.agent)} agents`,
-    held: wrong.length === 0 && kills.client + kills.broker + kills.agent >= KILLS * scale,
+    done: `${inDigits(kills.client)} clients, ${inDigits(kills.broker)} brokers, ${inDigits(kills.agent)} agents, ${inDigits(kills.runner)} runners`,
+    held: wrong.length === 0 && Object.values(kills).reduce((sum, count) => sum + count) >= KILLS * scale,
     seconds,
     note:
-      `${inDigits(whole)} programs whole, ${inDigits(abandoned)} lost their client, ${inDigits(told)} ended with the agent and were told so; ` +
+      `${inDigits(whole)} programs whole, ${inDigits(abandoned)} lost their client, ${inDigits(told)} ended with what held them and ${inDigits(neverBegan)} never began, of which their clients were told; ` +
       `all went on ${middle.toFixed(1)} s after a round's last restart (median; ${last.toFixed(1)} s at most)` +
       wrong
         .slice(0, 3)

@@ -9,7 +9,6 @@ import { endProcess } from '../support/process.ts'
 const ENTRIES = {
   broker: new URL('broker-host.ts', import.meta.url),
   client: new URL('client-end.ts', import.meta.url),
-  agent: new URL('../../agent/main.ts', import.meta.url),
 } as const
 
 /** Writes a script of each program into `folder`. */

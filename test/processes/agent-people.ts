@@ -37,19 +37,16 @@ export interface Grantee {
   readonly grant: Uint8Array
 }
 
-interface GrantOptions {
-  readonly serial?: number
-  readonly number?: number
-  /** from now on */
-  readonly seconds?: number
-  readonly after?: Uint8Array
-}
-
 /** A user, one for each `number`, to whom the owner granted so much for some time. */
 export function granteeOf(
   { ticket, ownerSeed }: Launch,
   permissions: Permission[],
-  { serial = 1, number = 1, seconds = 600, after }: GrantOptions = {},
+  {
+    serial = 1,
+    number = 1,
+    seconds = 600,
+    after,
+  }: { serial?: number; number?: number; seconds?: number; after?: Uint8Array } = {},
 ): Grantee {
   const keys = suite.importKeyPair(new Uint8Array(32).fill(number))
   const sign = signingPublicKey(new Uint8Array(32).fill(number))

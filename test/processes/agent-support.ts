@@ -232,15 +232,18 @@ export class AgentProcess {
         STATE_DIRECTORY: join(this.folder, 'state'),
         RUNTIME_DIRECTORY: join(this.folder, 'runtime'),
       },
-      stdio: ['ignore', 'inherit', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe'],
     })
     this.#child = child
-    let rest = ''
-    child.stderr.on('data', (chunk: Buffer) => {
-      const lines = (rest + chunk.toString()).split('\n')
-      rest = lines.pop() ?? ''
-      for (const line of lines) this.log.push(line.startsWith('{') ? JSON.parse(line) : { event: 'text', line })
-    })
+    // what goes to the console, and what goes to the journal alone
+    for (const stream of [child.stdout, child.stderr]) {
+      let rest = ''
+      stream.on('data', (chunk: Buffer) => {
+        const lines = (rest + chunk.toString()).split('\n')
+        rest = lines.pop() ?? ''
+        for (const line of lines) this.log.push(line.startsWith('{') ? JSON.parse(line) : { event: 'text', line })
+      })
+    }
     return this
   }
 

@@ -1,7 +1,4 @@
-/**
- * Each number of protocol/core/limits.ts on receipt: as much is taken, one more is not. A row without a test fails here.
- * SPEC §10
- */
+/** Each number of protocol/core/limits.ts on receipt: as much is taken, one more is not. A row without a test fails here. SPEC §10 */
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { exec } from '../../protocol/commands/exec.ts'
@@ -223,37 +220,24 @@ function bootStatementCharacters() {
   expect(() => message(LIMITS.bootStatementCharacters + 1)).toThrow(code('protocol-violation'))
 }
 
+/** Limits whose tests are in one file. */
+const inFile = <K extends string>(file: string, names: readonly K[]) =>
+  Object.fromEntries(names.map(name => [name, file])) as Record<K, string>
+
 /** A test, or the file that has it. */
 const TESTS: Readonly<Record<keyof typeof LIMITS, string | (() => void | Promise<void>)>> = {
   packetBytes: 'broker/frames',
   recordPlaintextBytes: 'protocol/secure-channel',
-  handshakeBytes: 'protocol/handshake-rules',
-  handshakeMs: 'protocol/liveness',
-  evidenceBytes: 'protocol/handshake-rules',
   sessionRecords: 'protocol/session-records',
   recordsPerKey: 'protocol/rekey',
-  sessionMs: 'protocol/liveness',
-  frameHeaderBytes: 'protocol/frames',
-  messageBytes: 'protocol/frames',
-  secretBytes: 'protocol/frames',
-  acceptMs: 'protocol/liveness',
   offerMs: 'protocol/secret-offer',
   streams,
   windowMessages,
   unreadMessages,
-  sessionMessageBytes: 'protocol/mux',
   windowBytes,
   mostWindowBytes,
-  sessionWindowBytes: 'protocol/mux',
   overruns,
   spoolBytes: 'protocol/kept',
-  keptMs: 'protocol/kept-rights',
-  keptFailedMs: 'protocol/kept-rights',
-  spentCalls: 'protocol/kept-rights',
-  keptCalls: 'protocol/kept-rights',
-  keptCallsEach: 'protocol/kept-rights',
-  pingMs: 'protocol/liveness',
-  silenceMs: 'protocol/liveness',
   argvItems,
   argvBytes,
   sshKeysEach: 'agent/guest',
@@ -266,25 +250,30 @@ const TESTS: Readonly<Record<keyof typeof LIMITS, string | (() => void | Promise
   grantees: 'agent/grants',
   clockStepMs: 'protocol/clock',
   controlBytes,
-  secretsPerMinute: 'agent/secret-attempts',
-  secretsPerSession: 'agent/secret-attempts',
-  sessions: 'agent/places',
-  sessionsEach: 'agent/places',
-  sessionsOwner: 'agent/places',
-  unprovenSessions: 'agent/places',
-  sessionsPerBroker: 'broker/sessions',
-  sessionsPerUser: 'broker/sessions',
-  sessionsPerVm: 'broker/sessions',
-  sessionsPerVmEach: 'broker/sessions',
   unauthenticatedPerAddress: 'broker/strangers',
   joinMs: 'broker/relay',
   authenticationMs: 'broker/enrolment',
   addresses,
   bootStatementCharacters,
-  bootChain: 'broker/boots',
-  bootLine: 'broker/boots',
-  waitingBoots: 'broker/boots',
-  protestMs: 'broker/boots',
+  ...inFile('protocol/liveness', ['handshakeMs', 'sessionMs', 'acceptMs', 'pingMs', 'silenceMs']),
+  ...inFile('protocol/frames', ['frameHeaderBytes', 'messageBytes', 'secretBytes']),
+  ...inFile('protocol/kept-rights', ['keptMs', 'keptFailedMs', 'spentCalls', 'keptCalls', 'keptCallsEach']),
+  ...inFile('agent/places', ['sessions', 'sessionsEach', 'sessionsOwner', 'unprovenSessions']),
+  ...inFile('broker/sessions', ['sessionsPerBroker', 'sessionsPerUser', 'sessionsPerVm', 'sessionsPerVmEach']),
+  ...inFile('broker/connections', ['connectionsPerAddress', 'connectionsUnknown', 'connectionsPerUser']),
+  ...inFile('broker/connections', [
+    'connectionsOfUsers',
+    'sshSilentPerAddress',
+    'sshSpeakingPerAddress',
+    'sshClaimsPerKey',
+  ]),
+  ...inFile('broker/connections', ['sshUnknown', 'sshPerUser', 'sshConnections', 'sshIdleMs']),
+  ...inFile('broker/requests', ['strangerBodyBytes', 'bodyBytes', 'bodyMs', 'requestsAtOnce', 'requestsPerSecond']),
+  ...inFile('broker/requests', ['waitsPerUser', 'waits', 'sshKeysPerUser']),
+  ...inFile('broker/boots', ['bootChain', 'bootLine', 'waitingBoots', 'protestMs']),
+  ...inFile('protocol/handshake-rules', ['handshakeBytes', 'evidenceBytes']),
+  ...inFile('protocol/mux', ['sessionMessageBytes', 'sessionWindowBytes']),
+  ...inFile('agent/secret-attempts', ['secretsPerMinute', 'secretsPerSession']),
 }
 
 test('each limit has a test, and a test its limit', () => {

@@ -82,6 +82,7 @@ export class FakeHypervisor implements HypervisorDriver {
       hypervisor: 'fake 1.0',
       acceleration: 'tcg' as const,
       reason: 'nothing is emulated at all',
+      locksMemory: false,
     }))
   }
 

@@ -128,11 +128,30 @@ sub sniff {
 }
 
 my %attempts = (tcp => \&tcp, scan => \&scan, udp => \&udp, frame => \&frame, sniff => \&sniff);
-for my $attempt (@ARGV) {
+
+# One attempt; prints what came of it.
+sub attempt {
+  my ($attempt) = @_;
   my ($kind, $rest) = split /:/, $attempt, 2;
   # an IPv6 address stands in brackets
   my @arguments = $rest =~ /^\[(.*?)\]:?(.*)$/ ? ($1, split /:/, $2) : split /:/, $rest;
   my %answer = eval { $attempts{$kind}->(@arguments) };
   %answer = (state => quoted($@ =~ s/\n//r)) if $@;
   say_json(attempt => quoted($attempt), %answer);
+}
+
+# What waits for an answer waits in a process of its own, so that all together take as long as one.
+my @answers = map {
+  my $attempt = $_;
+  my $answer;
+  if ($attempt !~ /^frame:/) {
+    my $child = open($answer, '-|') // die "fork: $!\n";
+    if ($child == 0) { attempt($attempt); exit 0 }
+  }
+  [$attempt, $answer];
+} @ARGV;
+for (@answers) {
+  my ($attempt, $answer) = @$_;
+  if ($answer) { print <$answer> }
+  else { attempt($attempt) }
 }

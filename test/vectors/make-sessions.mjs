@@ -11,6 +11,7 @@ const NONE = Buffer.alloc(0)
 const COMMANDS = [
   'info',
   'exec',
+  'exec-list',
   'terminal',
   'drive-format',
   'drive-unlock',

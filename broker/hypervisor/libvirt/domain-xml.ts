@@ -17,7 +17,12 @@ export const driveAlias = {
 /** Without erms the guest's kernel fills and copies memory by eight bytes; software emulation takes as long for one. */
 const EMULATED_CPU = "<cpu mode='maximum'><feature policy='disable' name='erms'/></cpu>"
 
-export function domainXml(vm: VmDefinition, acceleration: 'kvm' | 'tcg'): string {
+export interface DomainOptions {
+  readonly acceleration: 'kvm' | 'tcg'
+  readonly locksMemory: boolean
+}
+
+export function domainXml(vm: VmDefinition, { acceleration, locksMemory }: DomainOptions): string {
   const bootFiles = vm.bootFiles.map(
     file => `<entry name='opt/io.systemd.credentials/${escapeXml(file.name)}' file='${escapeXml(file.path)}'/>`,
   )
@@ -26,7 +31,8 @@ export function domainXml(vm: VmDefinition, acceleration: 'kvm' | 'tcg'): string
   <uuid>${escapeXml(vm.vmId)}</uuid>
   <title>${escapeXml(vm.name)}</title>
   <metadata><m:vm xmlns:m='${MARK}'/></metadata>
-  <memory unit='MiB'>${vm.memoryMiB}</memory>
+  <memory unit='MiB' dumpCore='off'>${vm.memoryMiB}</memory>
+  ${memoryBacking(locksMemory)}
   <vcpu>${vm.vcpus}</vcpu>
   <os><type arch='x86_64' machine='q35'>hvm</type><boot dev='hd'/></os>
   <sysinfo type='fwcfg'>${bootFiles.join('')}</sysinfo>
@@ -52,6 +58,8 @@ export function domainXml(vm: VmDefinition, acceleration: 'kvm' | 'tcg'): string
 </domain>`
 }
 
+/** Keys of open drives are in it: it is merged with nothing, and where it can be locked it is never swapped. */
+const memoryBacking = (locks: boolean) => `<memoryBacking><nosharepages/>${locks ? '<locked/>' : ''}</memoryBacking>`
 /** The port's filter is libvirt's, of the network's name: it lets through what comes from these two addresses, and only where it may go. */
 function interfaceXml(network: VmNetwork): string {
   if (network.kind === 'user') return "<interface type='user'><model type='virtio'/></interface>"

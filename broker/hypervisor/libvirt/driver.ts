@@ -38,26 +38,34 @@ interface Domain {
 export class LibvirtDriver implements HypervisorDriver {
   readonly #socketPath: string
   readonly #acceleration: Acceleration
+  readonly #locksMemory: boolean
   readonly #listeners: ((event: DomainEvent) => void)[] = []
   /** VMs known to run, so that what happens while libvirt is away can be told later */
   #running = new Set<string>()
   #connection: Promise<LibvirtConnection> | undefined
   #closed = false
 
-  constructor(socketPath?: string, acceleration = hostAcceleration()) {
+  /** Software emulation keeps gigabytes of translated code, which would be locked too: memory is locked where KVM is, unless told otherwise. */
+  constructor(
+    socketPath?: string,
+    acceleration = hostAcceleration(),
+    locksMemory = acceleration.acceleration === 'kvm',
+  ) {
     this.#socketPath = socketPath ?? SOCKETS.find(path => existsSync(path)) ?? (SOCKETS[1] as string)
     this.#acceleration = acceleration
+    this.#locksMemory = locksMemory
   }
 
   async describe(): Promise<HypervisorDescription> {
     if (!existsSync('/usr/bin/qemu-system-x86_64')) throw new MortarError('qemu-missing', '/usr/bin/qemu-system-x86_64')
     const version = (await this.#call('connectGetVersion')).opaque(8).readUIntBE(2, 6)
     const [major, minor] = [Math.floor(version / 1_000_000), Math.floor(version / 1000) % 1000]
-    return { hypervisor: `QEMU ${major}.${minor} by libvirt`, ...this.#acceleration }
+    return { hypervisor: `QEMU ${major}.${minor} by libvirt`, ...this.#acceleration, locksMemory: this.#locksMemory }
   }
 
   async define(vm: VmDefinition): Promise<void> {
-    await this.#call('domainDefineXml', new XdrWriter().text(domainXml(vm, this.#acceleration.acceleration)).int(0))
+    const options = { acceleration: this.#acceleration.acceleration, locksMemory: this.#locksMemory }
+    await this.#call('domainDefineXml', new XdrWriter().text(domainXml(vm, options)).int(0))
   }
 
   async start(vmId: string): Promise<void> {

@@ -1,6 +1,7 @@
 /** The overview: VMs with their states, the form that launches one, bricks, drives, and what the broker is. */
 import type { Vm } from '../../../protocol/control/api.ts'
 import type { Brick } from '../../broker-api.ts'
+import { hostMemoryWords } from '../../host-memory.ts'
 import { Fragment, h, useState, type VNode } from '../preact.ts'
 import { linkTo } from '../route.ts'
 import { type Login, useMortar } from '../state.ts'
@@ -106,6 +107,6 @@ function BrokerLine({ login: { info } }: { login: Login }): VNode {
   return h(
     'p',
     { class: 'muted small' },
-    `Broker ${info.version}: ${info.accelerationReason === '' ? speed[info.acceleration] : info.accelerationReason}`,
+    `Broker ${info.version}: ${info.accelerationReason === '' ? speed[info.acceleration] : info.accelerationReason}. Memory of VMs: ${hostMemoryWords(info.hostMemory)}.`,
   )
 }
