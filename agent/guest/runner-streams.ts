@@ -56,13 +56,13 @@ function newOutput() {
   const readable = new Readable({ read: () => wake() })
   // who lost interest in it gets no error
   readable.on('error', () => {})
+  readable.on('close', () => wake())
   return {
     readable,
     take(bytes: Uint8Array): Promise<void> {
       if (readable.destroyed || readable.push(bytes)) return Promise.resolve()
       return new Promise(resolve => {
         wake = resolve
-        readable.once('close', resolve)
       })
     },
     end(error?: Error) {

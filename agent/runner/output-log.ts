@@ -74,7 +74,8 @@ export class OutputLog {
   /** Takes output; the bytes are copied. */
   push(lane: number, bytes: Uint8Array): void {
     if (!this.open || bytes.length === 0) return
-    this.#spool.pushData(lane, bytes.slice())
+    // slice() of a Buffer would be a view, which the next read overwrites
+    this.#spool.pushData(lane, new Uint8Array(bytes))
     if (this.#drops) this.#spool.bound()
     this.#pump()
   }

@@ -91,3 +91,13 @@ test('of a detached program what its children write behind its end is kept until
   log.push(0, text('too late'))
   expect(read(log).seen).toMatchObject({ text: ['alater!', ''], exit: 7 })
 })
+
+test('what was taken stays as it was, though the memory that it came in is used again', () => {
+  const log = new OutputLog(options)
+  // above the size of pieces that are joined
+  const memory = Buffer.alloc(65_536, 'a')
+  log.push(0, memory.subarray(0, 65_536))
+  memory.fill('b')
+  log.close({ code: 0, signal: null })
+  expect(read(log).seen.text[0]).toBe('a'.repeat(65_536))
+})

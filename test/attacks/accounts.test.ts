@@ -1,4 +1,4 @@
-/** Attacks of people of one VM on each other's accounts, files, drives and SSH, in a real guest. SPEC §2.8, §9.4, §9.5 */
+/** Attacks of people of one VM on each other's accounts, files, drives and SSH, in a real guest. SPEC §2.9, §9.4, §9.5 */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
