@@ -41,7 +41,7 @@ case $job in
   '') packages= ;;
   brick) packages=$building script=images/build-brick.ts ;;
   demo) packages="$building $running" script=test/demo/main.ts ;;
-  test) packages="$building $running chromium age gcc libc6-dev" script=test/main.ts ;;
+  test) packages="$building $running chromium age gcc libc6-dev acl keyutils" script=test/main.ts ;;
   bench) packages=${vm:+"$building $running qemu-guest-agent"} script=test/bench/main.ts ;;
   attacks) packages="$building $running" script=test/attacks/main.ts ;;
   # a broker imports a brick, and an agent keeps its keys in the kernel
