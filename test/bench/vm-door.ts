@@ -13,6 +13,8 @@ export class VmDoor {
   readonly #server: Server
   readonly #inside: Socket
   #outside: Socket | undefined
+  /** whether who is outside was given the greeting of a sshd that waits for nobody else */
+  #greeted = false
   /** what sshd said while nobody was there */
   #waiting: Buffer = Buffer.alloc(0)
 
@@ -20,8 +22,11 @@ export class VmDoor {
     this.#inside = inside
     this.#server = createServer({ noDelay: true }, socket => this.#enter(socket))
     inside.on('data', chunk => {
-      if (this.#outside) this.#outside.write(chunk)
-      else this.#waiting = Buffer.concat([this.#waiting, chunk])
+      if (this.#greeted) this.#outside?.write(chunk)
+      else {
+        this.#waiting = Buffer.concat([this.#waiting, chunk])
+        this.#greet()
+      }
     })
   }
 
@@ -42,15 +47,26 @@ export class VmDoor {
   }
 
   #enter(socket: Socket): void {
-    const begin = this.#waiting.lastIndexOf(GREETING)
-    if (begin >= 0) socket.write(this.#waiting.subarray(begin))
-    this.#waiting = Buffer.alloc(0)
     this.#outside = socket
     socket.on('data', chunk => this.#inside.write(chunk))
+    // what it says now, the sshd of the connection before would take
+    socket.pause()
     socket.on('error', () => socket.destroy())
     socket.on('close', () => {
-      if (this.#outside === socket) this.#outside = undefined
+      if (this.#outside !== socket) return
+      this.#outside = undefined
+      this.#greeted = false
     })
+    this.#greet()
+  }
+
+  #greet(): void {
+    const begin = this.#waiting.lastIndexOf(GREETING)
+    if (!this.#outside || begin < 0) return
+    this.#outside.write(this.#waiting.subarray(begin))
+    this.#waiting = Buffer.alloc(0)
+    this.#greeted = true
+    this.#outside.resume()
   }
 
   close(): void {
