@@ -55,6 +55,8 @@ export function processesWith(...wanted: readonly string[]): number[] {
     .map(Number)
 }
 
+/** as the built program runs (images/build-binaries.ts) */
+const BROKER_FLAGS = ['--max-semi-space-size=1', '--expose-gc', '--no-warnings']
 /** not bundled, since it starts runners from where its sources are */
 const AGENT = new URL('../../agent/main.ts', import.meta.url).pathname
 
@@ -126,7 +128,7 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
 
   const url = `http://127.0.0.1:${port}`
   const logOf = (name: string) => join(folder, `${name}.log`)
-  const broker = new Victim([bundles.broker, config, `${agentPort}`, vm], logOf('broker'))
+  const broker = new Victim([...BROKER_FLAGS, bundles.broker, config, `${agentPort}`, vm], logOf('broker'))
   const agent = new Victim([AGENT, 'serve', '--config', agentConfig], logOf('agent'), {
     CREDENTIALS_DIRECTORY: join(folder, 'credentials'),
     STATE_DIRECTORY: join(folder, 'state'),

@@ -7,6 +7,8 @@ import { Random } from '../hostile/random.ts'
 
 const [port = 0, agentPort = 0, messages = 0, idle = 0, perSecond = 0] = process.argv.slice(2, 7).map(Number)
 const WORKERS = 32
+/** from which the connections come: who is many has many */
+const ADDRESSES = 200
 /** ms that a message has for an answer; what gets none is the broker's to hang up on */
 const ANSWER_MS = 15_000
 const random = new Random('load')
@@ -52,7 +54,7 @@ const counts = { sent: 0, answered: 0, closed: 0, silent: 0, refusedConnections:
 /** A connection, or null when it was refused. */
 function dial(to: number): Promise<Socket | null> {
   return new Promise(resolve => {
-    const socket = connect(to, '127.0.0.1')
+    const socket = connect({ port: to, host: '127.0.0.1', localAddress: `127.0.1.${1 + random.below(ADDRESSES)}` })
     socket.once('connect', () => resolve(socket))
     socket.once('error', () => resolve(null))
     socket.on('error', () => undefined)
