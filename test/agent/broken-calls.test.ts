@@ -74,7 +74,8 @@ async function open(which: Which, more: { argv?: string[]; keep?: Uint8Array } =
   const params = { ...PARAMS[which](term), ...(argv && { argv }) }
   say(frame('open', 1, encodeCbor({ command: which, params, ...(keep && { keep }) })))
   await framesUntil(channel, 'accept')
-  expect(isRunning(term)).toBe(true)
+  // a terminal's child is forked by then, and executes the shell in a moment
+  await expect.poll(() => isRunning(term)).toBe(true)
   const close = async () => {
     channel.close()
     await served.catch(() => {})

@@ -220,7 +220,7 @@ describe('at the same time', () => {
         const launching = rig.post(launch, `race-${index}`)
         for (let turns = 0; turns < index; turns++) await new Promise(setImmediate)
         while ((await rig.call('owner', 'vm.delete', { id: launch.ticket.vm })).status !== 200) {
-          const settled = await Promise.race([launching, new Promise(resolve => setTimeout(resolve, 2))])
+          const settled = await Promise.race([launching, new Promise(resolve => setTimeout(resolve, 250))])
           if (settled) break
         }
         await launching

@@ -72,7 +72,7 @@ describe('help and usage', () => {
     [['vm', 'show'], "missing required argument 'vm'"],
     [['vm', 'show', 'a', 'b'], 'too many arguments'],
     [['vm', 'list', '--no-such'], "unknown option '--no-such'"],
-    [['exec', 'vm'], "missing required argument 'argv'"],
+    [['exec', 'vm'], 'which program?'],
     [['exec', 'vm', '--env', 'novalue', '--', 'ls'], '--env needs NAME=VALUE'],
     [['exec', 'vm', '--env', '1X=2', '--', 'ls'], 'a name as in a shell, and at most 4096 characters, not "1X"'],
     [['exec', 'vm', '--cwd', 'here', '--', 'ls'], '--cwd needs an absolute folder, not "here"'],

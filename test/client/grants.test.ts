@@ -132,7 +132,7 @@ describe('a granted VM', () => {
   test('opens by grant and certificate of its owner', async () => {
     const { api, host, vm } = await scene()
     const { session, contact } = await connectGrantedVm(api, grantee, host, vm)
-    expect([contact, session.commands]).toEqual(['known', ['exec']])
+    expect([contact, session.commands]).toEqual(['known', ['exec', 'exec-list']])
     session.close()
   })
 

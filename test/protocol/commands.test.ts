@@ -1,5 +1,6 @@
 /** Calls between hostile ends: commands that are abandoned, answers that do not fit, secrets nobody asked for. */
 import { expect, test } from 'vitest'
+import { driveLock } from '../../protocol/commands/drives.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { sessionPair } from '../support/session-pair.ts'
@@ -83,3 +84,9 @@ test.each([{ ...params, env: { A: 'a\0b' } }, { ...params, cwd: '/a\0b' }, { arg
     await expect(session.open(exec, hostile)).rejects.toMatchObject({ code: 'bad-request' })
   },
 )
+
+test('an answer names no more than driveHolders programs that hold a drive', () => {
+  const holders = (count: number) => Array.from({ length: count }, (_, pid) => ({ pid, user: 'root' }))
+  expect(driveLock.ready.safeParse({ locked: false, holders: holders(LIMITS.driveHolders) }).success).toBe(true)
+  expect(driveLock.ready.safeParse({ locked: false, holders: holders(LIMITS.driveHolders + 1) }).success).toBe(false)
+})

@@ -101,7 +101,7 @@ function granted() {
   const people = meeting('a grantee', 'known', keys[2], { caller: 'grantee' })
   const input = { ...people, grant: grantFor(people, { permissions: ['exec', 'drives'] }) }
   return session(input, say => {
-    say('agent', 'READY', ready(['exec', 'drive-format', 'drive-unlock', 'drive-lock', 'drive-list']))
+    say('agent', 'READY', ready(['exec', 'exec-list', 'drive-format', 'drive-unlock', 'drive-lock', 'drive-list']))
     say('client', 'OPEN info', frame('open', 1, cbor({ command: 'info', params: {} })))
     say('agent', 'RESET', frame('reset', 1, Buffer.from('denied')))
     say('client', 'OPEN drive-list', frame('open', 3, cbor({ command: 'drive-list', params: {} })))
