@@ -43,6 +43,8 @@ const configSchema = object({
     .optional(),
   /** where agents are taken; by default port 7767 of the bridge's address, or of 127.0.0.1 for user networking */
   agent_listen: z.string().refine(isAddress, 'needs ADDRESS:PORT').optional(),
+  /** whether the memory of VMs is locked; by default where KVM is */
+  lock_memory: z.boolean({ error: 'needs true or false' }).optional(),
   /** web origins of consoles that may call the API */
   origins: z.array(origin).max(32).default([]),
   users: z.array(identity).max(10_000).default([]),
@@ -60,6 +62,8 @@ export interface Config {
   readonly listen: Address
   readonly sshListen: Address | null
   readonly network: 'isolated' | 'user'
+  /** undefined: where KVM is */
+  readonly locksMemory: boolean | undefined
   readonly subnet: Subnet | undefined
   readonly agentListen: Address | undefined
   readonly origins: readonly string[]
@@ -154,6 +158,7 @@ function toConfig(file: ConfigFile): Config {
     users: new Set(file.users),
     administrators: new Set(file.administrators),
     builders: file.builders.map(decodeBase64url),
+    locksMemory: file.lock_memory,
     enrolWithinMs: file.enrol_within_seconds * 1000,
     libvirtSocket: file.libvirt_socket,
   }

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { type Config, readConfig } from './config.ts'
+import { hostAcceleration } from './hypervisor/acceleration.ts'
 import { describeHostMemory, hostMemory } from './hypervisor/host-memory.ts'
 import { LibvirtDriver } from './hypervisor/libvirt/driver.ts'
 import { requireEntry } from './hypervisor/storage-access.ts'
@@ -37,7 +38,7 @@ const COMMANDS: Readonly<Record<string, (configPath: string | undefined) => Prom
   },
   doctor: async path => {
     const config = readConfig(path)
-    const driver = new LibvirtDriver(config.libvirtSocket)
+    const driver = new LibvirtDriver(config.libvirtSocket, hostAcceleration(), config.locksMemory)
     try {
       requireEntryOf(config)
       const { hypervisor, acceleration, reason, locksMemory } = await driver.describe()
@@ -74,7 +75,7 @@ async function serve(configPath: string | undefined): Promise<void> {
   const config = readConfig(configPath)
   requireEntryOf(config)
   const log = createLog()
-  const driver = new LibvirtDriver(config.libvirtSocket)
+  const driver = new LibvirtDriver(config.libvirtSocket, hostAcceleration(), config.locksMemory)
   const broker = await startBroker({ config, driver, clock: wallClock, log })
   const stop = (signal: string) => {
     log.info('broker.stopping', { signal })

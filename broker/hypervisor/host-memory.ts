@@ -26,7 +26,7 @@ export function describeHostMemory({ swap, merging }: HostMemory, locksMemory: b
       : 'in the clear: memory of VMs may be written there, with keys of open drives\n  → switch it off (swapoff -a) or encrypt it (crypttab: swap)',
   }
   return [
-    `VM memory     ${locksMemory ? 'locked' : 'not locked: this host emulates, which is for trying out'}; not merged, not in core dumps`,
+    `VM memory     ${locksMemory ? 'locked' : 'not locked: this host emulates, or lock_memory is false'}; not merged, not in core dumps`,
     `swap          ${swaps[swap]}`,
     `page merging  ${merging ? 'on, for programs that ask for it; VMs of this broker do not' : 'off'}`,
   ]

@@ -48,6 +48,7 @@ origins = ["https://console.example", "http://127.0.0.1:7780"]
 users = ["${identity.text}"]
 administrators = ["${identity.text}"]
 builders = ["${builder}"]
+lock_memory = false
 enrol_within_seconds = 60
 libvirt_socket = "/run/libvirt/libvirt-sock"
 `)
@@ -58,6 +59,7 @@ libvirt_socket = "/run/libvirt/libvirt-sock"
     network: 'user',
     subnet: { first: 10 * 2 ** 24 + 200 * 2 ** 16 + 16 * 2 ** 8, bits: 20 },
     agentListen: { host: '127.0.0.1', port: 7000 },
+    locksMemory: false,
     enrolWithinMs: 60_000,
     origins: ['https://console.example', 'http://127.0.0.1:7780'],
   })

@@ -117,6 +117,7 @@ export class Rig {
       users: new Set([key('owner'), key('other')]),
       administrators: new Set([key('administrator')]),
       builders: [signingPublicKey(builderSeed)],
+      locksMemory: undefined,
       enrolWithinMs: 300_000,
       libvirtSocket: undefined,
       ...this.#config,

@@ -119,9 +119,7 @@ test('what happens while libvirt is away is told when it is back', async ({ skip
   expect((await driver.list()).find(status => status.vmId === vmId)?.state).toBe('stopped')
 })
 
-test('the memory of a VM is neither merged nor dumped', async ({
-  onTestFinished,
-}) => {
+test('the memory of a VM is neither merged nor dumped', async ({ onTestFinished }) => {
   const driver = new LibvirtDriver(undefined, hostAcceleration(), false)
   const vmId = randomUUID()
   onTestFinished(async () => {

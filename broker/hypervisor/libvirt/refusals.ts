@@ -14,11 +14,22 @@ export class LibvirtRefusal extends MortarError {
 }
 
 /** Looked through from above; texts are libvirt's English ones (9.0), the numbers alone say too little. */
-const MEANINGS: readonly { readonly code: ErrorCode; readonly number?: number; readonly text?: RegExp }[] = [
+const MEANINGS: readonly {
+  readonly code: ErrorCode
+  readonly number?: number
+  readonly text?: RegExp
+  /** what libvirt's text does not say */
+  readonly advice?: string
+}[] = [
   { code: 'not-found', number: ERROR_NUMBERS.noDomain },
   { code: 'no-space', text: /No space left/ },
   { code: 'storage-denied', text: /(access storage file|Could not open|can't open) .*Permission denied/ },
   { code: 'qemu-missing', text: /Cannot check QEMU binary|No emulator found/ },
+  {
+    code: 'libvirt-failed',
+    text: /limit locked memory/,
+    advice: "this host lets no memory be locked: allow it, or set lock_memory = false in the broker's configuration",
+  },
   { code: 'vm-state', number: ERROR_NUMBERS.operationInvalid },
 ]
 
@@ -27,5 +38,7 @@ export function readRefusal(refusal: LibvirtRefusal): MortarError {
   const meaning = MEANINGS.find(
     ({ number, text }) => (number === undefined || number === refusal.number) && (!text || text.test(refusal.detail)),
   )
-  return meaning ? new MortarError(meaning.code, refusal.detail, { cause: refusal }) : refusal
+  if (!meaning) return refusal
+  const detail = [refusal.detail, meaning.advice].filter(Boolean).join('; ')
+  return new MortarError(meaning.code, detail, { cause: refusal })
 }
