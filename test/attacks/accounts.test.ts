@@ -188,10 +188,13 @@ describeGuest('people of one VM', () => {
       ['exec', 'lab', '--cwd', '/drives/data', '--', 'sh', '-c', 'echo $$; exec sleep 600'],
       {
         env: machine.environment(bob()),
-        stdio: ['ignore', 'pipe', 'ignore'],
+        stdio: ['ignore', 'pipe', 'inherit'],
       },
     )
-    const pid = String((await once(using.stdout, 'data'))[0]).trim()
+    const [pid] = await Promise.race([
+      once(using.stdout, 'data').then(([said]) => [String(said).trim()]),
+      once(using, 'close').then(([code]) => Promise.reject(new Error(`the program ended with ${code}`))),
+    ])
     const { code, stderr } = await machine.mortar(owner(), ['drive', 'lock', 'data'])
     expect([code, stderr]).toEqual([6, expect.stringContaining(`process ${pid} of ${nameOf(bob())}`)])
     await must(bob(), `test "$(cat /drives/data/file)" = written && kill ${pid}`)
@@ -206,7 +209,7 @@ describeGuest('people of one VM', () => {
     async () => {
       const ssh = (person: Person, ...args: string[]) =>
         machine.mortar(person, ['ssh', 'lab', ...args], { timeoutMs: 200_000, env: { PATH: process.env.PATH ?? '' } })
-      expect((await ssh(bob(), 'id -un; cd /drives/data && nohup sleep 901 >/dev/null 2>&1 & true')).stdout).toBe(
+      expect((await ssh(bob(), 'id -un; (cd /drives/data && exec nohup sleep 901) >/dev/null 2>&1 &')).stdout).toBe(
         `${nameOf(bob())}\n`,
       )
       expect((await ssh(carl(), '-l', nameOf(bob()), 'id')).stderr).toMatch(/Permission denied/)
