@@ -26,8 +26,6 @@ function startWorker(): { run: Run; end: () => void } {
 export interface Told {
   readonly index: number
   readonly result: JobResult
-  /** of all its pieces together */
-  readonly seconds: number
 }
 
 /** `workers`: processes; with 0 everything runs in this one. `tell` is called once for each index, in their order. */
@@ -40,16 +38,9 @@ export async function runPieces(pieces: readonly Piece[], workers: number, tell:
   const work = async (run: Run) => {
     for (let piece = waiting.shift(); piece; piece = waiting.shift()) {
       const { index } = piece
-      const startMs = performance.now()
       const result = await run(piece)
-      const seconds = (performance.now() - startMs) / 1_000
       const before = held.get(index)
-      held.set(
-        index,
-        before
-          ? { index, result: join(before.result, result), seconds: before.seconds + seconds }
-          : { index, result, seconds },
-      )
+      held.set(index, { index, result: before ? join(before.result, result) : result })
       left.set(index, (left.get(index) ?? 0) - 1)
       while (order.length > 0 && left.get(order[0] as number) === 0) tell(held.get(order.shift() as number) as Told)
     }

@@ -16,7 +16,7 @@ const ROWS = {
   A7: { what: "man in the middle, and holder of the broker's database", asked: '1,000 of each, 100 %, 0 bytes after' },
 } as const
 type Id = keyof typeof ROWS
-const IDS = Object.keys(ROWS) as Id[]
+export const HOSTILE = Object.keys(ROWS) as Id[]
 
 const NUMBER_OF: Readonly<Record<Job['kind'], Id>> = {
   flips: 'A3',
@@ -29,22 +29,18 @@ const NUMBER_OF: Readonly<Record<Job['kind'], Id>> = {
 }
 
 /** `scale`: 1 for what is asked, less to try it out. */
-export async function runHostileNumbers(seed: string, scale: number, only: readonly string[]): Promise<Outcome[]> {
+export async function runHostileNumber(id: Id, seed: string, scale: number): Promise<Outcome> {
+  const startMs = performance.now()
   const jobs = jobsOf(NIGHTLY, '')
-    .filter(({ kind }) => only.includes(NUMBER_OF[kind]))
+    .filter(({ kind }) => NUMBER_OF[kind] === id)
     .map((job): Job => ('times' in job ? { ...job, times: Math.max(4, Math.ceil((job.times * scale) / 4) * 4) } : job))
     .map((job): Job => ('stride' in job && scale < 1 ? { ...job, stride: Math.ceil(job.stride / scale) } : job))
-  const results = new Map<Id, { result: JobResult; seconds: number }[]>()
-  await runPieces(piecesOf(jobs, seed, 4), 2, ({ index, result, seconds }) => {
-    const id = NUMBER_OF[(jobs[index] as Job).kind]
-    results.set(id, [...(results.get(id) ?? []), { result, seconds }])
+  const results: JobResult[] = []
+  await runPieces(piecesOf(jobs, seed, 4), 2, ({ result }) => {
+    results.push(result)
     console.log(`  ${id} ${shortly(result)}`)
   })
-  return IDS.filter(id => results.has(id)).map(id => {
-    const all = results.get(id) ?? []
-    const summed = sumUp(all.map(({ result }) => result))
-    return { id, ...ROWS[id], ...summed, seconds: all.reduce((sum, { seconds }) => sum + seconds, 0) }
-  })
+  return { id, ...ROWS[id], ...sumUp(results), seconds: (performance.now() - startMs) / 1_000 }
 }
 
 function shortly(result: JobResult): string {

@@ -7,7 +7,7 @@ export interface Outcome {
   readonly asked: string
   readonly done: string
   readonly held: boolean
-  /** of one core's time where processes shared it, else as the clock ran */
+  /** as the clock ran */
   readonly seconds: number
   /** what else was measured, or what did not hold */
   readonly note: string

@@ -22,7 +22,7 @@ export function renderResults(outcomes: readonly Outcome[], facts: RunFacts): st
   return `# Results of the nightly run
 
 Written by \`npm run nightly\`, whole, with nothing left out: ${facts.date}, commit ${facts.commit}, seed ${facts.seed},
-Node ${facts.node}, ${facts.cores} cores, ${(facts.seconds / 60).toFixed(0)} minutes. Seconds of A3 to A7 are of the two processes together.
+Node ${facts.node}, ${facts.cores} cores, ${(facts.seconds / 60).toFixed(0)} minutes. A3 to A7 were shared by two processes.
 
 | number | what | asked | done | held | seconds | beside |
 |---|---|---|---|---|---|---|
