@@ -1,6 +1,6 @@
 /** What an agent remembers of grants, on disk, so that a restart or a reboot brings no old grant back. SPEC §2.7 */
 import { readFileSync } from 'node:fs'
-import { GRANTED_ROLES, PERMISSIONS } from '../protocol/control/roles.ts'
+import { grantInForce } from '../protocol/commands/grants.ts'
 import { MortarError } from '../protocol/core/errors.ts'
 import { base64urlOf, object, uint, z } from '../protocol/core/schema.ts'
 import { replaceFile } from './replace-file.ts'
@@ -8,15 +8,8 @@ import { replaceFile } from './replace-file.ts'
 const entry = object({
   /** the mark that a grant must name; null: the grantee was never revoked here */
   mark: base64urlOf(16).nullable(),
-  /** the grant in force: the lowest serial that is still taken, and what it gives; null: none was taken since the last revocation */
-  taken: object({
-    serial: uint(),
-    role: z.enum(GRANTED_ROLES),
-    permissions: z.array(z.enum(PERMISSIONS)).max(PERMISSIONS.length),
-    /** seconds since 1970 */
-    expires: uint(),
-    since: uint(),
-  }).nullable(),
+  /** null: none was taken since the last revocation */
+  taken: grantInForce.nullable(),
   /**
    * ms since 1970 at which what the grantee started ends, whether or not they are connected; TAKEN_BACK: it was to end, and
    * not all of it is known to have ended; null: nothing of theirs runs

@@ -29,19 +29,22 @@ export const grantRevoke = defineCommand({
   takesSecret: false,
 })
 
+/** a grant that is in force in a VM: the lowest serial that is still taken, and what it gives */
+export const grantInForce = object({
+  serial: uint(),
+  role: z.enum(GRANTED_ROLES),
+  permissions: z.array(z.enum(PERMISSIONS)).max(PERMISSIONS.length),
+  /** seconds since 1970: its end, and when the VM took it, by the guest's clock */
+  expires: uint(),
+  since: uint(),
+})
+
 /** one grantee, as the VM knows it */
 const known = object({
   grantee: bytes(32),
   mark: mark.nullable(),
-  /** the grant that is in force here; null: none was taken since the last revocation */
-  taken: object({
-    serial: uint(),
-    role: z.enum(GRANTED_ROLES),
-    permissions: z.array(z.enum(PERMISSIONS)).max(PERMISSIONS.length),
-    /** seconds since 1970: its end, and when the VM took it, by the guest's clock */
-    expires: uint(),
-    since: uint(),
-  }).nullable(),
+  /** null: none was taken since the last revocation */
+  taken: grantInForce.nullable(),
   /** open now */
   sessions: uint(1_000),
 })
