@@ -42,14 +42,17 @@ export function isolatedRules(plan: NetworkPlan): string {
   }`
 }
 
-/** Rules for the users that QEMU runs as under user networking: to the agent listener on the host's loopback, nowhere else. */
+/**
+ * Rules for the users that QEMU runs as under user networking: to the agent listener on the host's loopback, nowhere else. What
+ * the host itself sends, such as the refusal of a connection, has no user, and no rule here matches it.
+ */
 export function userRules({ firstUid, uids }: NetworkPlan, agentPort: number): string {
+  const users = `${firstUid}-${firstUid + uids - 1}`
   return `
   chain from-qemu {
     type filter hook output priority -310; policy accept;
-    meta skuid != ${firstUid}-${firstUid + uids - 1} accept
-    ip daddr 127.0.0.1 tcp dport ${agentPort} accept
-    drop
+    meta skuid ${users} ip daddr 127.0.0.1 tcp dport ${agentPort} accept
+    meta skuid ${users} drop
   }`
 }
 

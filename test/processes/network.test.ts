@@ -176,6 +176,15 @@ describeUnless(whyNot, 'user networking', () => {
     expect((await attemptAs(2, ...targets)).map(pageOf)).toEqual(['127.0.0.1', undefined, undefined])
   })
 
+  test('leaves alone what the host says by itself: a port without a listener refuses at once', async () => {
+    await up(user())
+    const { port } = await serve('127.0.0.1')
+    await new Promise(resolve => servers.pop()?.close(resolve))
+    const patience = { signal: AbortSignal.timeout(5_000) }
+    const refusal = await fetch(`http://127.0.0.1:${port}`, patience).catch((error: Error) => error.cause ?? error)
+    expect(refusal).toMatchObject({ code: 'ECONNREFUSED' })
+  })
+
   test('takes agents on 127.0.0.1 and nowhere else', async () => {
     const network = new UserNetwork({
       plan,
