@@ -65,18 +65,6 @@ describeBrowser('the console page', () => {
     expect({ foreign, refused, uncaught }).toEqual({ foreign: [], refused: [], uncaught: [] })
   })
 
-  test('a broker that goes away is told, and the page goes on when it is back', async () => {
-    await logIn(page, owner().identityPath)
-    await page.locator('[data-brick="debian-12"]').waitFor()
-    await machine.stopBroker('SIGKILL')
-    await problem('broker-unreachable').waitFor()
-    await page.getByText('What is shown may be old').waitFor()
-    await machine.startBroker()
-    // its logins are gone with it: the page logs in again by itself
-    await problem('broker-unreachable').waitFor({ state: 'detached' })
-    await page.locator('[data-brick="debian-12"]').waitFor()
-  })
-
   test('comes with a policy that allows its own files and its broker alone', async () => {
     const response = await page.request.get(console_.url)
     const policy = response.headers()['content-security-policy'] ?? ''
@@ -229,6 +217,18 @@ describeBrowser('the console page', () => {
     await row.getByRole('button', { name: 'Delete data' }).click()
     await page.getByRole('dialog').getByRole('button', { name: 'Delete data' }).click()
     await row.waitFor({ state: 'detached' })
+  })
+
+  test('a broker that goes away is told, and the page goes on when it is back', async () => {
+    await logIn(page, owner().identityPath)
+    await page.locator('[data-brick="debian-12"]').waitFor()
+    await machine.stopBroker('SIGKILL')
+    await problem('broker-unreachable').waitFor()
+    await page.getByText('What is shown may be old').waitFor()
+    await machine.startBroker()
+    // its logins are gone with it: the page logs in again by itself
+    await problem('broker-unreachable').waitFor({ state: 'detached' })
+    await page.locator('[data-brick="debian-12"]').waitFor()
   })
 
   test('every control has a name, and the keyboard alone is enough', async () => {
