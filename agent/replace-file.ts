@@ -1,10 +1,22 @@
 /** Replaces a small file whole: a crash leaves the old content or the new one, and what was written stays written. */
-import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, fchmodSync, fchownSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 
-/** Returns once the content is on disk; root's only. */
-export function replaceFile(path: string, content: string | Uint8Array): void {
-  withFile(`${path}.new`, 'w', file => writeSync(file, typeof content === 'string' ? Buffer.from(content) : content))
+export interface FileAccess {
+  readonly mode: number
+  /** the group that the mode means; the agent's own when absent */
+  readonly gid?: number
+}
+
+const PRIVATE: FileAccess = { mode: 0o600 }
+
+/** Returns once the content is on disk; root's only, unless somebody else may read it. */
+export function replaceFile(path: string, content: string | Uint8Array, { mode, gid }: FileAccess = PRIVATE): void {
+  withFile(`${path}.new`, 'w', file => {
+    writeSync(file, typeof content === 'string' ? Buffer.from(content) : content)
+    if (gid !== undefined) fchownSync(file, 0, gid)
+    fchmodSync(file, mode)
+  })
   renameSync(`${path}.new`, path)
   // the name, too, has to reach the disk
   withFile(dirname(path), 'r', () => {})

@@ -2,7 +2,7 @@
  * Accounts of this VM's people: a system account each, owner included, whose uid derives from the person's key. Who
  * comes first with a uid keeps it here: another key that leads to the same one is not let in. SPEC §2.9
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Account, accountOf } from '../../protocol/control/account.ts'
 import type { Grant } from '../../protocol/control/grant.ts'
@@ -13,6 +13,7 @@ import { base64urlOf, object, uuid, z } from '../../protocol/core/schema.ts'
 import type { Rights } from '../../protocol/rights.ts'
 import { findUser, type User } from '../guest/users.ts'
 import { failure, type Log } from '../log.ts'
+import { replaceFile } from '../replace-file.ts'
 import { makeHome } from './homes.ts'
 import { driveGroups, type Person, SHELL, writeTables } from './tables.ts'
 
@@ -130,7 +131,7 @@ export class Accounts {
     const { tables, homes } = this.#options
     writeTables(tables, this.#everybody(), homes)
     const granted = [...this.#granted.values()].map(({ key, drives }) => ({ key, drives }))
-    writeFileSync(this.#grantedPath, JSON.stringify(granted), { mode: 0o600 })
+    replaceFile(this.#grantedPath, JSON.stringify(granted))
   }
 
   get #grantedPath(): string {

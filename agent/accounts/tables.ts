@@ -1,7 +1,8 @@
 /** The accounts of people as passwd(5) and group(5) have them, in a folder in memory where the system's name lookup finds them. */
-import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Account, ALL_DRIVES, driveGroupOf } from '../../protocol/control/account.ts'
+import { replaceFile } from '../replace-file.ts'
 
 export const SHELL = '/bin/bash'
 
@@ -45,16 +46,13 @@ export function writeTables(folder: string, people: readonly Person[], homes: st
   mkdirSync(folder, { recursive: true })
   chmodSync(folder, 0o755)
   // the groups first: whoever finds the account finds its groups
-  replace(join(folder, 'group'), groupsOf(people))
-  replace(join(folder, 'passwd'), passwdOf(people, homes))
+  change(join(folder, 'group'), groupsOf(people))
+  change(join(folder, 'passwd'), passwdOf(people, homes))
 }
 
-function replace(path: string, content: string): void {
-  if (readOr(path) === content) return
-  writeFileSync(`${path}.new`, content)
+function change(path: string, content: string): void {
   // everybody looks names up
-  chmodSync(`${path}.new`, 0o644)
-  renameSync(`${path}.new`, path)
+  if (readOr(path) !== content) replaceFile(path, content, { mode: 0o644 })
 }
 
 function readOr(path: string): string | null {

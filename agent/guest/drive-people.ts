@@ -3,12 +3,13 @@
  * drive keeps a record of the key that first came with a uid, in a file that only root can read and that only grows. In another
  * VM the record keeps a different key away from that person's files. SPEC §2.9
  */
-import { closeSync, constants, fstatSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { ALL_DRIVES, driveGroupOf } from '../../protocol/control/account.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { object, text, uuid, z } from '../../protocol/core/schema.ts'
 import type { Person } from '../accounts/tables.ts'
+import { replaceFile } from '../replace-file.ts'
 import { RECORD_BYTES } from './drive-scripts.ts'
 
 const LINE = /^(\d{1,10}) ([\w-]{43})$/
@@ -95,7 +96,7 @@ export class DrivePeople {
       name,
       readOnly,
     }))
-    writeFileSync(this.#notePath, JSON.stringify(drives), { mode: 0o600 })
+    replaceFile(this.#notePath, JSON.stringify(drives))
   }
 
   #readNoted(): Noted[] {

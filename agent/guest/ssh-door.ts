@@ -1,21 +1,12 @@
 /** One person's way in by SSH: host key, configuration and keys that only this person's sshd can read, and its connections. SPEC §9.5 */
 import { execFile } from 'node:child_process'
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
+import { replaceFile } from '../replace-file.ts'
 import type { Runner, Running } from './runner.ts'
 import type { User } from './users.ts'
 
@@ -133,10 +124,7 @@ export async function makeHostKey(parent: string, user: User): Promise<string> {
 
 /** Replaces a file that the user may read and root may write. */
 function writeFor(user: User, path: string, content: string): void {
-  writeFileSync(`${path}.new`, content, { mode: 0o600 })
-  chownSync(`${path}.new`, 0, user.gid)
-  chmodSync(`${path}.new`, 0o640)
-  renameSync(`${path}.new`, path)
+  replaceFile(path, content, { mode: 0o640, gid: user.gid })
 }
 
 /** Lines of authorized_keys(5). A grantee's forwards would lead past the targets of the grant. */
