@@ -7,8 +7,6 @@ import type { ClientSession } from '../protocol/session.ts'
 import type { ExecParams, Exit } from './exec.ts'
 import type { Host } from './host.ts'
 
-export type ListedProgram = Ready<typeof execList>['programs'][number]
-
 export interface DetachedStreams {
   onOutput(bytes: Uint8Array, from: 'stdout' | 'stderr'): void | Promise<void>
   /** so many bytes of the oldest output are gone */

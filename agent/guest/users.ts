@@ -1,5 +1,5 @@
 /** Users of the guest, from /etc/passwd and /etc/group. */
-import { readFileSync, statSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { MortarError } from '../../protocol/core/errors.ts'
 
 export interface User {
@@ -17,15 +17,6 @@ export function findUser(name: string): User {
   const user = parseUser(name, readFileSync('/etc/passwd', 'utf8'), readFileSync('/etc/group', 'utf8'))
   if (!user) throw new MortarError('user-unknown', name)
   return user
-}
-
-/** Where a user's programs start: the home, or / where that is no directory. */
-export function homeOf(user: User): string {
-  return isDirectory(user.home) ? user.home : '/'
-}
-
-export function isDirectory(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
 }
 
 /** The user of that name in the texts of passwd(5) and group(5), or null. */
