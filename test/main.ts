@@ -1,8 +1,8 @@
 /** Runs the rings of tests and ends with one line that counts them: `N passed, N failed` (`, N skipped`). */
 import { parseArgs } from 'node:util'
-import { startVitest } from 'vitest/node'
 import { RINGS } from '../vitest.config.ts'
 import { CountingReporter } from './support/counting-reporter.ts'
+import { runRings } from './support/run-rings.ts'
 
 /** rings that run only when they are named */
 const APART: readonly string[] = ['attacks']
@@ -44,14 +44,8 @@ if (values.help) {
 }
 
 const reporter = new CountingReporter()
-const vitest = await startVitest('test', positionals, {
-  run: true,
-  watch: false,
-  project: values.ring ?? RINGS.filter(ring => !APART.includes(ring)),
-  reporters: [reporter],
-})
-await vitest.close()
+await runRings(values.ring ?? RINGS.filter(ring => !APART.includes(ring)), positionals, reporter)
 const { passed, failed, skipped } = reporter.counts
 if (passed + failed + skipped === 0) console.log('No test was run: check --ring and the filter.')
-console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`)
-process.exit(failed > 0 || passed === 0 ? 1 : 0)
+console.log(reporter.summary)
+process.exit(reporter.exitCode)

@@ -1,8 +1,8 @@
 /** npm run attacks: every attack against real processes and a real guest, and a table of attack × tries × held. */
-import { parseArgs } from 'node:util'
 import type { TestCase } from 'vitest/node'
-import { startVitest } from 'vitest/node'
 import { CountingReporter } from '../support/counting-reporter.ts'
+import { readOptions } from '../support/options.ts'
+import { runRings } from '../support/run-rings.ts'
 import './attack.ts'
 
 const HELP = `Usage: npm run attacks [-- OPTIONS] [FILTER …]
@@ -29,7 +29,7 @@ class AttackReporter extends CountingReporter {
   }
 }
 
-const { values, positionals } = parseArgs({
+const { values, positionals } = readOptions('attacks', {
   allowPositionals: true,
   options: { yes: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
 })
@@ -38,20 +38,14 @@ if (values.help) {
   process.exit(0)
 }
 const reporter = new AttackReporter()
-const vitest = await startVitest('test', positionals, {
-  run: true,
-  watch: false,
-  project: ['attacks'],
-  reporters: [reporter],
-})
-await vitest.close()
+await runRings(['attacks'], positionals, reporter)
 const line = (attack: string, tries: string, held: string) =>
   `${attack.padEnd(WIDTHS[0])}${tries.padStart(WIDTHS[1])}${held.padStart(WIDTHS[2])}`
 console.log(`\n${line('attack', 'tries', 'held')}`)
 for (const { attack, tries, held } of reporter.rows) {
   console.log(line(attack, String(tries), String(held)) + (held === tries ? '' : '  NOT HELD'))
 }
-const { passed, failed, skipped } = reporter.counts
+const { passed, failed } = reporter.counts
 if (passed + failed === 0) console.log('No attack was tried: check the filter.')
-console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`)
-process.exit(failed > 0 || passed === 0 ? 1 : 0)
+console.log(reporter.summary)
+process.exit(reporter.exitCode)

@@ -7,6 +7,17 @@ export class CountingReporter implements Reporter {
   readonly counts = { passed: 0, failed: 0, skipped: 0 }
   readonly #failures: { where: string; errors: readonly Partial<SerializedError>[] }[] = []
 
+  /** The last line that a run prints: `N passed, N failed`, and what was skipped. */
+  get summary(): string {
+    const { passed, failed, skipped } = this.counts
+    return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`
+  }
+
+  /** 0 when something ran and nothing failed. */
+  get exitCode(): 0 | 1 {
+    return this.counts.failed > 0 || this.counts.passed === 0 ? 1 : 0
+  }
+
   onTestModuleStart(module: TestModule): void {
     console.log(nameOf(module))
   }
