@@ -30,7 +30,11 @@ class Runner {
   readonly #pipes: Pipes
   readonly #held = new Map<number, Held>()
   readonly #leftOver: Held[] = []
+  /** the newest that connected, and whether it was answered to its hello: nothing is said to it before */
   #agent: Socket | undefined
+  #isGreeted = false
+  /** what is being started: an answer to hello waits for it */
+  readonly #starting = new Set<Promise<void>>()
   #idleLooks = 0
 
   constructor(pipes: Pipes) {
@@ -42,6 +46,7 @@ class Runner {
   serve(socket: Socket): void {
     const before = this.#agent
     this.#agent = socket
+    this.#isGreeted = false
     if (before) this.#leave(before)
     const reader = new FrameReader()
     socket.on('data', chunk => {
@@ -74,14 +79,15 @@ class Runner {
     }
   }
 
-  #say(message: FromRunner): void {
-    this.#agent?.write(encodeMessage(message))
+  /** `to`: who asked; what another agent asked for is nothing to this one. */
+  #say(message: FromRunner, to = this.#agent): void {
+    if (this.#isGreeted && to === this.#agent) to?.write(encodeMessage(message))
   }
 
   #told(message: ToRunner): void {
-    if (message.type === 'hello') return this.#hello()
+    if (message.type === 'hello') return void this.#hello()
     if (message.type === 'ping') return this.#say({ type: 'pong' })
-    if (message.type === 'start') return void this.#start(message)
+    if (message.type === 'start') return this.#begin(message)
     const held = this.#held.get(message.program)
     if (!held) return
     if (message.type === 'read') this.#read(held, message)
@@ -94,7 +100,11 @@ class Runner {
     held.changed()
   }
 
-  #hello(): void {
+  async #hello(): Promise<void> {
+    const agent = this.#agent
+    await Promise.all(this.#starting)
+    if (agent !== this.#agent) return
+    this.#isGreeted = true
     const states = [...this.#held].flatMap(([program, held]) =>
       held.memo === null ? [] : [held.stateAs(program, held.memo)],
     )
@@ -102,7 +112,15 @@ class Runner {
     for (const state of states) this.#say({ type: 'held', ...state })
   }
 
+  #begin(message: Told<'start'>): void {
+    const starting = this.#start(message)
+    this.#starting.add(starting)
+    void starting.then(() => this.#starting.delete(starting))
+  }
+
+  /** Never fails. */
   async #start({ program, ...start }: Told<'start'>): Promise<void> {
+    const agent = this.#agent
     allowOptimising()
     const held = new Held(start, () => this.#say({ type: 'over', program }))
     try {
@@ -112,11 +130,11 @@ class Runner {
       // nobody types
       if (start.detached) child.eof()
       held.runs(child)
-      this.#say({ type: 'started', program })
+      this.#say({ type: 'started', program }, agent)
     } catch (thrown) {
       this.#held.delete(program)
       const code: StartFailure = thrown instanceof StartError ? thrown.failure : 'exec-failed'
-      this.#say({ type: 'failed', program, code })
+      this.#say({ type: 'failed', program, code }, agent)
     }
   }
 
@@ -124,7 +142,7 @@ class Runner {
     const agent = this.#agent
     const outlet: Outlet = {
       data: (position, lane, bytes) => void agent?.write(encodeData({ program, position, lane, bytes })),
-      exit: (position, exit) => this.#say({ type: 'exit', program, position, ...exit }),
+      exit: (position, exit) => this.#say({ type: 'exit', program, position, ...exit }, agent),
     }
     const position = held.log.read(from, credit, outlet)
     this.#say({ type: 'from', program, position })
@@ -137,7 +155,8 @@ class Runner {
   }
 
   #take(program: number, taking: Promise<number>): void {
-    void taking.then(position => this.#say({ type: 'taken', program, position }))
+    const agent = this.#agent
+    void taking.then(position => this.#say({ type: 'taken', program, position }, agent))
   }
 
   #forget(program: number, kill: boolean): void {
