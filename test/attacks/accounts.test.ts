@@ -191,14 +191,15 @@ describeGuest('people of one VM', () => {
         stdio: ['ignore', 'pipe', 'inherit'],
       },
     )
-    const [pid] = await Promise.race([
-      once(using.stdout, 'data').then(([said]) => [String(said).trim()]),
-      once(using, 'close').then(([code]) => Promise.reject(new Error(`the program ended with ${code}`))),
+    const closed = once(using, 'close')
+    const pid = await Promise.race([
+      once(using.stdout, 'data').then(([said]) => String(said).trim()),
+      closed.then(([code]) => Promise.reject(new Error(`the program ended with ${code}`))),
     ])
     const { code, stderr } = await machine.mortar(owner(), ['drive', 'lock', 'data'])
     expect([code, stderr]).toEqual([6, expect.stringContaining(`process ${pid} of ${nameOf(bob())}`)])
     await must(bob(), `test "$(cat /drives/data/file)" = written && kill ${pid}`)
-    await once(using, 'close')
+    await closed
     await machine.must(owner(), ['drive', 'lock', 'data'])
     await machine.must(owner(), ['drive', 'unlock', 'data'])
   })
