@@ -74,6 +74,10 @@ export class RunnerProgram implements HeldLog {
     return this.#over.promise
   }
 
+  get isOver(): boolean {
+    return this.#state === 'over'
+  }
+
   get end(): number {
     return this.#end
   }

@@ -126,11 +126,12 @@ export class Runners implements Runner {
 
   /** One that was not lost in this moment. */
   async #live(place: Place): Promise<RunnerLink> {
-    const link = await this.#link(place)
-    if (!link.isLost) return link
-    // what is left of it ends first
-    while (this.#links.has(nameOf(place))) await sleep(20)
-    return this.#link(place)
+    for (;;) {
+      const link = await this.#link(place)
+      if (!link.isLost) return link
+      // what is left of it ends first
+      await sleep(20)
+    }
   }
 
   async #link(place: Place): Promise<RunnerLink> {

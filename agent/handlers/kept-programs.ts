@@ -40,7 +40,8 @@ export async function resumeProgram(kept: KeptCalls, { grantee }: Place, left: L
     const { id, command: name, params } = decodeCbor(memoSchema, decodeBase64url(memo), MEMO_BYTES, 'bad-request')
     const command = COMMANDS[name]
     const checked: unknown = command.params.parse(params)
-    const call = kept.restore({ id, grantee, command, params: checked, received: program.taken })
+    const { taken: received, isOver: isDone } = program
+    const call = kept.restore({ id, grantee, command, params: checked, received, isDone })
     // asked again, in full, of whoever comes for it
     const rights: Rights = { ...ownerRights([]), grantee }
     await resumeCall<typeof exec>(call, rights, resumed => supervise(resumed, program))

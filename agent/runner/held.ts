@@ -50,7 +50,8 @@ export class Held implements Sink {
   exited(exit: Exit): void {
     this.log.close(exit)
     this.#resume()
-    this.#onOver()
+    // its number may be another program's by now
+    if (!this.#forgotten) this.#onOver()
   }
 
   /** Accepts input, in order; resolves with the position behind it once the program, or its pipe, took it. */

@@ -28,6 +28,8 @@ export interface LeftCall {
   readonly params: unknown
   /** position up to which its handler had taken what the client sent */
   readonly received: number
+  /** its program has ended */
+  readonly isDone: boolean
 }
 
 /** What the caller of calls may know of one. */
@@ -74,7 +76,7 @@ export class KeptCalls {
       throw new MortarError('bad-request', 'id of a kept call used twice')
     }
     this.#makeRoom(rights.grantee)
-    return this.#hold({ id, grantee: rights.grantee, command, params, received: 0 }, rights.endsMs)
+    return this.#hold({ id, grantee: rights.grantee, command, params, received: 0, isDone: false }, rights.endsMs)
   }
 
   /**
@@ -95,7 +97,7 @@ export class KeptCalls {
     return [...this.#held.values()].filter(held => held.grantee === grantee)
   }
 
-  #hold({ id, grantee, command, params, received }: LeftCall, endsMs: number | null): Held {
+  #hold({ id, grantee, command, params, received, isDone }: LeftCall, endsMs: number | null): Held {
     const held: Held = {
       id,
       key: encodeHex(id),
@@ -111,7 +113,7 @@ export class KeptCalls {
         onLost: () => this.#wait(held, endsMs),
         onOver: () => this.#forget(held),
       }),
-      isDone: false,
+      isDone,
       stopWaiting: undefined,
       done() {
         held.isDone = true

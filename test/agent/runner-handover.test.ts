@@ -10,15 +10,17 @@ import { PlaceBook } from '../../agent/guest/place.ts'
 import { RunnerLink } from '../../agent/guest/runner-link.ts'
 import { encodeMessage, type Frame, FrameReader } from '../../agent/runner/frames.ts'
 import { RUNNER_VERSION, type Start } from '../../agent/runner/messages.ts'
-import { endRunners } from '../support/runners.ts'
+import { endRunners, newRunners } from '../support/runners.ts'
+
+const { username: name, uid, gid } = userInfo()
+const user = { name, uid, gid, groups: [gid], home: '/', shell: '/bin/sh' }
 
 let folder: string
 let path: string
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'mortar-handover-'))
   const places = new PlaceBook(folder)
-  const { username: name, uid, gid } = userInfo()
-  const place = { grantee: null, user: { name, uid, gid, groups: [gid] } }
+  const place = { grantee: null, user }
   places.write(place)
   path = await new DirectLauncher(places).start(place)
 })
@@ -99,3 +101,44 @@ test('input that waits for its program when the next agent comes is taken once, 
   expect(piece?.type === 'data' && Buffer.from(piece.bytes).toString()).toBe('300000\n')
   link.close()
 })
+
+test('the end of a program that was forgotten is not told as the end of a later one of its number', async () => {
+  const { socket, said } = await silentAgent()
+  const tell = (message: object) => void socket.write(encodeMessage(message))
+  tell({ type: 'hello', version: RUNNER_VERSION })
+  await expect.poll(said).toHaveLength(1)
+  tell({ type: 'start', program: 1, ...kept('sleep 0.3') })
+  await expect.poll(() => said().at(-1)).toEqual({ type: 'started', program: 1 })
+  tell({ type: 'forget', program: 1 })
+  tell({ type: 'start', program: 1, ...kept('read line') })
+  await delay(800)
+  expect(said().slice(1)).toEqual(Array.from({ length: 2 }, () => ({ type: 'started', program: 1 })))
+  socket.destroy()
+})
+
+test('everybody who waits for the runner that follows a lost one gets it', async () => {
+  const runners = newRunners(join(folder, 'others'))
+  try {
+    const run = async () => {
+      const program = await runners.start({ argv: ['sh', '-c', 'echo $PPID'], user, grantee: null, env: {} })
+      const piece = await (await program.open(0)).next()
+      await program.over
+      return piece?.type === 'data' ? Number(Buffer.from(piece.bytes)) : 0
+    }
+    const runner = await run()
+    // what has to be ended first
+    const left = await runners.start({ argv: ['sleep', '60'], user, grantee: null, env: {} })
+    left.over.catch(() => undefined)
+    process.kill(runner, 'SIGKILL')
+    const trying: Promise<unknown>[] = []
+    for (let tries = 0; tries < 20; tries++, await delay(2)) trying.push(run().catch(({ code }) => code))
+    const later = await Promise.all(trying)
+    // one that reached the lost runner is told so
+    const found = new Set(later.filter(result => result !== 'runner-lost'))
+    expect(found.size).toBe(1)
+    expect(found).not.toContain(runner)
+  } finally {
+    await runners.close()
+    await endRunners(join(folder, 'others'))
+  }
+}, 20_000)

@@ -165,6 +165,17 @@ test('an id that was not known begins no call, until its caller has asked for ma
   expect(begin(1)).toThrow(refusal('bad-request'))
 })
 
+test('of the calls that an earlier agent left, those that are done make room for those that run', () => {
+  const kept = new KeptCalls(wallClock)
+  const restore = (count: number, isDone: boolean) =>
+    kept.restore({ id: new Uint8Array(16).fill(count), grantee: null, command: exec, params, received: 0, isDone })
+  restore(0, true)
+  for (let count = 1; count < LIMITS.keptCallsEach; count++) restore(count, false)
+  restore(100, false)
+  expect(kept.list(null).filter(({ isDone }) => !isDone)).toHaveLength(LIMITS.keptCallsEach)
+  expect(() => restore(101, false)).toThrow(expect.objectContaining({ code: 'limit-exceeded' }))
+})
+
 test('no more calls are kept than the limits say; one that is done and that nobody came for makes room', async () => {
   const agent = new Agent({
     async exec(call) {
