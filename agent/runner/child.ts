@@ -15,6 +15,8 @@ export interface Child {
   resume(): void
   /** Reads no more: what is written later meets a closed pipe. */
   close(): void
+  /** Resolves when nobody can write to its output any more, or it was closed. */
+  readonly closed: Promise<void>
 }
 
 export interface Sink {

@@ -95,4 +95,9 @@ export class Held implements Sink {
   close(): void {
     this.#child?.close()
   }
+
+  /** Resolves when no program has its pipes any more. */
+  get closed(): Promise<void> {
+    return this.#running.promise.then(() => this.#child?.closed)
+  }
 }

@@ -17,8 +17,8 @@ import { Pipes } from './pipes.ts'
 import { startOnTerminal } from './terminal-child.ts'
 
 const LISTEN_FD = 3
-/** of programs whose call is over, whose children may still write */
-const LEFT_OVER = 64
+/** programs whose call is over and whose children may still write, at most: the output of the oldest is closed then. SPEC §9.2 */
+const LEFT_OVER = 128
 /** files that a program may open: what a login gives, and not what Node raised it to */
 const FILES = '1024:'
 /** ms between looks whether there is anything left to run for, and looks without until it ends */
@@ -29,7 +29,7 @@ type Told<T extends ToRunner['type']> = Extract<ToRunner, { type: T }>
 class Runner {
   readonly #pipes: Pipes
   readonly #held = new Map<number, Held>()
-  readonly #leftOver: Held[] = []
+  readonly #leftOver = new Set<Held>()
   /** the newest that connected, and whether it was answered to its hello: nothing is said to it before */
   #agent: Socket | undefined
   #isGreeted = false
@@ -165,8 +165,10 @@ class Runner {
     this.#held.delete(program)
     if (kill) held.kill()
     held.forget()
-    this.#leftOver.push(held)
-    if (this.#leftOver.length > LEFT_OVER) this.#leftOver.shift()?.close()
+    this.#leftOver.add(held)
+    void held.closed.then(() => this.#leftOver.delete(held))
+    const [oldest] = this.#leftOver
+    if (this.#leftOver.size > LEFT_OVER) oldest?.close()
   }
 
   /** Ends when for long there is nothing to hold and nobody else in its unit. */

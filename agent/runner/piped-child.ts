@@ -78,6 +78,7 @@ class PipedChild implements Child {
   readonly #stdin: Socket
   readonly #at: number
   readonly #outputs: readonly Socket[]
+  readonly closed: Promise<void>
   #ended = false
 
   constructor(child: ChildProcess, stdin: InputEnds, outputs: readonly Ends[], sink: Sink) {
@@ -87,6 +88,7 @@ class PipedChild implements Child {
     // it closed its input
     this.#stdin.on('error', () => {})
     this.#outputs = outputs.map(({ ours }, lane) => readFrom(ours, bytes => sink.take(lane, bytes)))
+    this.closed = Promise.all(this.#outputs.map(hasClosed)).then(() => undefined)
     child.on('error', () => {})
     child.once('exit', (code, signal) => {
       this.#ended = true
@@ -143,6 +145,8 @@ class PipedChild implements Child {
     for (const output of this.#outputs) output.destroy()
   }
 }
+
+const hasClosed = (output: Socket) => new Promise<void>(resolve => output.once('close', () => resolve()))
 
 /** Reads into shared memory; `take` says whether there is room for more. */
 function readFrom(fd: number, take: (bytes: Uint8Array) => boolean): Socket {

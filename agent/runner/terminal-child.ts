@@ -35,6 +35,7 @@ class TerminalChild implements Child {
   readonly #fd: number
   readonly #pid: number
   readonly #master: ReadStream
+  readonly closed: Promise<void>
   #ended = false
 
   constructor(fd: number, pid: number, exit: Promise<Exit>, sink: Sink) {
@@ -44,6 +45,7 @@ class TerminalChild implements Child {
     const options = { onread: { buffer: shared, callback } }
     // as for any socket, which a terminal's stream is; the types know of no second argument
     this.#master = new (ReadStream as unknown as new (fd: number, options: object) => ReadStream)(fd, options)
+    this.closed = new Promise(resolve => this.#master.once('close', () => resolve()))
     // EIO: nobody holds the terminal any more
     this.#master.on('error', () => {})
     this.#master.resume()

@@ -25,7 +25,7 @@ export const SHOWN: Readonly<Record<keyof Vm, Permission | 'any' | 'never'>> = {
   createdAt: 'any',
   memoryMiB: 'any',
   vcpus: 'any',
-  // without the addresses, for which it takes `info`
+  // these two without the addresses, for which it takes `info`
   agent: 'any',
   certificate: 'any',
   // by these a client tells whether it is the same VM still
@@ -47,11 +47,14 @@ const NOTHING: Pick<Vm, 'failure' | 'drives' | 'events'> = { failure: null, driv
 export function granted(vm: Vm, { permissions, drives }: GrantedView): Vm {
   const sees = (need: Permission | 'any' | 'never') =>
     need === 'any' || (need !== 'never' && permissions.includes(need))
+  const addressed = <A extends { readonly addresses: readonly string[] }>(agent: A): A =>
+    sees('info') ? agent : { ...agent, addresses: [] }
   return {
     ...vm,
     failure: sees(SHOWN.failure) && vm.failure ? { ...vm.failure, consoleTail: '' } : NOTHING.failure,
     drives: sees(SHOWN.drives) ? vm.drives.filter(id => drives === null || drives.includes(id)) : NOTHING.drives,
     events: sees(SHOWN.events) ? vm.events : NOTHING.events,
-    agent: vm.agent && { ...vm.agent, addresses: sees('info') ? vm.agent.addresses : [] },
+    agent: vm.agent && addressed(vm.agent),
+    waiting: vm.waiting.map(addressed),
   }
 }
