@@ -17,6 +17,9 @@ import { grantRights, ownerRights, type Rights } from '../protocol/rights.ts'
 import type { Caller } from '../protocol/session.ts'
 import { GrantBook, TAKEN_BACK } from './grant-book.ts'
 
+/** ms until what could not be withdrawn is tried again */
+const RETRY_MS = 5_000
+
 export interface GrantsOptions {
   readonly stateDirectory: string
   readonly ticket: Pick<LaunchTicket, 'vm' | 'owner'>
@@ -177,11 +180,16 @@ export class Grants {
     const ended = await this.#options.onWithdrawn(grantee)
     const now = this.#book.get(grantee)
     // otherwise let in again meanwhile
-    if (ended && now && now.ends !== null && now.ends === before?.ends && now.mark === before.mark) {
-      this.#stopWaiting(grantee)
+    if (!now || now.ends === null || now.ends !== before?.ends || now.mark !== before.mark) return ended
+    this.#stopWaiting(grantee)
+    if (ended) {
       this.#book.set(grantee, { ...now, ends: null })
       // a full disk makes the next agent end what has ended
       capture(() => this.#book.keep())
+    } else {
+      // what kept it from ending may pass
+      const again = () => void this.#withdraw(grantee).catch(() => undefined)
+      this.#waiting.set(grantee, this.#options.clock.after(RETRY_MS, again))
     }
     return ended
   }

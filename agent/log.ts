@@ -50,6 +50,8 @@ export const EVENTS = {
   'drive.unlocked': { to: 'journal', says: {} },
   'drive.locked': { to: 'journal', says: {} },
   'grant.revoked': { to: 'journal', says: {} },
+  /** a step of taking back what a grantee had failed; it is tried again */
+  'grant.not-withdrawn': { to: 'journal', says: fault },
   'runner.lost': { to: 'journal', says: { code: 'code' } },
   'ssh.key-delivered': { to: 'journal', says: {} },
   'ssh.opened': { to: 'journal', says: { session: 'id' } },

@@ -1,5 +1,5 @@
 /** Replaces a small file whole: a crash leaves the old content or the new one, and what was written stays written. */
-import { closeSync, fchmodSync, fchownSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, fchmodSync, fchownSync, fsyncSync, openSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 
 export interface FileAccess {
@@ -13,7 +13,8 @@ const PRIVATE: FileAccess = { mode: 0o600 }
 /** Returns once the content is on disk; root's only, unless somebody else may read it. */
 export function replaceFile(path: string, content: string | Uint8Array, { mode, gid }: FileAccess = PRIVATE): void {
   withFile(`${path}.new`, 'w', file => {
-    writeSync(file, typeof content === 'string' ? Buffer.from(content) : content)
+    // all of it, or an error: writeSync() takes what fits
+    writeFileSync(file, content)
     if (gid !== undefined) fchownSync(file, 0, gid)
     fchmodSync(file, mode)
   })

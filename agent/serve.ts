@@ -34,6 +34,7 @@ import { log } from './log.ts'
 import { Sessions } from './sessions.ts'
 import { VERSION } from './version.ts'
 import { startWatchdog } from './watchdog.ts'
+import { type WithdrawalSteps, withdraw } from './withdrawal.ts'
 
 /** what people's own programs read: accounts, where the brick's name lookup finds them, and each one's SSH */
 const SHARED = '/run/mortar-accounts'
@@ -81,21 +82,14 @@ export async function serve(configPath: string | undefined): Promise<void> {
     clock: deadlineClock,
     onEntering: grant => people.require(accounts.claim(grant)),
     onEntered: grant => accounts.enter(grant),
-    async onWithdrawn(grantee) {
-      let hasEnded = false
-      kept.end({ grantee }, new MortarError('grant-revoked'))
-      accounts.withdraw(grantee)
-      try {
-        ssh.withdraw(grantee)
-      } finally {
-        hasEnded = await runner.end(grantee).then(
-          () => true,
-          () => false,
-        )
-      }
-      return hasEnded
-    },
+    onWithdrawn: grantee => withdraw(withdrawal, grantee, log),
   })
+  const withdrawal: WithdrawalSteps = {
+    calls: grantee => kept.end({ grantee }, new MortarError('grant-revoked')),
+    groups: grantee => accounts.withdraw(grantee),
+    ssh: grantee => ssh.withdraw(grantee),
+    programs: grantee => runner.end(grantee),
+  }
   const accounts = new Accounts({
     owner: bootData.ticket.owner,
     known: grants.known().map(({ grantee }) => encodeBase64url(grantee)),
@@ -116,10 +110,10 @@ export async function serve(configPath: string | undefined): Promise<void> {
     kept,
     log,
   }
-  // before anybody can come for them
-  await runner.restore((place, left) => void resumeProgram(kept, place, left))
-  grants.resume()
   startWatchdog()
+  // whoever comes for a call waits until that person's are found
+  kept.found = runner.restore((place, left) => void resumeProgram(kept, place, left))
+  grants.resume()
   const leaving = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => leaving.abort())
   const { signal } = leaving

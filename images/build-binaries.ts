@@ -48,7 +48,8 @@ export interface Binaries {
  * Options of Node that are built in; nothing in the environment can add to them. A small young generation and a garbage
  * collection once a program is idle are worth 15 MiB each.
  */
-const NODE_OPTIONS = ['--max-semi-space-size=1', '--expose-gc']
+/** disable-sigusr1: the signal would open a debugger to everybody on the machine */
+const NODE_OPTIONS = ['--max-semi-space-size=1', '--expose-gc', '--disable-sigusr1']
 
 /** One program; its path and version. */
 export async function buildProgram(

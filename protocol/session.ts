@@ -205,7 +205,10 @@ async function serveStream<Guest>(
   let kept: KeptCall | undefined
   try {
     const opening = decodeCbor(openingSchema, body, LIMITS.messageBytes, 'bad-request')
-    if ('attach' in opening) return takeUp(options.kept, rights, stream, opening)
+    if ('attach' in opening) {
+      await options.kept?.found(rights.grantee)
+      return takeUp(options.kept, rights, stream, opening)
+    }
     if (!Object.hasOwn(COMMANDS, opening.command)) throw new MortarError('unknown-command')
     name = opening.command
     const command: Command = COMMANDS[name as CommandName]

@@ -44,6 +44,8 @@ export class Accounts {
   readonly #keys = new Map<number, string>()
   /** grantees whose grant stands, by key */
   readonly #granted: Map<string, Person>
+  /** what could not be written, as on a full disk, is written with the next change */
+  #isWritten = false
 
   constructor(options: AccountsOptions) {
     this.#options = options
@@ -74,7 +76,7 @@ export class Accounts {
   enter(grant: Pick<Grant, 'grantee' | 'drives'>): void {
     const person = this.claim(grant)
     const before = this.#granted.get(person.key)
-    if (before && isSameList(before.drives, person.drives)) return
+    if (before && isSameList(before.drives, person.drives) && this.#isWritten) return
     this.#granted.set(person.key, person)
     this.#write()
     this.#makeHome(person)
@@ -82,7 +84,7 @@ export class Accounts {
 
   /** Takes the grantee's groups back. The account keeps its name, for its files do. */
   withdraw(key: string): void {
-    if (this.#granted.delete(key)) this.#write()
+    if (this.#granted.delete(key) || !this.#isWritten) this.#write()
   }
 
   /** As whom a caller acts: the caller's own account, or who is named. Fails with user-unknown. */
@@ -129,9 +131,11 @@ export class Accounts {
 
   #write(): void {
     const { tables, homes } = this.#options
+    this.#isWritten = false
     writeTables(tables, this.#everybody(), homes)
     const granted = [...this.#granted.values()].map(({ key, drives }) => ({ key, drives }))
     replaceFile(this.#grantedPath, JSON.stringify(granted))
+    this.#isWritten = true
   }
 
   get #grantedPath(): string {

@@ -3,7 +3,7 @@
  * drive keeps a record of the key that first came with a uid, in a file that only root can read and that only grows. In another
  * VM the record keeps a different key away from that person's files. SPEC §2.9
  */
-import { closeSync, constants, fstatSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, constants, fstatSync, fsyncSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ALL_DRIVES, driveGroupOf } from '../../protocol/control/account.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
@@ -30,15 +30,13 @@ export interface DrivePeopleOptions {
 
 export class DrivePeople {
   readonly #options: DrivePeopleOptions
-  /** by serial */
-  readonly #mounted = new Map<string, Noted & { readonly keys: Map<number, string> }>()
+  /** by serial; without keys where the record cannot be read: nobody new comes to that drive */
+  readonly #mounted = new Map<string, Noted & { readonly keys: Map<number, string> | null }>()
 
-  /** Fails with drive-people when the record of a drive that is still mounted cannot be read. */
   constructor(options: DrivePeopleOptions) {
     this.#options = options
     for (const drive of this.#readNoted()) {
-      if (!options.isMounted(drive.serial)) continue
-      this.#mounted.set(drive.serial, { ...drive, keys: keysIn(readFileSync(this.#recordPath(drive), 'utf8')) })
+      if (options.isMounted(drive.serial)) this.#mounted.set(drive.serial, { ...drive, keys: this.#readKeys(drive) })
     }
   }
 
@@ -71,6 +69,7 @@ export class DrivePeople {
   require(person: Person): void {
     for (const known of this.#mounted.values()) {
       if (person.drives !== null && !person.drives.includes(known.drive)) continue
+      if (!known.keys) throw new MortarError('drive-people', `the record of drive ${known.drive} is damaged`)
       const held = known.keys.get(person.account.id)
       if (held === person.key) continue
       if (held !== undefined) throw new MortarError('drive-people', `${person.account.name} on drive ${known.drive}`)
@@ -78,6 +77,14 @@ export class DrivePeople {
       if (known.readOnly) continue
       append(this.#recordPath(known), lineOf(person))
       known.keys.set(person.account.id, person.key)
+    }
+  }
+
+  #readKeys(drive: Noted): Map<number, string> | null {
+    try {
+      return keysIn(readFileSync(this.#recordPath(drive), 'utf8'))
+    } catch {
+      return null
     }
   }
 
@@ -113,11 +120,10 @@ function lineOf({ account, key }: Person): string {
   return `${account.id} ${key}`
 }
 
-/** Fails with drive-people. */
+/** What follows the last line break was cut off while it was written, and let nobody in. Fails with drive-people. */
 export function keysIn(record: string): Map<number, string> {
   const keys = new Map<number, string>()
-  for (const line of record.split('\n')) {
-    if (line === '') continue
+  for (const line of record.split('\n').slice(0, -1)) {
     const [, uid, key] = LINE.exec(line) ?? []
     if (!uid || !key) throw new MortarError('drive-people', 'a line of the record is damaged')
     if (!keys.has(Number(uid))) keys.set(Number(uid), key)
@@ -129,7 +135,9 @@ function append(path: string, line: string): void {
   const file = openSync(path, constants.O_WRONLY | constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   try {
     if (fstatSync(file).size + line.length >= RECORD_BYTES) throw new MortarError('drive-people', `${path} is full`)
-    writeSync(file, `${line}\n`)
+    writeFileSync(file, `${line}\n`)
+    // before anybody is let in, for a power cut would leave files of a uid that is nobody's
+    fsyncSync(file)
   } finally {
     closeSync(file)
   }

@@ -8,15 +8,17 @@ export const UNPREPARED = 70
 export const RECORD_DAMAGED = 71
 export const RECORD_CONFLICTS = 72
 
-/** bytes of the record of people that are read; its lines have 55 */
+/** bytes of the record of people that are read, and of one line of it at most */
 export const RECORD_BYTES = 60_000
+const LINE_BYTES = 55
 
 /**
  * Makes an opened drive ready in a mount namespace of its own, before anybody can reach it. Arguments: device, `rw` or
  * `ro`, uid of the owner, gid of the drive, gid of all drives, an empty folder, lines of `uid key`. A drive without a
  * record, new or of an older version, is handed over: what was the shared user's is the owner's, and whoever may use the
  * drive may write. The record cannot be moved or rewritten by anybody but root: it and its folder are append-only and
- * immutable. Its space is reserved, so that a full drive keeps nobody out. Prints the record.
+ * immutable. Its space is reserved, so that a full drive keeps nobody out. A last line that a power cut has cut off, which let
+ * nobody in, is taken away. Prints the record.
  */
 const PREPARE = `set -eu
 device=$1 access=$2 owner=$3 group=$4 all=$5 at=$6 people=$7
@@ -52,13 +54,25 @@ if ! is_ours; then
   chattr +i -- "$folder"
 fi
 [ ! -L "$record" ] && [ -f "$record" ] && [ "$(stat -c %u -- "$record")" = 0 ] || exit ${RECORD_DAMAGED}
-[ "$(stat -c %s -- "$record")" -le ${RECORD_BYTES} ] || exit ${RECORD_DAMAGED}
+size() { stat -c %s -- "$record"; }
+[ "$(size)" -le ${RECORD_BYTES} ] || exit ${RECORD_DAMAGED}
+whole=$(head -n "$(wc -l <"$record")" -- "$record" | wc -c)
+cut=$(($(size) - whole))
+if [ "$cut" -gt 0 ]; then
+  [ "$cut" -lt ${LINE_BYTES} ] || exit ${RECORD_DAMAGED}
+  [ "$access" = rw ] || exit ${UNPREPARED}
+  chattr -a -- "$record"
+  truncate -s "$whole" -- "$record"
+  chattr +a -- "$record"
+fi
 ! grep -Eqv '^[0-9]{1,10} [A-Za-z0-9_-]{43}$' -- "$record" || exit ${RECORD_DAMAGED}
 printf '%s\\n' "$people" | while read -r uid key; do
   [ -n "$uid" ] || continue
   found=$(grep -m1 "^$uid " -- "$record") || found=
   if [ -z "$found" ]; then
-    [ "$access" = ro ] || printf '%s %s\\n' "$uid" "$key" >>"$record" || exit ${RECORD_DAMAGED}
+    [ "$access" = rw ] || continue
+    [ "$(size)" -lt ${RECORD_BYTES - LINE_BYTES} ] || exit ${RECORD_DAMAGED}
+    printf '%s %s\\n' "$uid" "$key" >>"$record" || exit ${RECORD_DAMAGED}
   elif [ "$found" != "$uid $key" ]; then
     echo "$uid" >&2
     exit ${RECORD_CONFLICTS}

@@ -18,5 +18,5 @@ export interface Launcher {
 /** argv of this program in the role of a runner. */
 export function runnerArgv(): string[] {
   if (isSea()) return [process.execPath, 'runner']
-  return [process.execPath, join(import.meta.dirname, '../main.ts'), 'runner']
+  return [process.execPath, '--disable-sigusr1', join(import.meta.dirname, '../main.ts'), 'runner']
 }

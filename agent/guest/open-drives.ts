@@ -6,6 +6,7 @@ import { sleep } from '../clock.ts'
 import { type Device, listDevices, type Mount, mountOf } from './block-devices.ts'
 import { isBlank, isLuks, luksClose, readHeader } from './luks.ts'
 import { runTool } from './tool.ts'
+import { hasSystemd } from './tool-as-root.ts'
 
 export type DriveState = 'blank' | 'locked' | 'open' | 'mounted' | 'foreign'
 
@@ -43,8 +44,11 @@ export function isMounted(serial: string): boolean {
   return mountFrom(mappingPath(serial)) !== null
 }
 
+/** what is mounted for everybody: systemd gives the agent mounts of its own, where others are read-only */
+const MOUNTS = hasSystemd() ? '/proc/1/mountinfo' : '/proc/self/mountinfo'
+
 export function mountFrom(path: string): Mount | null {
-  return mountOf(path, readFileSync('/proc/self/mountinfo', 'utf8'))
+  return mountOf(path, readFileSync(MOUNTS, 'utf8'))
 }
 
 /** What the kernel says of a drive that is said to be mounted. Fails with drive-failed when it says otherwise. */
@@ -72,7 +76,7 @@ export function numbersOf(serial: string): string {
 }
 
 export function mountsAt(target: string): boolean {
-  return readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${target} `)
+  return readFileSync(MOUNTS, 'utf8').includes(` ${target} `)
 }
 
 /** The one device of a serial. Fails with drive-failed when several claim it. */

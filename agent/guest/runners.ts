@@ -102,20 +102,23 @@ export class Runners implements Runner {
     places.forget(person)
   }
 
-  /** What earlier agents left: each runner's programs are handed to `take`. Never fails. */
-  async restore(take: (place: Place, left: LeftProgram) => void): Promise<void> {
+  /**
+   * What earlier agents left: each runner's programs are handed to `take`. The result resolves for a person once all of theirs
+   * are, and never fails: a runner that hangs holds up nobody else.
+   */
+  restore(take: (place: Place, left: LeftProgram) => void): (grantee: string | null) => Promise<unknown> {
     const { places, launcher, log } = this.#options
-    await Promise.all(
-      places.all().map(async place => {
-        if (!launcher.runs(place)) return
-        try {
-          const link = await this.#link(place)
-          for (const left of link.takeLeft()) take(place, left)
-        } catch (thrown) {
-          log('runner.lost', { code: asMortarError(thrown).code })
-        }
-      }),
-    )
+    const all = places.all()
+    const restoring = all.map(async place => {
+      if (!launcher.runs(place)) return
+      try {
+        const link = await this.#link(place)
+        for (const left of link.takeLeft()) take(place, left)
+      } catch (thrown) {
+        log('runner.lost', { code: asMortarError(thrown).code })
+      }
+    })
+    return grantee => Promise.all(restoring.filter((_, i) => all[i]?.grantee === grantee))
   }
 
   /** Ends nothing: what is kept waits for the next agent. */

@@ -14,6 +14,8 @@ import { DEFAULT_PATH } from './tool.ts'
 const GROUPS = '/sys/fs/cgroup'
 /** processes and threads of one runner's programs at most, so that a fork loop meets an end */
 const TASKS = 4_096
+/** where a runner finds its pipes: a file system of its own, which is small, since what lies on /run binds PID 1 */
+const PIPES = '/run/mortar-pipes'
 
 const sliceOf = (person: string) => `mortar-person-${person}.slice`
 const unitOf = (place: Place) => `mortar-runner-${nameOf(place)}`
@@ -42,8 +44,12 @@ export class SystemdLauncher implements Launcher {
       `--uid=${place.user.name}`,
       ...[`ListenStream=${path}`, 'SocketMode=0600', 'DirectoryMode=0700'].map(item => `--socket-property=${item}`),
       ...[
-        `RuntimeDirectory=mortar-runner-${nameOf(place)}`,
-        'RuntimeDirectoryMode=0700',
+        `TemporaryFileSystem=${PIPES}:mode=1777,nosuid,nodev,noexec,size=64k,nr_inodes=1k`,
+        `Environment=RUNTIME_DIRECTORY=${PIPES}`,
+        // command lines of others may hold what is theirs alone
+        'ProtectProc=invisible',
+        // a set-group-id file would give back what was taken from a grant
+        ...(place.grantee !== null && place.user.uid !== 0 ? ['NoNewPrivileges=yes'] : []),
         'TimeoutStopSec=2s',
         // one program that takes too much memory is no reason to end the others
         'OOMPolicy=continue',

@@ -7,6 +7,7 @@ import type { Guest } from '../guest/guest.ts'
 const ARGUMENT_BYTES = Math.floor(LIMITS.messageBytes / LIMITS.keptCallsEach / 2)
 
 export const execList: Handlers<Guest>['exec-list'] = async (call, guest) => {
+  await guest.kept.found(call.rights.grantee)
   const programs = guest.kept
     .list(call.rights.grantee)
     .filter(({ command }) => command.name === 'exec')

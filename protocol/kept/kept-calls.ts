@@ -54,6 +54,8 @@ export class KeptCalls {
   readonly #held = new Map<string, Held>()
   /** by caller: ids that begin no call of theirs any more, oldest first */
   readonly #spent = new Map<string | null, Set<string>>()
+  /** Resolves once all that an earlier agent kept for a caller is known. */
+  found: (grantee: string | null) => Promise<unknown> = async () => {}
 
   constructor(clock: Clock) {
     this.#clock = clock

@@ -60,6 +60,20 @@ test('a later run of the agent knows the drives that are still mounted', () => {
   people(false).require(forger)
 })
 
+test('a record that cannot be read keeps those who are new from that drive, and from nothing else', () => {
+  remembering()
+  writeFileSync(record(), 'nonsense\n')
+  const known = people()
+  expect(() => known.require(bob)).toThrow(refused)
+  known.require({ ...bob, drives: [other] })
+})
+
+test('a line that was cut off while it was written let nobody in', () => {
+  remembering()
+  writeFileSync(record(), `${line(ada)}${line(forger).slice(0, -5)}`)
+  people().require(bob)
+})
+
 test('a drive that can only be read notes nobody and still keeps a forger out', () => {
   const known = remembering(true, line(ada) + line(bob))
   expect(() => known.require(forger)).toThrow(refused)

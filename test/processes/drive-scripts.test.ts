@@ -183,6 +183,22 @@ describeUnless(reason, 'preparing a drive', () => {
     expect(prepare([lineOf(owner, 'C')], true).status).toBe(RECORD_CONFLICTS)
   })
 
+  test('a line that a power cut has cut off is taken away, and keeps nobody out', () => {
+    prepare([ADA])
+    for (const cut of ['12345 abc', '\\0\\0\\0']) {
+      within(path => execFileSync('sh', ['-c', `printf '${cut}' >>.mortar/people`], { cwd: path }))
+      expect(prepare([ADA], true).status).toBe(UNPREPARED)
+      expect(prepare([ADA])).toMatchObject({ status: 0, stdout: `${ADA}\n` })
+      expect(prepare([ADA], true)).toMatchObject({ status: 0, stdout: `${ADA}\n` })
+    }
+  })
+
+  test('a record is never filled beyond what is read of it', () => {
+    const many = Array.from({ length: 1_100 }, (_, i) => lineOf(owner + 1 + i, 'B'))
+    expect(prepare([ADA, ...many]).status).toBe(RECORD_DAMAGED)
+    expect(prepare([ADA])).toMatchObject({ status: 0, stdout: expect.stringContaining(ADA) })
+  })
+
   test.each([
     ['is no record', 'printf "%s\\n" nonsense >people'],
     ['is too long', 'head -c 70000 /dev/zero >people'],
