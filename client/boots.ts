@@ -28,7 +28,11 @@ export interface Candidate {
 }
 
 /** A boot that a certificate or a chain of keys vouches for. */
-type Anchored = Pick<Boot, 'agentDh' | 'agentSign' | 'provenBy' | 'nextBoot'> & { readonly signed?: Uint8Array }
+type Anchored = Pick<Boot, 'agentDh' | 'agentSign' | 'provenBy' | 'nextBoot'> & {
+  readonly signed?: Uint8Array
+  /** the owner has certified a later one: the key that proved it is spent, and contests nothing */
+  readonly isFormer?: true
+}
 
 /**
  * Judges the VM as the broker shows it. `launchKey`: public key of the launch secret, which the owner derives; null for others,
@@ -104,28 +108,44 @@ function openShown(vm: Vm, statement: string): Boot {
 
 /**
  * The boots that lead from the certificate, or from the launch key, each proven by the key that the one before named; before
- * them the one that the certified boot follows, if the owner certified that too.
+ * them those that lead to the certificate from the one before it, or from the launch key.
  */
 function chainOf(
   { certificate, former }: { certificate: AgentCertificate | null; former: AgentCertificate | null },
   boots: readonly Boot[],
   launchKey: Uint8Array | null,
 ): Anchored[] {
-  const known = certificate ? boots.findIndex(boot => sameBoot(boot, certificate)) : -1
-  const chain: Anchored[] = []
-  if (certificate) {
-    const { agentDh, agentSign, provenBy, nextBoot } = certificate
-    const signed = boots[known]?.signed
-    if (former && equalBytes(former.nextBoot, provenBy)) chain.push(former)
-    chain.push({ agentDh, agentSign, provenBy, nextBoot, ...(signed && { signed }) })
-  }
-  let next = certificate?.nextBoot ?? launchKey
-  for (const boot of boots.slice(known + 1)) {
-    if (!next || !equalBytes(boot.provenBy, next)) break
-    chain.push(boot)
-    next = boot.nextBoot
-  }
-  return chain
+  if (!certificate) return followed(launchKey, boots)
+  const known = boots.findIndex(boot => sameBoot(boot, certificate))
+  const { agentDh, agentSign, provenBy, nextBoot } = certificate
+  const signed = boots[known]?.signed
+  return [
+    ...formerOf({ certificate, former }, boots.slice(0, Math.max(known, 0)), launchKey),
+    { agentDh, agentSign, provenBy, nextBoot, ...(signed && { signed }) },
+    ...followed(nextBoot, boots.slice(known + 1)),
+  ]
+}
+
+/** As many of the boots as follow one another, the first of them proven by the key `next`. */
+function followed(next: Uint8Array | null, boots: readonly Boot[]): Boot[] {
+  const end = boots.findIndex(({ provenBy }, index) => {
+    const key = index === 0 ? next : boots[index - 1]?.nextBoot
+    return !key || !equalBytes(provenBy, key)
+  })
+  return end < 0 ? [...boots] : boots.slice(0, end)
+}
+
+/** The boots before the certified one; none unless each proves the next, from the certificate before or from the launch. */
+function formerOf(
+  { certificate, former }: { certificate: AgentCertificate; former: AgentCertificate | null },
+  boots: readonly Boot[],
+  launchKey: Uint8Array | null,
+): Anchored[] {
+  const line = followed(former?.nextBoot ?? launchKey, boots)
+  const before = [...(former ? [former] : []), ...line]
+  const last = before.at(-1)
+  const leads = line.length === boots.length && last && equalBytes(last.nextBoot, certificate.provenBy)
+  return leads ? before.map(boot => ({ ...boot, isFormer: true })) : []
 }
 
 /** The key about which the owner has decided. */
@@ -141,7 +161,9 @@ function contests(
   settled: Uint8Array | null,
 ): boolean {
   const isSettled = settled !== null && equalBytes(boot.provenBy, settled)
-  const second = chain.some(other => equalBytes(other.provenBy, boot.provenBy) && !sameBoot(other, boot))
+  const second = chain.some(
+    other => !other.isFormer && equalBytes(other.provenBy, boot.provenBy) && !sameBoot(other, boot),
+  )
   if (second && !isSettled) return true
   if (protest === null) return false
   const signature = decodeText(protest)

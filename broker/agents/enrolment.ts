@@ -47,7 +47,15 @@ export function certificateOf(record: VmRecord, textual = record.certificate) {
   return textual === null ? null : openCertificate(decodeBase64url(textual), decodeBase64url(record.owner))
 }
 
-/** The boot that the certified one follows, as the owner certified it. */
+/** The boots from the certified one on; all when none is certified. Those before it are there to protest. */
+function standingOf(record: VmRecord): readonly BootRecord[] {
+  const certificate = certificateOf(record)
+  const certified = certificate && encodeBase64url(certificate.agentSign)
+  const index = record.boots.findIndex(({ agentSign }) => agentSign === certified)
+  return record.boots.slice(Math.max(index, 0))
+}
+
+/** The boot that the certified one follows, as the owner certified it, or that those before the certified one follow. */
 function formerOf(record: VmRecord) {
   const former = certificateOf(record, record.formerCertificate)
   if (!former) return null
@@ -80,9 +88,12 @@ export function claimOf(record: VmRecord, last: BootRecord, line: readonly BootR
   const former = formerOf(record)
   if (record.boots.some(earlier => same(earlier, boot)) || (former && same(former, boot))) return 'ancestor'
   const proven = record.waiting.filter(({ claim }) => claim === 'successor' || claim === 'rival')
-  const used = [...record.boots, ...proven.map(headOf)]
+  // what proved a boot before the certified one is spent
+  const used = [...standingOf(record), ...proven.map(headOf)]
   const twice = used.some(other => other.provenBy === boot.provenBy && !same(other, boot))
   if (twice && boot.provenBy !== keys.settled) return 'rival'
+  // who was disowned stays so, though the boot that did it is away
+  if (record.waiting.some(other => other.protest !== null && same(headOf(other), boot))) return 'rival'
   if (boot.provenBy === keys.next) return live ? 'successor' : 'follows'
   return boot.provenBy === keys.launch ? 'unproven' : null
 }
@@ -231,13 +242,17 @@ export function certified(
   if (!certificate.confirmed && (waiting || isContested(record))) throw new MortarError('boot-contested', record.name)
   const { statement, nextBoot } = target
   const last = certificateOf(record)
-  // a certificate for the same boot, whose agent made another key, leaves the one before as it was
-  const follows = last && encodeBase64url(last.nextBoot) === provenBy
-  const former = certificate.confirmed ? null : follows ? record.certificate : record.formerCertificate
+  const isLast = ({ agentSign }: { agentSign: string }) =>
+    last !== null && agentSign === encodeBase64url(last.agentSign)
+  // one for the same boot, whose agent made another key, leaves what was before as it was
+  const again = isLast(keys)
+  // boots that the owner never met lie between: they may protest
+  const before = certificate.confirmed ? [] : record.boots.slice(again ? 0 : record.boots.findIndex(isLast) + 1, -1)
+  const former = again ? record.formerCertificate : record.certificate
   const changes = {
     certificate: textual,
-    formerCertificate: former,
-    boots: [{ ...keys, provenBy, nextBoot, statement }],
+    formerCertificate: certificate.confirmed ? null : former,
+    boots: [...before, { ...keys, provenBy, nextBoot, statement }],
   }
   if (waiting) {
     const { generation, agentDh, agentSign, addresses, version, enrolledAt } = waiting

@@ -88,7 +88,7 @@ export const vm = object({
   certificate: zod.string().max(8192).nullable(),
   /** the one before it, of the boot that the certified one follows; null when there is none, or the owner decided anew */
   formerCertificate: zod.string().max(8192).nullable(),
-  /** statements of the boots from the certified one, or the first, to the one of `agent` */
+  /** statements of the boots from the one after that of `formerCertificate`, or the first, to the one of `agent` */
   boots: zod.array(bootStatement).max(LIMITS.bootChain),
   /** boots that enrolled and that the owner has to decide about */
   waiting: zod

@@ -18,24 +18,32 @@ export const commitment = launchCommitment(suite, launchSecret)
 export const launchSigning = launchSeed(suite, launchSecret)
 export const brick = bytesOf('brick')
 
-/** Keys of a boot by its name: `real 1`, `thief launch`. */
-export function keysOf(name: string) {
+/** Keys by their name: `real 1`, `thief launch`. */
+export function keysOf(name: string): Keys {
+  const known = made.get(name)
+  if (known) return known
   const seed = bytesOf(`${name} sign`)
   // only its public half is ever looked at here
-  return { seed, sign: signingPublicKey(seed), dh: bytesOf(`${name} dh`) }
+  const keys = { seed, sign: signingPublicKey(seed), dh: bytesOf(`${name} dh`) }
+  made.set(name, keys)
+  return keys
 }
+type Keys = Readonly<Record<'seed' | 'sign' | 'dh', Uint8Array>>
+const made = new Map<string, Keys>()
 
 /** All that a world is, as plain data. */
 export interface Snapshot {
   readonly record: VmRecord
   /** names of the boots whose agents hold a socket, in the order in which they came */
   readonly connected: readonly string[]
-  /** statements that boots enrolled with, by name */
-  readonly statements: Readonly<Record<string, readonly [statement: Uint8Array, line: readonly Uint8Array[]]>>
+  /** the statement that each of them showed last, by name */
+  readonly shown: Readonly<Record<string, Uint8Array>>
   /** the file that the VM's disk holds for the next boot; null: none */
   readonly disk: Uint8Array | null
   /** boots of the VM so far; the last one runs */
   readonly boots: number
+  /** sets of keys that its agents made so far: one for each boot, and one each time that an agent lost its keys within a boot */
+  readonly keySets: number
   /** restarts and protests that made random bytes, so that they differ */
   readonly drawn: number
   /** what the thief has: seeds by name */
@@ -71,9 +79,10 @@ export const FIRST: Snapshot = {
     events: [],
   },
   connected: [],
-  statements: {},
+  shown: {},
   disk: null,
   boots: 1,
+  keySets: 1,
   drawn: 0,
   loot: {},
   known: null,

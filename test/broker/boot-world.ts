@@ -3,7 +3,7 @@
  * (Agents, VmBook), the agent's state (BootState) and the client's judgement are the product's own; sockets are queues. Keys
  * come from counters, so that equal histories give equal bytes.
  */
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { BootState } from '../../agent/boot-state.ts'
 import { Agents } from '../../broker/agents/agents.ts'
@@ -15,7 +15,7 @@ import type { Vm } from '../../protocol/control/api.ts'
 import { openBoot, signBoot } from '../../protocol/control/boot.ts'
 import { signCertificate } from '../../protocol/control/certificate.ts'
 import { signEnrolment } from '../../protocol/control/enrolment.ts'
-import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
+import { decodeBase64url, encodeBase64url, equalBytes } from '../../protocol/core/bytes.ts'
 import { asMortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
@@ -82,8 +82,9 @@ export class World {
       const isCurrent = (name: string) => encodeBase64url(keysOf(name).sign) === snapshot.record.agent?.agentSign
       const [current, others] = [snapshot.connected.filter(isCurrent), snapshot.connected.filter(n => !isCurrent(n))]
       for (const name of [...current, ...others]) {
-        const [statement, line] = snapshot.statements[name] ?? []
-        if (statement) this.#enrol(name, statement, line)
+        const statement = snapshot.shown[name]
+        if (name === this.real) this.#dial(statement)
+        else if (statement) this.#enrol(name, statement)
       }
       this.#answerChallenges()
     })
@@ -95,7 +96,8 @@ export class World {
     const connected = [...this.#wires].filter(([, wire]) => wire.open).map(([name]) => name)
     // what is only told, or counts, makes no other state
     const record = { ...this.#record, events: [], revision: 1 }
-    return { ...this.#state, record, connected }
+    const shown = Object.fromEntries(Object.entries(this.#state.shown).filter(([name]) => connected.includes(name)))
+    return { ...this.#state, shown, record, connected }
   }
 
   get view(): Vm {
@@ -107,28 +109,29 @@ export class World {
   }
 
   get real(): string {
-    return `real ${this.#state.boots}`
+    return `real ${this.#state.keySets}`
   }
 
   /** The running agent dials and enrols; as one that starts again in this boot does. */
   arrive(): void {
     this.#withDisk(() => {
-      const state = this.#openState()
       this.#wires.get(this.real)?.close()
-      const wire = this.#enrol(this.real, state.statement, state.line)
-      if (wire.said.some(message => message.type === 'enrolled' && message.standing === 'current')) state.answered()
-      // a broker that does not know the key is shown the other statement
-      if (wire.said.some(({ type }) => type === 'refused')) this.#enrol(this.real, state.claim)
+      this.#dial()
       this.#answerChallenges()
     })
   }
 
   /** `lost`: the disk does not hold the file any more. */
   reboot(lost = false): void {
+    this.#state = { ...this.#state, boots: this.#state.boots + 1, disk: lost ? null : this.#state.disk }
+    this.loseKeys()
+  }
+
+  /** The running agent ends, and one that does not find its keys starts, whether or not it reaches the broker. */
+  loseKeys(): void {
     this.#wires.get(this.real)?.close()
     this.#wires.delete(this.real)
-    this.#state = { ...this.#state, boots: this.#state.boots + 1, disk: lost ? null : this.#state.disk }
-    // the agent starts with the boot, whether or not it reaches the broker
+    this.#state = { ...this.#state, keySets: this.#state.keySets + 1 }
     this.#withDisk(() => void this.#openState())
   }
 
@@ -214,6 +217,19 @@ export class World {
     return [...this.#wires].flatMap(([name, wire]) => (wire.open ? [name] : []))
   }
 
+  /** Enrols as the running agent does, with the statement that it showed last, and with the other one when that is refused. */
+  #dial(last?: Uint8Array): void {
+    const state = this.#openState()
+    const both = [state.statement, state.claim]
+    if (last && equalBytes(last, state.claim)) both.reverse()
+    for (const statement of both) {
+      // by the launch key it stands alone, and so it does once a broker took this boot for the VM
+      const { said } = this.#enrol(this.real, statement, statement === state.claim ? [] : state.line)
+      if (said.some(message => message.type === 'enrolled' && message.standing === 'current')) state.answered()
+      if (!said.some(message => message.type === 'refused' && message.code === 'enrolment-invalid')) return
+    }
+  }
+
   #enrol(name: string, statement: Uint8Array, line: readonly Uint8Array[] = []): Wire {
     const wire = new Wire()
     this.#agents.accept(wire)
@@ -223,7 +239,7 @@ export class World {
     const signed = signEnrolment(body, { boot: statement, line }, decodeBase64url(challenge?.nonce ?? ''), seed)
     const [boot, encoded, signature] = [signed.boot, signed.body, signed.signature].map(encodeBase64url)
     wire.say({ type: 'enrol', vm: VM, boot, line: line.map(encodeBase64url), body: encoded, signature })
-    this.#state = { ...this.#state, statements: { ...this.#state.statements, [name]: [statement, line] } }
+    this.#state = { ...this.#state, shown: { ...this.#state.shown, [name]: statement } }
     if (wire.open) this.#wires.set(name, wire)
     if (name !== this.real) this.#answerChallenges()
     return wire
@@ -257,7 +273,7 @@ export class World {
       randomBytes: () => {
         const drawn = this.#state.drawn + 1
         this.#state = { ...this.#state, drawn }
-        return bytesOf(`random ${this.#state.boots} ${drawn}`)
+        return bytesOf(`random ${drawn}`)
       },
     })
   }
@@ -265,7 +281,6 @@ export class World {
   /** Lends the VM's disk to `use` as a folder. */
   #withDisk<T>(use: () => T): T {
     const path = join(this.#folder, 'boot')
-    mkdirSync(this.#folder, { recursive: true })
     if (this.#state.disk) writeFileSync(path, this.#state.disk)
     else rmSync(path, { force: true })
     const result = use()

@@ -4,17 +4,18 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { readNumber, readOptions, refuseOptions } from '../support/options.ts'
+import { runBootOrders } from './boot-orders.ts'
 import { HOSTILE, runHostileNumber } from './hostile-numbers.ts'
 import type { Outcome } from './outcome.ts'
 import { runKillNumber, runLoadNumber, runNonceNumber } from './process-numbers.ts'
 import { renderResults } from './results.ts'
 import { runNoiseVectors, runWycheproof } from './vectors.ts'
 
-const IDS = ['A1', 'A2', 'A3', 'A4', 'A5', 'A6', 'A7', 'A8', 'A9', 'A11']
+const IDS = ['A1', 'A2', 'A3', 'A4', 'A5', 'A6', 'A7', 'A8', 'A9', 'A11', 'A14']
 const HELP = `Usage: npm run nightly [-- OPTIONS]
 
-Runs vectors, the hostile peers in their nightly form, a load on a real broker, random kills of real processes and the count
-of nonces, prints a row for each number and writes test/nightly/RESULTS.md. Takes root (programs of the VM run as another
+Runs vectors, the hostile peers in their nightly form, a load on a real broker, random kills of real processes, the count
+of nonces and the orders of boots, prints a row for each number and writes test/nightly/RESULTS.md. Takes root (programs of the VM run as another
 user) and up to two hours on two cores. Ends with 0 only if every number held.
 
   --only LIST   of ${IDS.join(' ')}, with commas between; the file is not written then
@@ -86,6 +87,7 @@ console.log(`seed ${seed}`)
 await tell('A1', runNoiseVectors)
 await tell('A2', runWycheproof)
 await tell('A11', () => runNonceNumber(scale))
+await tell('A14', () => runBootOrders(scale))
 for (const id of HOSTILE) await tell(id, () => runHostileNumber(id, seed, scale))
 // alone, since they measure time
 await tell('A8', () => runLoadNumber(scale))

@@ -1,7 +1,7 @@
 /** One number of the nightly run: what was asked for, what was done, and whether it held. */
 
 export interface Outcome {
-  /** A1 to A13 */
+  /** A1 to A14 */
   readonly id: string
   readonly what: string
   readonly asked: string
