@@ -12,6 +12,8 @@ import { SshConnections } from './connections.ts'
 import { hostKey } from './host-key.ts'
 
 const LOGIN_MS = 20_000
+/** ms after which the jump host names itself to a client that waits for that */
+const SPEAK_FIRST_MS = 500
 const KEEP_ALIVE_MS = 60_000
 const SSH_PORT = 22
 
@@ -56,13 +58,23 @@ export async function createJumpHost(parts: JumpHostParts): Promise<JumpHost> {
       parts.onClosed()
     })
     acceptor ??= createAcceptor(parts, connections)
-    acceptor.then(accept => accept(socket, () => clearTimeout(deadline))).catch(() => socket.destroy())
+    const [accepting, spoken] = [acceptor, firstBytes(socket)]
+    spoken.then(async () => (await accepting)(socket, () => clearTimeout(deadline))).catch(() => socket.destroy())
   })
   const close = () => {
     server.close()
     for (const socket of sockets) socket.destroy()
   }
   return { server, close, hostKey: key, drop: named => connections.drop(named) }
+}
+
+/** Most clients speak at once; ssh2 costs much more than a socket does, and who says nothing is not to have it at once. */
+function firstBytes(socket: Socket): Promise<void> {
+  return new Promise(resolve => {
+    const waited = setTimeout(resolve, SPEAK_FIRST_MS)
+    socket.once('readable', resolve)
+    socket.once('close', () => clearTimeout(waited))
+  })
 }
 
 async function createAcceptor(

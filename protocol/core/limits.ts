@@ -110,7 +110,8 @@ export const LIMITS = {
   authenticationMs: 5_000,
   /** sockets of one address, or of one VM, that have not authenticated; beyond it the oldest of them goes (SPEC §3) */
   unauthenticatedPerAddress: 20,
-  /** connections to the HTTP API on which nobody has shown a login: of one address, and in all (SPEC §3) */
+  /** connections to the HTTP API on which nobody has shown a login, those with a request under way apart from those without: of one
+   * address, and in all (SPEC §3) */
   connectionsPerAddress: 256,
   connectionsUnknown: 512,
   /** connections to the HTTP API whose user is known: of one user, and of all (SPEC §3) */
@@ -129,12 +130,15 @@ export const LIMITS = {
   waits: 1_024,
   /** SSH keys that one user may have at the jump host (SPEC §3.3) */
   sshKeysPerUser: 32,
-  /** connections to the SSH port: of one address that say nothing or have not proven that they can speak; of one address that can; of one
-   * claimed key; and all of these (SPEC §3.4) */
+  /** connections to the SSH port: of one address that say nothing; of one address that speak SSH, or have agreed on keys; of one address
+   * that claim one key; all that say nothing; all at each of the three stages after that (SPEC §3.4) */
   sshSilentPerAddress: 20,
   sshSpeakingPerAddress: 40,
   sshClaimsPerKey: 20,
-  sshUnknown: 128,
+  sshSilent: 256,
+  sshUnknown: 1_024,
+  /** addresses from which one user logged in last, where connections count apart from those from elsewhere (SPEC §3.4) */
+  sshPlacesPerUser: 16,
   /** connections to the SSH port that have logged in: of one user, and of all (SPEC §3.4) */
   sshPerUser: 32,
   sshConnections: 256,

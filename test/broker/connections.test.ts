@@ -1,5 +1,6 @@
 /** Connections to the HTTP API and to the SSH port: each has its share, and who takes too many loses its own. SPEC §3, §3.4 */
-import { createServer } from 'node:http'
+import { EventEmitter } from 'node:events'
+import { createServer, type IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Connections } from '../../broker/http/connections.ts'
@@ -14,6 +15,8 @@ function socketFrom(address: string): Socket {
 }
 const many = (count: number, address: (index: number) => string = () => '192.0.2.1') =>
   Array.from({ length: count }, (_, index) => socketFrom(address(index)))
+/** many addresses, each another one */
+const fromEverywhere = (index: number) => `10.${index >> 16}.${(index >> 8) & 255}.${index & 255}`
 const open = (sockets: readonly Socket[]) => sockets.filter(({ destroyed }) => !destroyed).length
 
 describe('the HTTP API', () => {
@@ -38,6 +41,27 @@ describe('the HTTP API', () => {
     const others = come(many(2 * LIMITS.connectionsUnknown, index => `198.51.100.${index % 200}`))
     expect(open(honest) + open(flood) + open(others)).toBe(LIMITS.connectionsUnknown)
     expect(open(honest)).toBe(1)
+  })
+
+  test('a request that is being answered is not pushed out by silent newcomers, each from an address of its own', () => {
+    const requests = come(many(3, index => `192.0.2.${index}`)).map(socket => {
+      const answer = Object.assign(new EventEmitter(), { socket })
+      connections.oneByOne(() => undefined)({ socket, complete: true } as IncomingMessage, answer as never)
+      return { socket, answer }
+    })
+    const all = () => open(requests.map(({ socket }) => socket))
+    const flood = come(many(2 * LIMITS.connectionsUnknown, fromEverywhere))
+    expect([all(), open(flood)]).toEqual([3, LIMITS.connectionsUnknown])
+    // once it is answered it says nothing either
+    for (const { answer } of requests) answer.emit('close')
+    come(many(2 * LIMITS.connectionsUnknown, index => fromEverywhere(5_000 + index)))
+    expect(all()).toBe(0)
+  })
+
+  test('those of one IPv6 network count as of one address', () => {
+    const honest = come(many(1, () => '2001:db8:0:1::5'))
+    const flood = come(many(LIMITS.connectionsPerAddress + 5, index => `2001:db8::${(index + 1).toString(16)}`))
+    expect([open(honest), open(flood)]).toEqual([1, LIMITS.connectionsPerAddress])
   })
 
   test('of one user and of all users they are bounded: connectionsPerUser, connectionsOfUsers', () => {
@@ -104,11 +128,68 @@ describe('the SSH port', () => {
     expect(open(flood)).toBeLessThanOrEqual(LIMITS.sshSilentPerAddress)
   })
 
-  test('in all, the address with the most loses its oldest: sshUnknown', () => {
+  const STAGES = {
+    silent: () => undefined,
+    speaking: (socket: Socket) => connections.advance(socket, 'speaking'),
+    encrypted: (socket: Socket) => connections.advance(socket, 'encrypted'),
+    claiming: (socket: Socket) => connections.claim(socket, 'key'),
+  }
+  const stages = Object.keys(STAGES) as (keyof typeof STAGES)[]
+  const mostAt = (stage: keyof typeof STAGES) => (stage === 'silent' ? LIMITS.sshSilent : LIMITS.sshUnknown)
+  const oneAtEach = (address: string) =>
+    stages.map(stage =>
+      come(
+        many(1, () => address),
+        STAGES[stage],
+      ),
+    )
+
+  test.each(stages)(
+    'as many as come from an address of their own each and go no further than %s push out nobody at another stage: sshSilent, sshUnknown',
+    stage => {
+      const honest = oneAtEach('192.0.2.9')
+      const flood = come(many(3 * mostAt(stage), fromEverywhere), STAGES[stage])
+      expect(open(flood)).toBe(mostAt(stage))
+      expect(honest.map(open)).toEqual(stages.map(each => (each === stage ? 0 : 1)))
+    },
+  )
+
+  test('at one stage the address with the most loses its oldest', () => {
     const honest = come(many(1, () => '192.0.2.9'))
-    const flood = come(many(400, index => `198.51.100.${index % 40}`))
-    expect(open(flood) + open(honest)).toBe(LIMITS.sshUnknown)
-    expect(open(honest)).toBe(1)
+    const flood = come(many(3 * LIMITS.sshSilent, index => `198.51.100.${index % 40}`))
+    expect([open(honest), open(flood)]).toEqual([1, LIMITS.sshSilent - 1])
+  })
+
+  test('those of one IPv6 network count as of one address', () => {
+    const honest = come(many(1, () => '2001:db8:0:1::5'))
+    const flood = come(many(2 * LIMITS.sshSilent, index => `2001:db8::${(index + 1).toString(16)}`))
+    expect([open(honest), open(flood)]).toEqual([1, LIMITS.sshSilentPerAddress])
+  })
+
+  test('who claims somebody’s key from elsewhere pushes out none of that one’s logins', () => {
+    const honest = come(
+      many(1, () => '192.0.2.9'),
+      STAGES.claiming,
+    )
+    const flood = come(many(5 * LIMITS.sshClaimsPerKey), STAGES.claiming)
+    expect([open(honest), open(flood)]).toEqual([1, LIMITS.sshClaimsPerKey])
+  })
+
+  test('where a user logged in from strangers elsewhere cost nothing, at no stage; of the last places alone: sshPlacesPerUser', () => {
+    const place = (number: number) => `192.0.2.${number}`
+    const places = LIMITS.sshPlacesPerUser + 1
+    for (const number of Array(places).keys())
+      come(
+        many(1, () => place(number)),
+        socket => connections.logIn(socket, 'key', ['user']),
+      )
+    const honest = oneAtEach(place(1))
+    const forgotten = oneAtEach(place(0))
+    for (const stage of stages) come(many(3 * mostAt(stage), fromEverywhere), STAGES[stage])
+    expect([honest.map(open), forgotten.map(open)]).toEqual([
+      [1, 1, 1, 1],
+      [0, 0, 0, 0],
+    ])
   })
 
   test('of one user and of all users they are bounded: sshPerUser, sshConnections', () => {
