@@ -6,7 +6,7 @@
 import { connect, type Socket } from 'node:net'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { type DataFrame, encodeData, encodeMessage, FrameReader } from '../runner/frames.ts'
-import { type FromRunner, RUNNER_VERSION, SILENCE_MS, type Start, type ToRunner } from '../runner/messages.ts'
+import { type FromRunner, PROGRAMS, RUNNER_VERSION, SILENCE_MS, type Start, type ToRunner } from '../runner/messages.ts'
 import { type ProgramHost, RunnerProgram } from './runner-program.ts'
 import { RunnerViolation } from './runner-reader.ts'
 import { parseFromRunner } from './runner-schemas.ts'
@@ -14,6 +14,8 @@ import { parseFromRunner } from './runner-schemas.ts'
 const PING_MS = 10_000
 /** ms until a runner that is being started has answered: under emulation it takes seconds */
 const HELLO_MS = 45_000
+/** bytes that may wait for a runner which does not read: a start and a piece of input for each program, and what is said beside */
+const UNREAD_BYTES = 16_777_216
 
 /** A program that an earlier agent left at the runner, and what that one wrote down of its call. */
 export interface LeftProgram {
@@ -88,9 +90,11 @@ export class RunnerLink implements ProgramHost {
     return this.#left.splice(0)
   }
 
-  /** Has a program started; resolves once it runs. Fails with its code, or runner-lost. */
+  /** Has a program started; resolves once it runs. Fails with its code, limit-exceeded, or runner-lost. */
   async start(start: Start): Promise<RunnerProgram> {
     if (this.#isLost) throw new MortarError('runner-lost')
+    // a runner that was taken over counts nothing
+    if (this.#programs.size >= PROGRAMS) throw new MortarError('limit-exceeded', 'programs of a runner')
     const program = new RunnerProgram(this.#nextId++, this)
     this.#programs.set(program.id, program)
     this.tell({ type: 'start', program: program.id, ...start })
@@ -99,11 +103,17 @@ export class RunnerLink implements ProgramHost {
   }
 
   tell(message: ToRunner): void {
-    if (!this.#isLost) this.#socket.write(encodeMessage(message))
+    this.#write(encodeMessage(message))
   }
 
   send(data: Omit<DataFrame, 'type'>): void {
-    if (!this.#isLost) this.#socket.write(encodeData(data))
+    this.#write(encodeData(data))
+  }
+
+  #write(frame: Buffer): void {
+    if (this.#isLost) return
+    this.#socket.write(frame)
+    if (this.#socket.writableLength > UNREAD_BYTES) this.#lose('it reads nothing')
   }
 
   forget(program: number): void {
@@ -158,6 +168,9 @@ export class RunnerLink implements ProgramHost {
   }
 
   #ping(): void {
+    const asked = performance.now() - SILENCE_MS
+    if ([...this.#programs.values()].some(({ askedMs }) => askedMs < asked))
+      return this.#lose('it leaves questions open')
     if (this.#pingedMs === undefined) {
       this.#pingedMs = performance.now()
       this.tell({ type: 'ping' })

@@ -34,8 +34,10 @@ export class RunnerProgram implements HeldLog {
   #state: 'starting' | 'running' | 'over' | 'forgotten' = 'starting'
   #failure: MortarError | undefined
   #reader: Reader | undefined
-  /** `read` messages to which no `from` has come: what comes before the last one is for readers that are gone */
-  #unanswered = 0
+  /** when it was asked for */
+  readonly #startMs = performance.now()
+  /** of `read` messages to which no `from` has come, when they were sent: what comes before the last is for readers that are gone */
+  readonly #unanswered: number[] = []
   /** position behind the last that was seen */
   #end = 0
   /** positions up to which input was sent, and was taken */
@@ -72,6 +74,11 @@ export class RunnerProgram implements HeldLog {
   /** Resolves when it has ended, whether or not its output was read. Fails with runner-lost. */
   get over(): Promise<void> {
     return this.#over.promise
+  }
+
+  /** When what the runner has not answered yet was asked, by performance.now(); Infinity when it has answered all. */
+  get askedMs(): number {
+    return this.#state === 'starting' ? this.#startMs : (this.#unanswered[0] ?? Number.POSITIVE_INFINITY)
   }
 
   get isOver(): boolean {
@@ -121,7 +128,9 @@ export class RunnerProgram implements HeldLog {
     this.#reader?.close()
     const reader = new Reader(this.id, this.#host, from)
     this.#reader = reader
-    this.#unanswered++
+    this.#unanswered.push(performance.now())
+    // asking was what lost the runner
+    if (this.#failure) reader.fail(this.#failure)
     await reader.begun
     return reader
   }
@@ -180,13 +189,13 @@ export class RunnerProgram implements HeldLog {
   }
 
   #begin({ position }: Said<'from'>): void {
-    demand(this.#unanswered > 0, 'from')
-    if (--this.#unanswered === 0) this.#seen(this.#requireReader().begin(position))
+    demand(this.#unanswered.shift() !== undefined, 'from')
+    if (this.#unanswered.length === 0) this.#seen(this.#requireReader().begin(position))
   }
 
   data({ position, lane, bytes }: DataFrame): void {
     const reader = this.#requireReader()
-    if (this.#unanswered > 0) return
+    if (this.#unanswered.length > 0) return
     const { length } = bytes
     demand(lane <= 1 && length > 0, 'data')
     if (reader.take({ type: 'data', lane, bytes }, position, length)) this.#seen(position + length)
@@ -194,7 +203,7 @@ export class RunnerProgram implements HeldLog {
 
   #exit({ position, code, signal }: Said<'exit'>): void {
     const reader = this.#requireReader()
-    if (this.#unanswered > 0) return
+    if (this.#unanswered.length > 0) return
     const taken = reader.take({ type: 'message', body: encodeMessage('exit', { code, signal }) }, position, 1)
     if (!taken) return
     reader.finish()

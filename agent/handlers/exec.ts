@@ -3,13 +3,13 @@ import { MortarError } from '../../protocol/core/errors.ts'
 import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
 import { keepingOf } from './kept-programs.ts'
-import { supervise } from './supervise.ts'
+import { startFor, supervise } from './supervise.ts'
 
 export const exec: Handlers<Guest>['exec'] = async (call, guest) => {
   const { argv, cwd, env = {}, user: name } = call.params
   const user = guest.accounts.userOf(call.rights, name)
   if (call.params.detach && !call.keptAs) throw new MortarError('bad-request', 'only a kept call can be detached')
   const keep = keepingOf(call, 'exec')
-  const program = await guest.runner.start({ argv, user, grantee: call.rights.grantee, cwd, env }, keep ? { keep } : {})
+  const program = await startFor(call, guest, { argv, user, cwd, env }, keep ? { keep } : {})
   await supervise(call, program)
 }

@@ -3,12 +3,46 @@ import type { FromClient } from '../../protocol/call.ts'
 import type { exec } from '../../protocol/commands/exec.ts'
 import type { terminal } from '../../protocol/commands/terminal.ts'
 import type { HeldLog } from '../../protocol/kept/held-log.ts'
+import type { Rights } from '../../protocol/rights.ts'
+import type { Guest } from '../guest/guest.ts'
+import type { Keeping, Program, TerminalSize } from '../guest/runner.ts'
 import type { RunnerProgram } from '../guest/runner-program.ts'
+import { PROGRAMS } from '../runner/messages.ts'
+import { Shares } from './shares.ts'
 
 interface CallOfProgram {
   readonly signal: AbortSignal
   received(): AsyncGenerator<FromClient<typeof exec> | FromClient<typeof terminal>, void, undefined>
   follow(log: HeldLog): Promise<void>
+}
+
+/** programs that are being started, those too whose calls are gone: a runner may never answer */
+const starting = new Shares(PROGRAMS, 'programs that are being started')
+
+/**
+ * Starts the program of a call; resolves once it runs. One that runs only when its call is gone is ended. Fails with what
+ * the call failed with, with limit-exceeded, and as Runner.start() does.
+ */
+export async function startFor(
+  call: { readonly signal: AbortSignal; readonly rights: Pick<Rights, 'grantee'> },
+  { runner }: Pick<Guest, 'runner'>,
+  program: Omit<Program, 'grantee'>,
+  how: { size?: TerminalSize; keep?: Keeping },
+): Promise<RunnerProgram> {
+  const { grantee } = call.rights
+  const started = starting.hold(runner, grantee, () => runner.start({ ...program, grantee }, how))
+  const { gone, stop } = watch(call.signal)
+  try {
+    return await Promise.race([started, gone])
+  } catch (thrown) {
+    started.then(
+      late => late.forget(),
+      () => undefined,
+    )
+    throw thrown
+  } finally {
+    stop()
+  }
 }
 
 /**
@@ -18,8 +52,7 @@ interface CallOfProgram {
 export async function supervise(call: CallOfProgram, program: RunnerProgram): Promise<void> {
   const broken = Promise.withResolvers<never>()
   broken.promise.catch(() => undefined)
-  const kill = () => program.kill()
-  call.signal.addEventListener('abort', kill, { once: true })
+  const { gone, stop } = watch(call.signal)
   try {
     call.signal.throwIfAborted()
     const told = call.follow(program)
@@ -28,11 +61,22 @@ export async function supervise(call: CallOfProgram, program: RunnerProgram): Pr
       // what reset the stream, or lost it, is told to those who write to it
       if (!call.signal.aborted) broken.reject(thrown)
     })
-    await Promise.race([told, broken.promise])
+    // a runner may neither end the program nor say so: who waits for that waits no longer than the call
+    await Promise.race([told, broken.promise, gone])
   } finally {
-    call.signal.removeEventListener('abort', kill)
+    stop()
     program.forget()
   }
+}
+
+/** `gone` fails with the signal's reason when that aborts. */
+function watch(signal: AbortSignal): { gone: Promise<never>; stop: () => void } {
+  const { promise: gone, reject } = Promise.withResolvers<never>()
+  gone.catch(() => undefined)
+  const abort = () => reject(signal.reason)
+  if (signal.aborted) abort()
+  else signal.addEventListener('abort', abort, { once: true })
+  return { gone, stop: () => signal.removeEventListener('abort', abort) }
 }
 
 /** From the client, in the order it came. The client's end is the end of the input; on a terminal a hang-up. */

@@ -2,16 +2,13 @@
 import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
 import { keepingOf } from './kept-programs.ts'
-import { supervise } from './supervise.ts'
+import { startFor, supervise } from './supervise.ts'
 
 export const terminal: Handlers<Guest>['terminal'] = async (call, guest) => {
   const { cols, rows, term = 'xterm-256color', user: name } = call.params
   const user = guest.accounts.userOf(call.rights, name)
-  const { grantee } = call.rights
   const keep = keepingOf(call, 'terminal')
-  const program = await guest.runner.start(
-    { argv: [user.shell, '-l'], user, grantee, env: { TERM: term } },
-    { size: { cols, rows }, ...(keep && { keep }) },
-  )
+  const login = { argv: [user.shell, '-l'], user, env: { TERM: term } }
+  const program = await startFor(call, guest, login, { size: { cols, rows }, ...(keep && { keep }) })
   await supervise(call, program)
 }
