@@ -11,6 +11,7 @@ import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
 import { asMortarError, type ErrorCode, isErrorCode, MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
+import { addressGroup } from '../address-group.ts'
 import { RateLimit } from '../http/rate-limit.ts'
 import type { ControlSocket } from '../http/websocket.ts'
 import type { Log } from '../log.ts'
@@ -28,7 +29,7 @@ const EXPECTED = { each: LIMITS.unauthenticatedPerAddress, most: 512 } as const
 const STRANGERS = { each: LIMITS.unauthenticatedPerAddress, most: 256 } as const
 /** how often one agent, or agents that are new, may enrol at a VM: at once, and then per second; each time is written to disk */
 const ENROLMENTS = { burst: 10, perSecond: 0.2 } as const
-/** how often refusals of one address that names one VM are logged: at once, and then per second */
+/** how often refusals of one address are logged, whichever VM it names: at once, and then per second */
 const REFUSALS = { burst: 10, perSecond: 0.1 } as const
 
 export interface AgentsParts {
@@ -126,7 +127,7 @@ export class Agents {
   accept(socket: ControlSocket): void {
     const { clock, book } = this.#parts
     if (socket.vm !== null && book.get(socket.vm)) this.#expected.add(socket, socket.vm)
-    else this.#strangers.add(socket, socket.address)
+    else this.#strangers.add(socket, addressGroup(socket.address))
     const nonce = randomBytes(32)
     const limit = new RateLimit(clock, { burst: MESSAGES_PER_MINUTE, perSecond: MESSAGES_PER_MINUTE / 60 })
     let enrolled: Enrolled | undefined
@@ -245,7 +246,7 @@ export class Agents {
   #fault(socket: ControlSocket, enrolled: Enrolled | undefined, thrown: unknown): void {
     const { code, detail } = asMortarError(thrown)
     try {
-      if (!enrolled && code !== 'internal') this.#refusals.count(`${socket.address} ${socket.vm ?? ''}`)
+      if (!enrolled && code !== 'internal') this.#refusals.count(addressGroup(socket.address))
     } catch {
       return
     }

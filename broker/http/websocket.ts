@@ -9,6 +9,8 @@ import { LIMITS } from '../../protocol/core/limits.ts'
 
 /** what RFC 6455 section 1.3 has a server add to the key */
 const ACCEPT_SUFFIX = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
+/** characters of a UUID */
+const ID_CHARACTERS = 36
 /** bytes queued towards an agent that does not read, beyond which its socket is given up */
 const MOST_QUEUED_BYTES = 256 * 1024
 
@@ -57,7 +59,7 @@ export function acceptControl(
     connection.on('close', () => clearInterval(pinging))
     accept({
       address: request.socket.remoteAddress ?? 'unknown',
-      vm: new URLSearchParams((request.url ?? '').split('?')[1]).get('vm'),
+      vm: vmNamed(request),
       send(text) {
         if (connection.bufferedAmount > MOST_QUEUED_BYTES) connection.terminate()
         else if (connection.readyState === connection.OPEN) connection.send(text)
@@ -76,6 +78,12 @@ export function acceptControl(
       cut: () => connection.terminate(),
     })
   })
+}
+
+/** The VM that a control socket names; what is too long for an id of one is nobody's. */
+function vmNamed({ url = '' }: IncomingMessage): string | null {
+  const named = new URLSearchParams(url.split('?')[1]).get('vm')
+  return named !== null && named.length <= ID_CHARACTERS ? named : null
 }
 
 /** The join token that an upgrade offers as its second subprotocol, if it is a proper one. SPEC §4 */
