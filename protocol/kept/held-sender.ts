@@ -2,7 +2,7 @@
  * The half of a kept call that sends what a HeldLog holds: it reads the log at the pace of whichever stream is there, and
  * releases what the client has read. Nothing of it is kept here, so nothing is lost with the agent. SPEC §8.2
  */
-import { MortarError } from '../core/errors.ts'
+import { asMortarError, MortarError } from '../core/errors.ts'
 import type { Stream } from '../mux/stream.ts'
 import type { HeldLog, HeldReader } from './held-log.ts'
 import type { Sender } from './sender.ts'
@@ -17,12 +17,15 @@ interface Outlet {
 
 export class HeldSender implements Sender {
   readonly #log: HeldLog
+  readonly #onFailed: (error: MortarError) => void
   #out: Outlet | undefined
   #ending = false
   #failure: MortarError | undefined
 
-  constructor(log: HeldLog) {
+  /** `onFailed`: the log cannot be read any more, though its program may have ended in order. */
+  constructor(log: HeldLog, onFailed: (error: MortarError) => void) {
     this.#log = log
+    this.#onFailed = onFailed
   }
 
   get sent(): number {
@@ -41,7 +44,7 @@ export class HeldSender implements Sender {
   async begin(): Promise<number> {
     const out = this.#out
     if (!out) throw new MortarError('internal', 'no stream')
-    const reader = await this.#log.open(out.asked)
+    const reader = await this.#reading(out, this.#log.open(out.asked))
     if (this.#out === out) out.reader = reader
     else reader.close()
     return reader.from
@@ -54,13 +57,24 @@ export class HeldSender implements Sender {
     reader?.close()
   }
 
-  /** A failure of the log is told by the log itself, one of the stream by the stream. */
+  /** What fails for the stream that is there fails the call; what fails since another took over is nothing. */
+  async #reading<T>(out: Outlet, reading: Promise<T>): Promise<T> {
+    try {
+      return await reading
+    } catch (thrown) {
+      const error = asMortarError(thrown)
+      if (this.#out === out && error.code !== 'going-away') this.#onFailed(error)
+      throw thrown
+    }
+  }
+
+  /** A failure of the stream is told by the stream. */
   async pump(): Promise<void> {
     const out = this.#out
     if (!out?.reader) return
     try {
       for (;;) {
-        const piece = await out.reader.next()
+        const piece = await this.#reading(out, out.reader.next())
         if (this.#out !== out) return
         if (!piece) break
         if (piece.type === 'data') await out.stream.write(piece.bytes, piece.lane)

@@ -137,7 +137,7 @@ export class KeptStream implements CallStream {
   follow(log: HeldLog, answer: Readonly<Record<string, unknown>>): Promise<void> {
     this.#sender.requireOpen()
     this.#answer = answer
-    this.#sender = new HeldSender(log)
+    this.#sender = new HeldSender(log, error => this.fail(error))
     // nothing was sent before, so nobody has read anything
     if (this.#on) this.#sender.use(this.#on.stream, 0)
     this.#begin()
@@ -159,7 +159,7 @@ export class KeptStream implements CallStream {
       void this.#sender.pump()
     }
     const from = this.#sender.begin()
-    // when the log fails, so does the call; when another stream took over, that one is answered
+    // when the log fails, so does the call, which its sender says; when another stream took over, that one is answered
     if (typeof from === 'number') go(from)
     else from.then(go).catch(() => undefined)
   }

@@ -107,6 +107,27 @@ test('an agent that is killed again and again amid input and output loses no byt
   expect(exits).toEqual([{ code: 9, signal: null }])
 }, 120_000)
 
+test('output that nobody had fetched is lost with its runner, and its client is told so', async () => {
+  const runner = Number(await run(['sh', '-c', 'echo $PPID']))
+  const kept = new KeptClientCall({
+    command: exec,
+    params: { argv: ['sh', '-c', 'echo begun; sleep 0.3; echo more'] },
+    id: suite.randomBytes(16),
+    clock: wallClock,
+    onLost() {},
+    onOver() {},
+  })
+  const session = await broker.session(agentDh())
+  await session.attach(kept)
+  await kept.call
+  broker.cut()
+  // it has ended by then
+  await delay(1_000)
+  process.kill(runner, 'SIGKILL')
+  await delay(300)
+  await expect((await broker.session(agentDh())).attach(kept)).rejects.toMatchObject({ code: 'runner-lost' })
+}, 20_000)
+
 test.skipIf(!controlGroups())(
   'a revocation ends what a grantee left behind in every way, before it is answered, though its runner hangs',
   async () => {
