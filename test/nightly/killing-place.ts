@@ -78,6 +78,8 @@ export interface KillingPlace {
   readonly broker: Victim
   readonly agent: Victim
   readonly clients: readonly Client[]
+  /** whether the agent that runs has come to the broker: it then knows what runs */
+  agentIsBack(): boolean
   /** http://host:port of the broker */
   readonly url: string
   /** where the broker takes agents */
@@ -134,6 +136,10 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     STATE_DIRECTORY: join(folder, 'state'),
     RUNTIME_DIRECTORY: join(folder, 'runtime'),
   })
+  let enrolled = 0
+  agent.onLine = line => {
+    if (line.includes('"event":"enrolled"')) enrolled = agent.pid
+  }
   const clients = Array.from({ length: clientCount }, (_, i): Client => {
     const args = [bundles.client, url, ownerSeed, vm]
     return { victim: new Victim(args, logOf(`client-${i}`)), report() {} }
@@ -161,6 +167,7 @@ builders = ["${encodeBase64url(signingPublicKey(builderSeed))}"]\n`,
     broker,
     agent,
     clients,
+    agentIsBack: () => enrolled === agent.pid,
     url,
     agentPort,
     owner,

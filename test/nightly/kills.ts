@@ -12,15 +12,20 @@ export interface KillCounts {
   readonly kills: Record<KillKind, number>
   /** programs whose every line and exit status came to their client */
   whole: number
-  /** programs that ended with the process that held them, of which their client was told so */
+  /** programs that ended with the runner that held them, of which their client was told so (`runner-lost`) */
   told: number
+  /** the same while the agent was away too, of which nobody is left who knows (`call-unknown`) */
+  forgotten: number
   /** programs whose beginning was lost on the way, of which their client was told so */
   neverBegan: number
   /** programs whose client was killed */
   abandoned: number
   /** what must not be: lost or repeated output, an end that did not come, processes that were left */
   readonly wrong: string[]
-  /** ms from the last restart of a round until the last program of it was whole, without the program's own time */
+  /**
+   * ms of each round from its last kill until the end of every program came that was still to come, without the time that
+   * a program takes by itself
+   */
   readonly returnsMs: number[]
 }
 
@@ -36,7 +41,11 @@ const soon = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms
 class Job {
   readonly order: Order
   readonly durationMs: number
+  /** when its client was told to run it, and when it had told its end; 0: not yet */
+  readonly askedMs = performance.now()
+  endedMs = 0
   began = false
+  abandoned = false
   readonly ended = Promise.withResolvers<Report | 'abandoned' | 'late'>()
 
   constructor(client: Client, random: Random) {
@@ -53,7 +62,11 @@ class Job {
     }
     client.victim.say(this.order)
     const late = setTimeout(() => this.ended.resolve('late'), this.durationMs + MOST_RETURN_MS)
-    void this.ended.promise.then(() => clearTimeout(late))
+    void this.ended.promise.then(report => {
+      this.abandoned = report === 'abandoned'
+      clearTimeout(late)
+      this.endedMs = performance.now()
+    })
   }
 }
 
@@ -63,6 +76,7 @@ export async function runKills(kills: number, seed: string): Promise<KillCounts>
     kills: { client: 0, broker: 0, agent: 0, runner: 0 },
     whole: 0,
     told: 0,
+    forgotten: 0,
     neverBegan: 0,
     abandoned: 0,
     wrong: [],
@@ -83,8 +97,8 @@ export async function runKills(kills: number, seed: string): Promise<KillCounts>
 /** One round: a program at every client, up to four kills, all that goes on until every program's end is known. */
 async function runRound(place: KillingPlace, random: Random, counts: KillCounts): Promise<Promise<void>[]> {
   const jobs = place.clients.map(client => new Job(client, random))
-  // whoever holds the programs takes them along
-  let [holderKilled, restartedMs] = [false, 0]
+  const downs = new Downs()
+  let restartedMs = 0
   const kill = async () => {
     await soon(random.below(1_500))
     const choice = random.below(10)
@@ -104,9 +118,11 @@ async function runRound(place: KillingPlace, random: Random, counts: KillCounts)
       const runners = place.runners()
       const runner = choice === 9 && runners.length > 0 ? random.pick(runners) : undefined
       counts.kills[runner === undefined ? 'agent' : 'runner']++
-      if (runner !== undefined || runners.length === 0) holderKilled = true
-      if (runner !== undefined) process.kill(runner, 'SIGKILL')
-      else {
+      if (runner !== undefined) {
+        downs.runner(place.agentIsBack())
+        process.kill(runner, 'SIGKILL')
+      } else {
+        downs.agent()
         await place.agent.kill()
         await soon(random.below(300))
         place.agent.start()
@@ -125,14 +141,38 @@ async function runRound(place: KillingPlace, random: Random, counts: KillCounts)
     if (report === 'abandoned') counts.abandoned++
     else if (report === 'late') counts.wrong.push(`${what}: no end after ${MOST_RETURN_MS} ms`)
     else if (report.kind === 'whole') counts.whole++
-    else if (report.kind === 'failed' && holderKilled) counts.told++
+    else if (report.kind === 'failed' && report.code === 'runner-lost' && downs.tookRunner(job)) counts.told++
+    else if (report.kind === 'failed' && report.code === 'call-unknown' && downs.tookBoth(job)) counts.forgotten++
     else if (neverBegan(report, job)) counts.neverBegan++
     else counts.wrong.push(`${what}, ${job.began ? 'begun' : 'not begun'}: ${JSON.stringify(report)}`)
     orphans.push(seeNoOrphan(job, report === 'abandoned', counts))
   }
   await killing
-  if (restartedMs > 0) counts.returnsMs.push(Math.max(0, performance.now() - restartedMs))
+  // a client that was killed waits for nothing
+  const waited = jobs.filter(job => job.endedMs > restartedMs && !job.abandoned)
+  const returns = waited.map(job => job.endedMs - Math.max(restartedMs, job.askedMs + job.durationMs))
+  if (returns.length > 0) counts.returnsMs.push(Math.max(0, ...returns))
   return orphans
+}
+
+/** What was away when, in a round: it says which failures a client may be told of. */
+class Downs {
+  readonly #runnersMs: number[] = []
+  readonly #bothMs: number[] = []
+
+  /** A runner is killed. An agent that is not back knows nothing of what it held. */
+  runner(agentIsBack: boolean): void {
+    this.#runnersMs.push(performance.now())
+    if (!agentIsBack) this.#bothMs.push(performance.now())
+  }
+
+  /** The agent is killed. What it knew of a runner's end is gone, where the client had not heard of it. */
+  agent(): void {
+    if (this.#runnersMs.length > 0) this.#bothMs.push(performance.now())
+  }
+
+  tookRunner = ({ endedMs }: Job): boolean => this.#runnersMs.some(ms => ms <= endedMs)
+  tookBoth = ({ endedMs }: Job): boolean => this.#bothMs.some(ms => ms <= endedMs)
 }
 
 /** The request to begin it was lost on the way, which the agent says once the client comes for it; it must not run then. SPEC §8.2 */
