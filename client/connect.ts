@@ -16,6 +16,7 @@ import type { BrokerApi } from './broker-api.ts'
 import { certify } from './certify.ts'
 import type { Host } from './host.ts'
 import type { Identity } from './identity.ts'
+import { knownAs } from './known-vms.ts'
 import { ownGrant } from './read-grants.ts'
 
 export interface Connection {
@@ -64,9 +65,9 @@ export function standingOf(identity: Identity, suite: Suite, vm: Vm): Standing {
   }
 }
 
-/** A broker that shows an older certificate than this device made or saw, or none, goes back to keys that were used up. */
+/** A broker that shows an older certificate than this device made or saw, or none, goes back to keys that were used up. Fails with certificate-invalid. */
 async function requireRemembered(broker: BrokerApi, vm: Vm, { certificate }: Standing): Promise<void> {
-  const known = await broker.knownVms.read(vm.id)
+  const known = await broker.knownVms.read(knownAs(vm, broker.user))
   if (known?.launch !== vm.launch || (certificate && certificate.serial >= known.serial)) return
   throw new MortarError('certificate-invalid', `${vm.name}: this device knows a newer one than the broker shows`)
 }
@@ -89,15 +90,20 @@ export async function connectGrantedVm(broker: BrokerApi, identity: Identity, ho
   const { signed } = ownGrant(identity, vm, host.clock.now())
   requireEnrolled(vm)
   const standing = judgeBoot(decodeBase64url(vm.owner), vm, null)
+  await requireRemembered(broker, vm, standing)
   if (standing.kind === 'contested') throw new MortarError('boot-contested', vm.name)
   if (standing.kind !== 'certified') {
     throw new MortarError('vm-state', `the owner of ${vm.name} has not connected since it booted`)
   }
   const { certificate } = standing
-  return {
-    session: await openBootSession(broker, identity, host, vm, certificate, { grant: signed }),
-    contact: 'known',
+  const session = await openBootSession(broker, identity, host, vm, certificate, { grant: signed })
+  try {
+    await broker.knownVms.write(knownAs(vm, broker.user), { launch: vm.launch, serial: certificate.serial })
+  } catch (thrown) {
+    session.close()
+    throw thrown
   }
+  return { session, contact: 'known' }
 }
 
 /** A VM that one's own certificate speaks of is one's own, whatever the broker says. */

@@ -1,4 +1,6 @@
 /** What this device remembers of VMs: the launch and the serial of the newest certificate, so that no broker goes back behind it. SPEC §2.4 */
+import type { Vm } from '../protocol/control/api.ts'
+import { object, uint, uuid, z } from '../protocol/core/schema.ts'
 
 export interface KnownVm {
   readonly launch: string
@@ -6,8 +8,21 @@ export interface KnownVm {
   readonly serial: number
 }
 
+/**
+ * What a VM is remembered as by a user (Ed25519 key, base64url): another's by its owner too. Whose it is only the broker says, and one that makes
+ * up an owner must not spoil what is known of the true one's.
+ */
+export const knownAs = ({ id, owner }: Pick<Vm, 'id' | 'owner'>, user: string): string =>
+  owner === user ? id : `${id} ${owner}`
+
+const nameSchema = z.string().refine(name => {
+  const [id, owner = '', ...more] = name.split(' ')
+  return uuid.safeParse(id).success && /^[A-Za-z0-9_-]{0,43}$/.test(owner) && more.length === 0
+})
+export const allKnownVms = z.record(nameSchema, object({ launch: uuid, serial: uint() }))
+
 export interface KnownVms {
-  /** null for a VM that this device does not know */
+  /** `vm`: as knownAs() says. null for a VM that this device does not know */
   read(vm: string): Promise<KnownVm | null>
   write(vm: string, known: KnownVm): Promise<void>
 }

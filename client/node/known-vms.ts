@@ -1,19 +1,17 @@
 /** known-vms.json beside the identity: the newest certificate of each VM that this device made or saw. */
 import { decodeText, encodeText } from '../../protocol/core/bytes.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { object, uint, uuid, z } from '../../protocol/core/schema.ts'
-import { type KnownVms, withKnownVm } from '../known-vms.ts'
+import { allKnownVms, type KnownVms, withKnownVm } from '../known-vms.ts'
 import { readTrusted, writeWhole } from './files.ts'
 
 const LARGEST_FILE_BYTES = 262_144
-const schema = z.record(uuid, object({ launch: uuid, serial: uint() }))
 
 /** Fails with bad-config when the file makes no sense, denied when others can change it. */
 export function knownVmsInFile(path: string): KnownVms {
   const readAll = async () => {
     const file = await readTrusted(path, LARGEST_FILE_BYTES)
     try {
-      return file ? schema.parse(JSON.parse(decodeText(file.bytes))) : {}
+      return file ? allKnownVms.parse(JSON.parse(decodeText(file.bytes))) : {}
     } catch (cause) {
       throw new MortarError('bad-config', `${path} cannot be read; it lists VMs and their newest certificates`, {
         cause,

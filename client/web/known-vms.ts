@@ -1,17 +1,15 @@
 /** What this browser remembers of VMs, for this page: the newest certificate of each, and nothing secret. */
 import { MortarError } from '../../protocol/core/errors.ts'
-import { object, uint, uuid, z } from '../../protocol/core/schema.ts'
-import { type AllKnownVms, type KnownVms, withKnownVm } from '../known-vms.ts'
+import { type AllKnownVms, allKnownVms, type KnownVms, withKnownVm } from '../known-vms.ts'
 
 const KEY = 'mortar known VMs v1'
-const knownSchema = z.record(uuid, object({ launch: uuid, serial: uint() }))
 
 /** Fails with certificate-invalid when the entry is damaged: unknown must not look like new. */
 function readKnown(): AllKnownVms {
   const stored = localStorage.getItem(KEY)
   if (stored === null) return {}
   try {
-    return knownSchema.parse(JSON.parse(stored))
+    return allKnownVms.parse(JSON.parse(stored))
   } catch (cause) {
     throw new MortarError('certificate-invalid', 'the list of known VMs in this browser is damaged', { cause })
   }

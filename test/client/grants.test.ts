@@ -1,4 +1,7 @@
 /** Grants in the client library: a granted VM is entered only by what its owner signed, and never by accident. SPEC §2.7 */
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
 import { wallClock } from '../../client/clock.ts'
@@ -7,6 +10,8 @@ import { createGrant, revokeGrant } from '../../client/grants.ts'
 import type { Host } from '../../client/host.ts'
 import { Identity } from '../../client/identity.ts'
 import { compareGrants, type KnownGrant } from '../../client/known-grants.ts'
+import { knownAs } from '../../client/known-vms.ts'
+import { knownVmsInFile } from '../../client/node/known-vms.ts'
 import { findVm } from '../../client/vm.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import type { Vm } from '../../protocol/control/api.ts'
@@ -53,7 +58,7 @@ const grantFor = (more: Partial<Grant> = {}, by = owner) =>
       ),
     ),
   )
-const certificateBy = (by: Identity) =>
+const certificateBy = (by: Identity, serial = 1) =>
   encodeBase64url(
     by.withSigningSeed(seed =>
       signCertificate(
@@ -64,7 +69,7 @@ const certificateBy = (by: Identity) =>
           generation: 1,
           agentDh: agentKeys.publicKey,
           agentSign,
-          ...{ provenBy: new Uint8Array(32), nextBoot: new Uint8Array(32), serial: 1, confirmed: false },
+          ...{ provenBy: new Uint8Array(32), nextBoot: new Uint8Array(32), serial, confirmed: false },
         },
         seed,
       ),
@@ -134,6 +139,33 @@ describe('a granted VM', () => {
     const { session, contact } = await connectGrantedVm(api, grantee, host, vm)
     expect([contact, session.commands]).toEqual(['known', ['exec', 'exec-list']])
     session.close()
+  })
+
+  test.each([
+    ['an older certificate', { certificate: certificateBy(owner, 4) }],
+    ['none', { certificate: null }],
+  ])('does not open with %s, where this device saw a newer one', async (_lie, lie) => {
+    const { api, host, vm, sockets } = await scene({ certificate: certificateBy(owner, 5) })
+    const { session } = await connectGrantedVm(api, grantee, host, vm)
+    session.close()
+    expect(sockets()).toBe(1)
+    await expect(connectGrantedVm(api, grantee, host, { ...vm, ...lie })).rejects.toMatchObject({
+      code: 'certificate-invalid',
+    })
+    expect(sockets()).toBe(1)
+  })
+
+  test('is remembered by its owner: a broker that makes up another one spoils nothing of it, nor of one’s own', async () => {
+    const { api, vm } = await scene()
+    const key = encodeBase64url(grantee.signKey)
+    const other = { ...vm, owner: encodeBase64url(new Uint8Array(32)) }
+    const names = [vm, other, { ...vm, owner: key }].map(each => knownAs(each, key))
+    expect([...new Set(names), names[2]]).toEqual([...names, vm.id])
+    await api.knownVms.write(names[1] as string, { launch: vm.launch, serial: 1_000 })
+    expect(await api.knownVms.read(names[0] as string)).toBeNull()
+    const file = knownVmsInFile(join(mkdtempSync(join(tmpdir(), 'mortar-known-')), 'known-vms.json'))
+    for (const name of names) await file.write(name, { launch: vm.launch, serial: 7 })
+    for (const name of names) expect(await file.read(name)).toEqual({ launch: vm.launch, serial: 7 })
   })
 
   test('opens only for who asks for it: a session that may carry keys of drives is with one’s own VM', async () => {
