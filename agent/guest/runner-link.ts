@@ -5,11 +5,13 @@
  */
 import { connect, type Socket } from 'node:net'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { type DataFrame, encodeData, encodeMessage, FrameReader } from '../runner/frames.ts'
+import { type DataFrame, encodeData, encodeMessage, type Frame } from '../runner/frames.ts'
 import { type FromRunner, PROGRAMS, RUNNER_VERSION, SILENCE_MS, type Start, type ToRunner } from '../runner/messages.ts'
+import { Ignored } from './runner-ignored.ts'
 import { type ProgramHost, RunnerProgram } from './runner-program.ts'
-import { RunnerViolation } from './runner-reader.ts'
+import { RunnerViolation, type UnderWay } from './runner-reader.ts'
 import { parseFromRunner } from './runner-schemas.ts'
+import { takeFrames } from './runner-turns.ts'
 
 const PING_MS = 10_000
 /** ms until a runner that is being started has answered: under emulation it takes seconds */
@@ -26,6 +28,7 @@ export interface LeftProgram {
 export class RunnerLink implements ProgramHost {
   readonly #socket: Socket
   readonly #programs = new Map<number, RunnerProgram>()
+  readonly #ignored = new Ignored()
   readonly #left: LeftProgram[] = []
   readonly #hello = Promise.withResolvers<void>()
   readonly #lost = Promise.withResolvers<MortarError>()
@@ -40,18 +43,12 @@ export class RunnerLink implements ProgramHost {
   private constructor(socket: Socket) {
     this.#socket = socket
     this.#hello.promise.catch(() => undefined)
-    const reader = new FrameReader()
-    socket.on('data', chunk => {
-      try {
-        for (const frame of reader.push(chunk)) {
-          if (frame.type === 'data') this.#data(frame)
-          else this.#said(parseFromRunner(frame.json))
-        }
-      } catch (cause) {
-        // its content is its user's
-        this.#lose(cause instanceof RunnerViolation ? cause.message : 'no message of a runner')
-      }
-    })
+    const take = (frame: Frame) =>
+      frame.type === 'data' ? this.#data(frame) : this.#said(frame, parseFromRunner(frame.json))
+    // what a message holds is its user's
+    const fail = (cause: unknown) =>
+      this.#lose(cause instanceof RunnerViolation ? cause.message : 'no message of a runner')
+    takeFrames(socket, take, fail)
     socket.on('error', () => {})
     socket.on('close', () => this.#lose('it is gone'))
   }
@@ -116,8 +113,9 @@ export class RunnerLink implements ProgramHost {
     if (this.#socket.writableLength > UNREAD_BYTES) this.#lose('it reads nothing')
   }
 
-  forget(program: number): void {
+  forget(program: number, underWay: UnderWay): void {
     this.#programs.delete(program)
+    this.#ignored.expect(underWay)
   }
 
   /** Lets the runner be: what is not kept ends, the rest waits for another agent. */
@@ -127,15 +125,15 @@ export class RunnerLink implements ProgramHost {
   }
 
   #data(frame: DataFrame): void {
-    this.#find(frame.program)?.data(frame)
+    this.#find(frame.program, frame)?.data(frame)
   }
 
-  #said(message: FromRunner): void {
+  #said(frame: Frame, message: FromRunner): void {
     this.#expect(message.type)
     if (message.type === 'hello') this.#start(message)
     else if (message.type === 'held') this.#hold(message)
     else if (message.type === 'pong') this.#pong()
-    else this.#find(message.program)?.said(message)
+    else this.#find(message.program, frame)?.said(message)
   }
 
   /** hello comes first and once, then as many `held` as it said, then the rest. */
@@ -152,7 +150,7 @@ export class RunnerLink implements ProgramHost {
 
   #hold(message: Extract<FromRunner, { type: 'held' }>): void {
     const { program: id, memo } = message
-    if (this.#programs.has(id)) throw new RunnerViolation('a program twice')
+    if (id < 1 || this.#programs.has(id)) throw new RunnerViolation('a program twice, or none')
     const program = RunnerProgram.resume(this, message)
     this.#programs.set(id, program)
     this.#left.push({ program, memo })
@@ -162,9 +160,11 @@ export class RunnerLink implements ProgramHost {
   }
 
   /** Undefined for one that was forgotten, of which something was under way. */
-  #find(id: number): RunnerProgram | undefined {
-    if (this.#heldToCome !== 0 || id >= this.#nextId) throw new RunnerViolation('an unknown program')
-    return this.#programs.get(id)
+  #find(id: number, frame: Frame): RunnerProgram | undefined {
+    if (this.#heldToCome !== 0 || id < 1 || id >= this.#nextId) throw new RunnerViolation('an unknown program')
+    const program = this.#programs.get(id)
+    if (!program) this.#ignored.take(frame)
+    return program
   }
 
   #ping(): void {

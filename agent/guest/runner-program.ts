@@ -6,15 +6,15 @@ import { MortarError } from '../../protocol/core/errors.ts'
 import type { HeldLog, HeldReader } from '../../protocol/kept/held-log.ts'
 import { encodeMessage } from '../../protocol/mux/stream.ts'
 import type { DataFrame } from '../runner/frames.ts'
-import { type FromRunner, PIECE_BYTES, type ToRunner } from '../runner/messages.ts'
-import { demand, Reader, RunnerViolation } from './runner-reader.ts'
+import { type FromRunner, PIECE_BYTES, PIECE_COST, type ToRunner } from '../runner/messages.ts'
+import { demand, Reader, RunnerViolation, type UnderWay } from './runner-reader.ts'
 
 /** What a program asks of the link to its runner. */
 export interface ProgramHost {
   tell(message: ToRunner): void
   send(data: Omit<DataFrame, 'type'>): void
-  /** nothing more is to be said of it */
-  forget(program: number): void
+  /** nothing more is to be said of it; `underWay`: what the runner may have said that has not come yet */
+  forget(program: number, underWay: UnderWay): void
 }
 
 export type Input =
@@ -24,6 +24,9 @@ export type Input =
   | { readonly type: 'resize'; readonly cols: number; readonly rows: number }
 
 type Said<T extends FromRunner['type']> = Extract<FromRunner, { type: T }>
+
+const NOTHING: UnderWay = { bytes: 0, messages: 0 }
+const sum = (a: UnderWay, b: UnderWay) => ({ bytes: a.bytes + b.bytes, messages: a.messages + b.messages })
 
 export class RunnerProgram implements HeldLog {
   readonly id: number
@@ -38,9 +41,12 @@ export class RunnerProgram implements HeldLog {
   readonly #startMs = performance.now()
   /** of `read` messages to which no `from` has come, when they were sent: what comes before the last is for readers that are gone */
   readonly #unanswered: number[] = []
+  /** what may still come for those readers */
+  #stale = NOTHING
   /** position behind the last that was seen */
   #end = 0
-  /** positions up to which input was sent, and was taken */
+  /** positions up to which input was sent, and was taken; and those behind each piece that was not */
+  readonly #sending: number[] = []
   #sent = 0
   #taken = 0
   #wakeInput: (() => void) | undefined
@@ -115,6 +121,7 @@ export class RunnerProgram implements HeldLog {
       this.#sent++
     }
     const position = this.#sent
+    this.#sending.push(position)
     while (this.#taken < position && this.#state === 'running') {
       await new Promise<void>(resolve => {
         this.#wakeInput = resolve
@@ -125,6 +132,7 @@ export class RunnerProgram implements HeldLog {
 
   async open(from: number): Promise<HeldReader> {
     if (this.#failure) throw this.#failure
+    if (this.#reader) this.#stale = sum(this.#stale, this.#reader.underWay)
     this.#reader?.close()
     const reader = new Reader(this.id, this.#host, from)
     this.#reader = reader
@@ -155,7 +163,14 @@ export class RunnerProgram implements HeldLog {
     this.#wakeInput?.()
     if (this.#failure) return
     this.#host.tell({ type: 'forget', program: this.id })
-    this.#host.forget(this.id)
+    this.#host.forget(this.id, this.#underWay)
+  }
+
+  get #underWay(): UnderWay {
+    // beside that it started, and that it is over
+    const messages = 2 + this.#unanswered.length + this.#sending.length
+    const read = sum(this.#stale, this.#reader?.underWay ?? NOTHING)
+    return sum(read, { bytes: 0, messages })
   }
 
   /** The runner is lost. */
@@ -184,34 +199,41 @@ export class RunnerProgram implements HeldLog {
       this.#started.resolve()
     } else {
       this.fail(new MortarError(message.code))
-      this.#host.forget(this.id)
+      this.#host.forget(this.id, NOTHING)
     }
   }
 
   #begin({ position }: Said<'from'>): void {
     demand(this.#unanswered.shift() !== undefined, 'from')
-    if (this.#unanswered.length === 0) this.#seen(this.#requireReader().begin(position))
+    if (this.#unanswered.length > 0) return
+    this.#stale = NOTHING
+    this.#seen(this.#requireReader().begin(position))
   }
 
   data({ position, lane, bytes }: DataFrame): void {
     const reader = this.#requireReader()
-    if (this.#unanswered.length > 0) return
     const { length } = bytes
+    if (this.#unanswered.length > 0) return this.#skip({ bytes: length + PIECE_COST, messages: 0 })
     demand(lane <= 1 && length > 0, 'data')
     if (reader.take({ type: 'data', lane, bytes }, position, length)) this.#seen(position + length)
   }
 
   #exit({ position, code, signal }: Said<'exit'>): void {
     const reader = this.#requireReader()
-    if (this.#unanswered.length > 0) return
+    if (this.#unanswered.length > 0) return this.#skip({ bytes: 0, messages: 1 })
     const taken = reader.take({ type: 'message', body: encodeMessage('exit', { code, signal }) }, position, 1)
-    if (!taken) return
     reader.finish()
-    this.#seen(position + 1)
+    if (taken) this.#seen(position + 1)
+  }
+
+  /** What comes for a reader that is gone. */
+  #skip({ bytes, messages }: UnderWay): void {
+    this.#stale = sum(this.#stale, { bytes: -bytes, messages: -messages })
+    demand(this.#stale.bytes >= 0 && this.#stale.messages >= 0, 'much for readers that are gone')
   }
 
   #take({ position }: Said<'taken'>): void {
-    demand(position > this.#taken && position <= this.#sent, 'taken')
+    demand(position === this.#sending.shift(), 'taken')
     this.#taken = position
     this.#wakeInput?.()
   }

@@ -10,6 +10,13 @@ export function demand(holds: boolean, what: string): void {
   if (!holds) throw new RunnerViolation(what)
 }
 
+/** What a runner may have said that has not come yet. */
+export interface UnderWay {
+  /** of data, as credit counts them */
+  readonly bytes: number
+  readonly messages: number
+}
+
 /** What it asks of the link to the runner. */
 interface Teller {
   tell(message: ToRunner): void
@@ -56,22 +63,30 @@ export class Reader implements HeldReader {
     return position
   }
 
-  /** False for what was under way before this reader began. */
+  /** What the runner may still send for it: data as credit counts them, and the exit. */
+  get underWay(): UnderWay {
+    if (this.#finished) return { bytes: 0, messages: 0 }
+    return { bytes: Math.max(this.#credit + PIECE_COST, 0), messages: 1 }
+  }
+
+  /** False for what nobody takes any more; it is checked all the same. Comes after begin(). */
   take(piece: HeldPiece, position: number, count: number): boolean {
-    if (this.#from === undefined || this.#closed) return false
     demand(position === this.#next && !this.#finished, 'position')
     this.#next += count
     if (piece.type === 'data') {
       demand(count <= this.#credit, 'credit')
       this.#credit -= count + PIECE_COST
     }
+    if (this.#closed) return false
     this.#pieces.push(piece)
     this.#wake?.()
     return true
   }
 
+  /** The exit came. */
   finish(): void {
     this.#finished = true
+    if (this.#closed) return
     this.#pieces.push(null)
     this.#wake?.()
   }

@@ -29,6 +29,8 @@ export class FakeRunner {
   /** messages that came, the last one last */
   readonly told: ToRunner[] = []
   socket: Socket | undefined
+  /** what it says to hello */
+  greeting: Uint8Array = hello
   readonly #folder = mkdtempSync(join(tmpdir(), 'mortar-fake-runner-'))
   readonly #server
 
@@ -44,7 +46,7 @@ export class FakeRunner {
           if (frame.type === 'data') continue
           const message = JSON.parse(frame.json) as ToRunner
           this.told.push(message)
-          if (message.type === 'hello') socket.write(hello)
+          if (message.type === 'hello') socket.write(this.greeting)
           if (message.type === 'ping') socket.write(pong)
           answer(message, socket)
         }
