@@ -10,16 +10,23 @@ export interface WithdrawalSteps {
   readonly programs: (grantee: string) => Promise<void>
 }
 
-/** Resolves with whether it is certain that nothing of the grantee's goes on. Never fails. */
+/**
+ * Resolves with whether it is certain that nothing of the grantee's goes on. Never fails. All but the programs is over when it
+ * returns, so that what a new grant gives is not taken back with what the old one gave.
+ */
 export async function withdraw(steps: WithdrawalSteps, grantee: string, log: Log): Promise<boolean> {
   let isCertain = true
-  for (const step of [steps.calls, steps.groups, steps.ssh, steps.programs]) {
+  const failed = (thrown: unknown) => {
+    isCertain = false
+    log('grant.not-withdrawn', failure(thrown))
+  }
+  for (const step of [steps.calls, steps.groups, steps.ssh]) {
     try {
-      await step(grantee)
+      step(grantee)
     } catch (thrown) {
-      isCertain = false
-      log('grant.not-withdrawn', failure(thrown))
+      failed(thrown)
     }
   }
+  await steps.programs(grantee).catch(failed)
   return isCertain
 }

@@ -33,6 +33,18 @@ test.each(['calls', 'groups', 'ssh', 'programs'] as const)('when %s fail, every 
   expect(done).toEqual(['calls', 'groups', 'ssh', 'programs'].filter(name => name !== failing))
 })
 
+test('all but the programs is taken back at once, before a new grant gives anything', async () => {
+  const done: string[] = []
+  const step = (name: string) => () => void done.push(name)
+  const ended = Promise.withResolvers<void>()
+  const programs = () => ended.promise
+  const steps = { calls: step('calls'), groups: step('groups'), ssh: step('ssh'), programs }
+  const withdrawing = withdraw(steps, 'somebody', () => {})
+  expect(done).toEqual(['calls', 'groups', 'ssh'])
+  ended.resolve()
+  expect(await withdrawing).toBe(true)
+})
+
 test('what failed at the end of a grant is tried again until it works, though nobody is connected', async () => {
   const clock = new StillClock()
   let tries = 0
