@@ -133,7 +133,11 @@ export const remove: Action = async (context, given) => {
   if (drive.attachedTo) {
     throw new MortarError('drive-attached', `${drive.name}, to ${await vmName(broker, drive.attachedTo)}`)
   }
-  await confirm(context, given, `Delete the drive ${drive.name} (${drive.id})? What is on it is destroyed for good.`)
+  await confirm(
+    context,
+    given,
+    `Delete the drive ${drive.name} (${drive.id})? The broker is told to destroy what is on it, for good.`,
+  )
   await broker.deleteDrive(drive.id)
   return { json: { deleted: drive.id, word: 'broker' }, text: `The broker says that it deleted ${drive.name}.` }
 }

@@ -91,7 +91,11 @@ export const stop: Action = async (context, given) => {
 export const remove: Action = async (context, given) => {
   const broker = await context.broker()
   const vm = await meantVm(broker, given.operand(0))
-  await confirm(context, given, `Delete ${vm.name} (${vm.id})? Its system disk is destroyed for good.`)
+  await confirm(
+    context,
+    given,
+    `Delete ${vm.name} (${vm.id})? The broker is told to destroy its system disk, for good.`,
+  )
   const drives = await lockDrivesOf(context, vm, { before: 'end', force: given.flag('force') })
   await context.progress.during(`deleting ${vm.name}`, broker.deleteVm(vm.id))
   const text = `The broker says that it deleted ${vm.name}. ${drives.says}.`

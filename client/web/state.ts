@@ -30,7 +30,8 @@ export type Connection =
 
 export interface Notice {
   readonly number: number
-  readonly error: MortarError
+  /** an error, or what was done and who says so */
+  readonly about: MortarError | string
 }
 
 export interface State {
@@ -43,7 +44,7 @@ export interface State {
   readonly trouble: MortarError | null
   /** by VM id */
   readonly connections: Readonly<Record<string, Connection>>
-  /** errors that belong to no form on the page */
+  /** what belongs to no form on the page, or to one that is gone */
   readonly notices: readonly Notice[]
 }
 
@@ -87,8 +88,17 @@ export function setConnection(vm: string, connection: Connection | undefined): v
 /** Shows an error at the top of the page until it is dismissed. */
 export function report(thrown: unknown): void {
   const error = asMortarError(thrown)
-  if (state.notices.some(notice => notice.error.message === error.message)) return
-  set({ notices: [...state.notices, { number: ++notices, error }].slice(-MOST_NOTICES) })
+  if (state.notices.some(({ about }) => typeof about !== 'string' && about.message === error.message)) return
+  add(error)
+}
+
+/** Shows what was done, and who says so, in the same place. */
+export function tell(says: string): void {
+  add(says)
+}
+
+function add(about: Notice['about']): void {
+  set({ notices: [...state.notices, { number: ++notices, about }].slice(-MOST_NOTICES) })
 }
 
 export function dismiss(number: number): void {

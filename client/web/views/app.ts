@@ -24,9 +24,12 @@ export function App(): VNode {
     h(
       'main',
       {},
-      notices.map(({ number, error }) =>
-        h(Problem, { error, key: number }, h(Button, { label: 'Dismiss', onPress: () => dismiss(number) })),
-      ),
+      notices.map(({ number, about }) => {
+        const button = h(Button, { label: 'Dismiss', onPress: () => dismiss(number) })
+        return typeof about === 'string'
+          ? h('div', { class: 'told', role: 'status', key: number }, h('p', {}, about), button)
+          : h(Problem, { error: about, key: number }, button)
+      }),
       login && trouble
         ? h(Problem, { error: trouble }, h('p', { class: 'muted' }, 'What is shown may be old. Trying again…'))
         : null,

@@ -3,11 +3,11 @@ import type { Drive, Vm } from '../../../protocol/control/api.ts'
 import { MortarError } from '../../../protocol/core/errors.ts'
 import type { ClientSession } from '../../../protocol/session.ts'
 import { wallClock } from '../../clock.ts'
-import { requireGone } from '../../drive-gone.ts'
+import { detachFrom } from '../../drive-gone.ts'
 import { formatDrive, lockDrive, unlockDrive } from '../../drives.ts'
 import { about } from '../../name-error.ts'
 import { h, useState, type VNode } from '../preact.ts'
-import { current, type Login } from '../state.ts'
+import { current, type Login, tell } from '../state.ts'
 import { refresh } from '../watch.ts'
 import { Button, Confirm, Outcome, useAction } from './parts.ts'
 
@@ -54,8 +54,12 @@ export function DriveActions({ drive, vm, session, guest, formatted, onDone }: P
     })
   const detach = () =>
     act(`Detaching ${name}`, async ({ broker }) => {
-      await broker.detachDrive(drive.id)
-      if (session && vm) await requireGone(session, wallClock, drive, vm.name)
+      if (vm) tell(await detachFrom({ broker, session, clock: wallClock }, drive, vm, guest !== undefined))
+    })
+  const remove = () =>
+    act(`Deleting ${name}`, async ({ broker }) => {
+      await broker.deleteDrive(drive.id)
+      tell(`The broker says that it deleted the drive ${name}.`)
     })
   const open = guest !== undefined && isOpen(guest)
   // the VM's word goes before the broker's: what is open there can be locked there
@@ -112,7 +116,7 @@ export function DriveActions({ drive, vm, session, guest, formatted, onDone }: P
           title: `Delete the drive ${name}?`,
           text: `The broker is told to destroy the drive ${name} and everything on it, for good.`,
           yes: `Delete ${name}`,
-          onYes: () => act(`Deleting ${name}`, ({ broker }) => broker.deleteDrive(drive.id)),
+          onYes: remove,
           onNo: () => ask(null),
         })
       : null,

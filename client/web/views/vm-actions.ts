@@ -3,7 +3,7 @@ import type { Vm, VmState } from '../../../protocol/control/api.ts'
 import { type Ending, lockFirst, lockingOf, mayEnd } from '../lock-first.ts'
 import { h, useState, type VNode } from '../preact.ts'
 import { disconnect } from '../sessions.ts'
-import { useMortar } from '../state.ts'
+import { tell, useMortar } from '../state.ts'
 import { refresh } from '../watch.ts'
 import { Button, Confirm, Outcome, useAction } from './parts.ts'
 
@@ -45,7 +45,8 @@ export function VmActions({ vm, onDeleted }: { vm: Vm; onDeleted?: () => void })
         const locked = force ? '' : await lockFirst(vm, login, what)
         if (what === 'delete') disconnect(vm.id)
         await (what === 'stop' ? login.broker.stopVm(vm.id) : login.broker.deleteVm(vm.id))
-        if (what === 'stop') say(`${locked} The broker says that it stops ${vm.name}.`.trim())
+        if (what === 'delete') tell(`${locked} The broker says that it deleted ${vm.name}.`.trim())
+        else say(`${locked} The broker says that it stops ${vm.name}.`.trim())
         refresh()
       })
       .then(done => {
@@ -88,7 +89,7 @@ export function VmActions({ vm, onDeleted }: { vm: Vm; onDeleted?: () => void })
     asked === 'stop'
       ? h(Confirm, {
           title: `Stop ${vm.name}?`,
-          text: `${vm.name} is shut down and its programs end. ${lockingOf(vm, login)}`,
+          text: `The broker is told to shut ${vm.name} down, which ends its programs. ${lockingOf(vm, login)}`,
           yes: `Stop ${vm.name}`,
           onYes: () => act('stop'),
           onNo: () => ask(null),
@@ -97,7 +98,7 @@ export function VmActions({ vm, onDeleted }: { vm: Vm; onDeleted?: () => void })
     asked === 'delete'
       ? h(Confirm, {
           title: `Delete ${vm.name}?`,
-          text: `${vm.name} and its system disk are destroyed for good. Its drives are detached and kept. ${lockingOf(vm, login)}`,
+          text: `The broker is told to destroy ${vm.name} and its system disk, for good, and to detach its drives and keep them. ${lockingOf(vm, login)}`,
           yes: `Delete ${vm.name}`,
           onYes: () => act('delete'),
           onNo: () => ask(null),

@@ -22,7 +22,7 @@ export function VmView({ id }: { id: string }): VNode {
     return h(
       Card,
       { title: 'There is no such VM' },
-      h('p', {}, 'It was deleted, or it is not yours.'),
+      h('p', {}, 'The broker shows none: it was deleted, or it is not yours, so the broker says.'),
       h('a', { href: linkTo(null) }, 'All virtual machines'),
     )
   }
