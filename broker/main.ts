@@ -9,6 +9,7 @@ import { LibvirtDriver } from './hypervisor/libvirt/driver.ts'
 import { requireEntry } from './hypervisor/storage-access.ts'
 import { requireQemuImg } from './images/overlay.ts'
 import { createLog } from './log.ts'
+import { bindingWarning } from './network/binding.ts'
 import { createNetwork } from './network/network.ts'
 import { planNetwork } from './network/plan.ts'
 import { startBroker, VERSION } from './serve.ts'
@@ -47,6 +48,9 @@ const COMMANDS: Readonly<Record<string, (configPath: string | undefined) => Prom
       console.log(describeHostMemory(hostMemory(), locksMemory).join('\n'))
       await tryNetwork({ ...config, agentListen: undefined }, driver)
       console.log(`network       ${config.network}: one could be made, filtered and removed again`)
+      const bridge = config.subnet && planNetwork(randomBytes(32), config.subnet).address
+      const warning = bindingWarning(config, bridge)
+      if (warning) console.log(`agent_listen  ${warning}`)
     } finally {
       driver.close()
     }

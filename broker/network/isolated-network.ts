@@ -6,6 +6,7 @@ import { MortarError } from '../../protocol/core/errors.ts'
 import type { Address } from '../config.ts'
 import type { HypervisorDriver } from '../hypervisor/driver.ts'
 import type { Log } from '../log.ts'
+import { bindingWarning } from './binding.ts'
 import { faultOfBridge, makeBridge, removeBridge } from './bridge.ts'
 import type { GuestNetwork } from './guest-network.ts'
 import { isolatedRules, PacketFilter } from './packet-filter.ts'
@@ -42,6 +43,8 @@ export class IsolatedNetwork implements GuestNetwork {
     // where libvirt is away, it is asked again before each start of a VM
     await driver.ensureNetwork(this.#definition).catch(unlessDown)
     this.#stopWatching = watchNetwork(log, () => this.#mend())
+    const message = bindingWarning({ network: 'isolated', agentListen }, plan.address)
+    if (message) log.warn('network.unbound', { message })
     await listen(agentListen ?? { host: plan.address, port: AGENT_PORT })
   }
 

@@ -1,7 +1,9 @@
 /** The plan of a network: what follows from a broker's key and a VM's slot, and what libvirt is told of it. */
+
 import { randomBytes } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { filterXml, isNetwork, networkXml } from '../../broker/hypervisor/libvirt/network-xml.ts'
+import { bindingWarning } from '../../broker/network/binding.ts'
 import { isolatedRules, userRules } from '../../broker/network/packet-filter.ts'
 import { formatSubnet, freeSlot, parseSubnet, placeOf, planNetwork, slotOf } from '../../broker/network/plan.ts'
 
@@ -83,4 +85,14 @@ test('libvirt is told no way out, the same text each time, and a network that wa
   ] as const)
     expect(isNetwork(definition, xml.replace(from, to)), to).toBe(false)
   expect(filterXml(definition)).toMatch(/<rule action='drop' direction='inout' priority='1000'\/>\s*<\/filter>/)
+})
+
+test.each([
+  ['as shipped', 'isolated', undefined, false],
+  ['at the bridge’s own address', 'isolated', '10.128.0.1', false],
+  ['behind something of the operator’s', 'isolated', '127.0.0.1', true],
+  ['under user networking, which never tells', 'user', '127.0.0.1', false],
+] as const)('%s the operator is told if VMs cannot be told apart by their addresses', (_where, network, host, told) => {
+  const warning = bindingWarning({ network, agentListen: host && { host, port: 7767 } }, '10.128.0.1')
+  expect(warning !== undefined).toBe(told)
 })
