@@ -126,5 +126,5 @@ function feed(parser: Parser, input: Uint8Array, random: Random): [unknown, numb
 
 function expected(parser: Parser, thrown: unknown): boolean {
   if (thrown instanceof MortarError) return parser.codes.includes(thrown.code)
-  return parser.rangeError === true && thrown instanceof RangeError && !/call stack/.test(thrown.message)
+  return thrown instanceof Error && parser.mayThrow?.(thrown) === true
 }

@@ -1,4 +1,7 @@
 /** Everything that reads bytes of the other side, as a table: what it may fail with, and true inputs to start from. */
+import { parseFromRunner } from '../../agent/guest/runner-schemas.ts'
+import { encodeData, encodeMessage, FrameReader as RunnerFrameReader } from '../../agent/runner/frames.ts'
+import { FRAME_BYTES } from '../../agent/runner/messages.ts'
 import { FrameReader } from '../../broker/relay/frames.ts'
 import { openingSchema } from '../../protocol/call.ts'
 import type { Command } from '../../protocol/commands/command.ts'
@@ -35,8 +38,8 @@ export interface Parser {
   readonly inputs: { readonly short: number; readonly nightly: number }
   readonly corpus: readonly Uint8Array[]
   readonly codes: readonly ErrorCode[]
-  /** a RangeError is part of its contract */
-  readonly rangeError?: boolean
+  /** other errors that are part of its contract */
+  mayThrow?(thrown: Error): boolean
   parse(input: Uint8Array, random: Random): void
 }
 
@@ -137,6 +140,34 @@ const controlMessages = [
 ].map(json)
 const NESTED_JSON = ['[', '{"a":', '[{"type":'].map(text => encodeText(text.repeat(1_300)))
 
+/** What a runner says, which may be its user's by then. */
+const runnerMessages = [
+  { type: 'hello', version: 1, programs: 3 },
+  { type: 'held', program: 7, memo: 'bWVtbw', start: 0, end: 2 ** 40, taken: 5, over: false },
+  { type: 'started', program: 7 },
+  { type: 'failed', program: 2 ** 32 - 1, code: 'exec-not-found' },
+  { type: 'from', program: 7, position: 70_000 },
+  { type: 'exit', program: 7, position: 2 ** 48 - 1, code: null, signal: 'SIGTERM' },
+  { type: 'taken', program: 7, position: 12 },
+  { type: 'pong' },
+]
+const runnerFrames = [
+  ...runnerMessages.map(encodeMessage),
+  ...[0, 1, 4_000].map(length =>
+    encodeData({ program: 7, position: 2 ** 40, lane: 1, bytes: new Uint8Array(length).fill(9) }),
+  ),
+  // as long as may be, and longer, with little behind it
+  ...[FRAME_BYTES, FRAME_BYTES + 1].map(length =>
+    Uint8Array.from([0, length >> 16, (length >> 8) & 255, length & 255, 1]),
+  ),
+]
+
+/** A reader of what comes in pieces, given the input in two. */
+function pushInTwo(reader: { push(chunk: Buffer): unknown }, input: Uint8Array, random: Random): void {
+  const cut = random.below(input.length + 1)
+  for (const part of [input.subarray(0, cut), input.subarray(cut)]) reader.push(Buffer.from(part))
+}
+
 export const PARSERS: readonly Parser[] = [
   {
     name: 'frames',
@@ -174,11 +205,23 @@ export const PARSERS: readonly Parser[] = [
     inputs: { short: 9_600, nightly: 1_800_000 },
     corpus: [...socketFrames, ...longSocketFrames],
     codes: ['protocol-violation', 'limit-exceeded'],
-    parse(input, random) {
-      const reader = new FrameReader({ forward() {}, control() {} })
-      const cut = random.below(input.length + 1)
-      for (const part of [input.subarray(0, cut), input.subarray(cut)]) reader.push(Buffer.from(part))
-    },
+    parse: (input, random) => pushInTwo(new FrameReader({ forward() {}, control() {} }), input, random),
+  },
+  {
+    name: 'runner frames',
+    inputs: { short: 4_800, nightly: 600_000 },
+    corpus: runnerFrames,
+    codes: [],
+    mayThrow: ({ message }) => /^a frame of (kind )?(\d+|undefined)/.test(message),
+    parse: (input, random) => pushInTwo(new RunnerFrameReader(), input, random),
+  },
+  {
+    name: 'runner messages',
+    inputs: { short: 4_800, nightly: 400_000 },
+    corpus: [...runnerMessages.map(json), ...NESTED_JSON],
+    codes: [],
+    mayThrow: thrown => thrown instanceof SyntaxError || thrown instanceof z.ZodError,
+    parse: input => void parseFromRunner(toText(input)),
   },
   {
     name: 'ticket',
@@ -248,7 +291,7 @@ export const PARSERS: readonly Parser[] = [
     inputs: { short: 2_300, nightly: 700_000 },
     corpus: ['', 'AA', 'q6urq6s', 'deadbeef', 'a-_Z'].map(encodeText),
     codes: [],
-    rangeError: true,
+    mayThrow: thrown => thrown instanceof RangeError && !/call stack/.test(thrown.message),
     parse: (input, random) => void (random.below(2) === 0 ? decodeBase64url : decodeHex)(toText(input)),
   },
 ]
