@@ -1,6 +1,7 @@
 /** Block devices of the guest by their serial numbers, as sysfs shows them. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { MortarError } from '../../protocol/core/errors.ts'
 
 export interface Device {
   /** 20 hex digits: the broker's name for the drive */
@@ -22,6 +23,13 @@ export function listDevices(sysfs = '/sys', dev = '/dev'): Device[] {
     if (!SERIAL.test(serial) || !existsSync(path)) return []
     return [{ serial, path, sizeBytes: Number(read(join(block, name, 'size')).toString()) * SECTOR_BYTES }]
   })
+}
+
+/** The one device of a serial among them. Fails with drive-failed when several claim it. */
+export function theDevice(devices: readonly Device[], serial: string): Device | undefined {
+  const [device, another] = devices.filter(each => each.serial === serial && each.sizeBytes > 0)
+  if (another) throw new MortarError('drive-failed', `several devices have serial ${serial}`)
+  return device
 }
 
 /** virtio-blk has a file of it; SCSI has the unit serial number page, whose text follows 4 bytes of header (SPC-4 7.8.15). */

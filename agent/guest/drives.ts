@@ -1,22 +1,21 @@
 /**
- * Drives: LUKS2 volumes found by serial, formatted, opened and mounted below /drives. One change at a time; one whose call
- * was cancelled while it waited is not made. What is told of a mount is what the kernel says of it. SPEC §9.4
+ * Drives: LUKS2 volumes found by serial, formatted, opened and mounted below /drives. One change of a drive at a time; one whose
+ * call was cancelled while it waited is not made. What is told of a mount is what the kernel says of it. SPEC §9.4
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { equalBytes } from '../../protocol/core/bytes.ts'
 import { type ErrorCode, MortarError } from '../../protocol/core/errors.ts'
-import { clock, sleep } from '../clock.ts'
 import { type Device, listDevices } from './block-devices.ts'
+import { DeviceWatch } from './device-watch.ts'
 import { type Holder, holdersOf, mountersOf } from './drive-holders.ts'
+import { DriveLooks } from './drive-looks.ts'
 import type { DrivePeople } from './drive-people.ts'
 import { mountCommand, RECORD_CONFLICTS, RECORD_DAMAGED, UNPREPARED, unmountCommand } from './drive-scripts.ts'
 import { headerDigest, isBlank, luksFormat, luksOpen, luksTest, readHeader } from './luks.ts'
 import {
   closeLeftOver,
   closeMapping,
-  type DriveState,
-  deviceOf,
   holdsNothing,
   isOpen,
   type ListedDrive,
@@ -29,14 +28,12 @@ import {
   numbersOf,
   requireSame,
   requireThere,
-  stateOf,
 } from './open-drives.ts'
 import type { Runner } from './runner.ts'
 import { hasSwapOnDisk } from './swap.ts'
 import { runTool } from './tool.ts'
+import { type Turn, Turns } from './turns.ts'
 
-/** ms that a hot-plugged device may take to appear */
-const APPEAR_MS = 10_000
 const MOUNTS = '/drives'
 
 /** exit code of the mounting script → what it means */
@@ -46,6 +43,9 @@ const MOUNT_FAILURES: Readonly<Record<number, ErrorCode>> = {
   [RECORD_CONFLICTS]: 'drive-people',
 }
 
+/** drives that a list may have */
+const LISTED = 64
+
 export interface FormatOptions {
   readonly id: string
   readonly label: string
@@ -54,6 +54,7 @@ export interface FormatOptions {
   readonly key: Uint8Array
   /** as of UnlockOptions */
   readonly signal: AbortSignal
+  readonly isOwner?: boolean
 }
 
 export interface UnlockOptions {
@@ -66,6 +67,8 @@ export interface UnlockOptions {
   readonly key: Uint8Array
   /** aborted when the caller may or will no longer: what has not begun by then is not begun */
   readonly signal: AbortSignal
+  /** whose turn comes before those of grantees */
+  readonly isOwner?: boolean
 }
 
 export class Drives {
@@ -74,41 +77,45 @@ export class Drives {
   readonly #folder: string
   /** an empty folder for mounts that nobody else sees */
   readonly #place: string
-  #last: Promise<unknown> = Promise.resolve()
+  readonly #look: () => Device[]
+  readonly #watch: DeviceWatch
+  readonly #looks = new DriveLooks()
+  /** by serial, and by mount point */
+  readonly #turns = new Turns()
 
-  /** `directory`: on tmpfs, root's only. */
-  constructor(runner: Runner, people: DrivePeople, directory: string) {
+  /** `directory`: on tmpfs, root's only. `look`: at the devices that there are. */
+  constructor(runner: Runner, people: DrivePeople, directory: string, look: () => Device[] = listDevices) {
     this.#runner = runner
     this.#people = people
     this.#place = join(directory, 'place')
     this.#folder = join(directory, 'headers')
+    this.#look = look
+    this.#watch = new DeviceWatch(look)
     rmSync(this.#folder, { recursive: true, force: true })
   }
 
   /** The device of that serial; waits for one that is being plugged in. Fails with drive-detached. */
-  async find(serial: string): Promise<Device> {
-    const giveUp = clock.now() + APPEAR_MS
-    for (;;) {
-      const device = deviceOf(serial)
-      if (device) return device
-      if (clock.now() >= giveUp) throw new MortarError('drive-detached', serial)
-      await sleep(200)
-    }
+  find(serial: string, signal: AbortSignal): Promise<Device> {
+    return this.#watch.find(serial, signal)
   }
 
   /** Fails with drive-busy while it is open, and with drive-not-empty when it holds anything and `erase` is not given. */
-  async requireFormattable(device: Device, erase: boolean): Promise<void> {
+  requireFormattable(device: Device, erase: boolean): Promise<void> {
+    return this.#requireFormattable(device, erase, () => this.#looks.holdsNothing(device))
+  }
+
+  async #requireFormattable(device: Device, erase: boolean, isEmpty: () => Promise<boolean>): Promise<void> {
     const mounted = mountFrom(mappingPath(device.serial)) ?? mountFrom(device.path)
     if (mounted) throw new MortarError('drive-busy', `mounted at ${mounted.mountPoint}`)
-    if (!erase && !(await holdsNothing(device))) throw new MortarError('drive-not-empty', device.serial)
+    if (!erase && !(await isEmpty())) throw new MortarError('drive-not-empty', device.serial)
   }
 
   /** Writes a LUKS2 header and an ext4 file system. Resolves with the header's digest. Fails with the above, or drive-failed. */
   format(device: Device, options: FormatOptions): Promise<Uint8Array> {
-    return this.#alone(options.signal, async () => {
+    return this.#turns.take([device.serial], turnOf(options), async () => {
       requireNoSwap()
       requireThere(device)
-      await this.requireFormattable(device, options.erase)
+      await this.#requireFormattable(device, options.erase, () => holdsNothing(device))
       await closeLeftOver(device)
       options.signal.throwIfAborted()
       const name = mappingName(device.serial)
@@ -133,11 +140,11 @@ export class Drives {
    * drive-header, drive-key-wrong, drive-busy, drive-unprepared, drive-people or drive-failed.
    */
   unlock(device: Device, options: UnlockOptions): Promise<Mounted> {
-    return this.#alone(options.signal, async () => {
+    const target = join(MOUNTS, options.mountName)
+    return this.#turns.take([device.serial, target], turnOf(options), async () => {
       requireNoSwap()
       requireThere(device)
       const { readOnly, key, signal } = options
-      const target = join(MOUNTS, options.mountName)
       const header = await this.#readCheckedHeader(device, options.headerDigest)
       const already = mountFrom(mappingPath(device.serial))
       if (already && already.mountPoint !== target) {
@@ -162,13 +169,16 @@ export class Drives {
    * use the drive it stays as it is, and those are the result. Fails with drive-busy when it cannot be told who uses it, and
    * with drive-detached when there is no such drive.
    */
-  lock(serial: string, signal: AbortSignal): Promise<readonly Holder[]> {
-    return this.#alone(signal, async () => {
+  lock(serial: string, signal: AbortSignal, isOwner = false): Promise<readonly Holder[]> {
+    const turn = { signal, isOwner }
+    return this.#turns.take([serial], turn, async () => {
       const mounted = mountFrom(mappingPath(serial))
       if (mounted) {
-        const name = basename(mounted.mountPoint)
-        const { code, stderr } = await this.#runner.asRoot(unmountCommand(this.#place, name))
-        if (code !== 0) return requireSome(await holdersOf(this.#runner, mounted.mountPoint), stderr.trim())
+        const { mountPoint } = mounted
+        const unmount = () => this.#runner.asRoot(unmountCommand(this.#place, basename(mountPoint)))
+        // another drive may be about to be mounted in its place
+        const { code, stderr } = await this.#turns.take([mountPoint], { ...turn, isPart: true }, unmount)
+        if (code !== 0) return requireSome(await holdersOf(this.#runner, mountPoint), stderr.trim())
         this.#people.forget(serial)
       }
       if (isOpen(serial)) {
@@ -178,19 +188,19 @@ export class Drives {
           const numbers = mounted?.device ?? numbersOf(serial)
           return requireSome(await mountersOf(this.#runner, numbers), (thrown as MortarError).detail)
         }
-      } else if (!listDevices().some(device => device.serial === serial)) {
+      } else if (!this.#look().some(device => device.serial === serial)) {
         throw new MortarError('drive-detached', serial)
       }
       return []
     })
   }
 
-  async list(): Promise<ListedDrive[]> {
+  /** `visible`: of all devices those that the caller may know of; no other is looked at. */
+  async list(visible: (devices: Device[]) => Device[]): Promise<ListedDrive[]> {
     const drives = []
-    for (const device of listDevices().slice(0, 64)) {
+    for (const device of visible(this.#look()).slice(0, LISTED)) {
       const { serial, sizeBytes } = device
-      // one that cannot be read must not hide the others
-      const state = await stateOf(device).catch((): DriveState => 'foreign')
+      const state = await this.#looks.stateOf(device)
       const { mountPoint = null, readOnly = null } = mountFrom(mappingPath(serial)) ?? {}
       drives.push({ serial, state, sizeBytes, mountPoint, readOnly })
     }
@@ -229,16 +239,9 @@ export class Drives {
       rmSync(path, { force: true })
     }
   }
-
-  #alone<T>(signal: AbortSignal, run: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(() => {
-      signal.throwIfAborted()
-      return run()
-    })
-    this.#last = result.catch(() => undefined)
-    return result
-  }
 }
+
+const turnOf = ({ signal, isOwner = false }: Pick<UnlockOptions, 'signal' | 'isOwner'>): Turn => ({ signal, isOwner })
 
 /** Fails with drive-busy when there is none. */
 function requireSome(holders: readonly Holder[], why: string): readonly Holder[] {

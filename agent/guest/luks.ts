@@ -119,8 +119,16 @@ async function isZero(path: string, offset: number, length: number): Promise<boo
   return true
 }
 
+/** what a LUKS2 header begins with */
+const MAGIC = Buffer.from('LUKS\xba\xbe\x00\x02', 'latin1')
+
 export function isLuks(header: Uint8Array): boolean {
-  return Buffer.from('LUKS\xba\xbe\x00\x02', 'latin1').equals(header.subarray(0, 8))
+  return MAGIC.equals(header.subarray(0, MAGIC.length))
+}
+
+/** The same of a device, of which no more is read. Fails with drive-failed. */
+export async function startsAsLuks(path: string): Promise<boolean> {
+  return isLuks(await readArea(path, 0, MAGIC.length))
 }
 
 async function readArea(path: string, offset: number, length: number): Promise<Buffer> {

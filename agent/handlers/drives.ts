@@ -1,10 +1,12 @@
 /** drives: format, unlock, lock and list the LUKS2 volumes of the owner. The key comes as the stream's one secret. SPEC §9.4 */
 import type { Call } from '../../protocol/call.ts'
 import type { driveFormat as formatCommand, driveUnlock as unlockCommand } from '../../protocol/commands/drives.ts'
+import { LIMITS } from '../../protocol/core/limits.ts'
 import { wipe } from '../../protocol/core/secret.ts'
-import { visibleDrives } from '../../protocol/rights.ts'
+import { type Rights, visibleDrives } from '../../protocol/rights.ts'
 import type { Handlers } from '../../protocol/session.ts'
 import type { Guest } from '../guest/guest.ts'
+import { Shares } from './shares.ts'
 
 /**
  * The drive's key. The channel's key has moved on behind it; the one before lies in memory that V8 gives back when it
@@ -19,41 +21,56 @@ async function takeKey(call: { secret(): Promise<Uint8Array> }): Promise<Uint8Ar
   }
 }
 
-export const driveFormat: Handlers<Guest>['drive-format'] = async (call, guest) => {
-  const { drive, serial, label, erase } = call.params
-  const device = await guest.drives.find(serial)
-  await guest.drives.requireFormattable(device, erase)
-  await withKey(call, guest, async key => {
-    const headerDigest = await guest.drives.format(device, { id: drive, label, erase, key, signal: call.signal })
-    guest.log('drive.formatted')
-    call.post('done', { headerDigest })
-  })
-}
+/** of one caller, in all sessions */
+const calls = new Shares(LIMITS.driveCalls, 'calls of drives')
 
-export const driveUnlock: Handlers<Guest>['drive-unlock'] = async (call, guest) => {
-  const { drive, serial, headerDigest, mountName, readOnly } = call.params
-  const device = await guest.drives.find(serial)
-  await withKey(call, guest, async key => {
+/** Runs a call of drives as one of its caller's. Fails with limit-exceeded. */
+const counted = ({ rights }: { rights: Rights }, { drives }: Guest, run: () => Promise<void>): Promise<void> =>
+  calls.hold(drives, rights.grantee, run)
+
+const isOwners = ({ rights }: { rights: Rights }) => rights.grantee === null
+
+export const driveFormat: Handlers<Guest>['drive-format'] = (call, guest) =>
+  counted(call, guest, async () => {
+    const { drive: id, serial, label, erase } = call.params
     const { signal } = call
-    const mounted = await guest.drives.unlock(device, { id: drive, headerDigest, mountName, readOnly, key, signal })
-    guest.log('drive.unlocked')
-    call.post('done', mounted)
+    const device = await guest.drives.find(serial, signal)
+    await guest.drives.requireFormattable(device, erase)
+    await withKey(call, guest, async key => {
+      const options = { id, label, erase, key, signal, isOwner: isOwners(call) }
+      const headerDigest = await guest.drives.format(device, options)
+      guest.log('drive.formatted')
+      call.post('done', { headerDigest })
+    })
   })
-}
 
-export const driveLock: Handlers<Guest>['drive-lock'] = async (call, guest) => {
-  const holders = await guest.drives.lock(call.params.serial, call.signal)
-  if (holders.length === 0) guest.log('drive.locked')
-  call.accept({
-    locked: holders.length === 0,
-    holders: holders.map(({ pid, uid }) => ({ pid, user: guest.accounts.nameOf(uid) })),
+export const driveUnlock: Handlers<Guest>['drive-unlock'] = (call, guest) =>
+  counted(call, guest, async () => {
+    const { drive: id, serial, headerDigest, mountName, readOnly } = call.params
+    const { signal } = call
+    const device = await guest.drives.find(serial, signal)
+    await withKey(call, guest, async key => {
+      const options = { id, headerDigest, mountName, readOnly, key, signal, isOwner: isOwners(call) }
+      const mounted = await guest.drives.unlock(device, options)
+      guest.log('drive.unlocked')
+      call.post('done', mounted)
+    })
   })
-}
 
-export const driveList: Handlers<Guest>['drive-list'] = async (call, guest) => {
-  const drives = await guest.drives.list()
-  call.accept({ drives: visibleDrives(call.rights, drives) })
-}
+export const driveLock: Handlers<Guest>['drive-lock'] = (call, guest) =>
+  counted(call, guest, async () => {
+    const holders = await guest.drives.lock(call.params.serial, call.signal, isOwners(call))
+    if (holders.length === 0) guest.log('drive.locked')
+    call.accept({
+      locked: holders.length === 0,
+      holders: holders.map(({ pid, uid }) => ({ pid, user: guest.accounts.nameOf(uid) })),
+    })
+  })
+
+export const driveList: Handlers<Guest>['drive-list'] = (call, guest) =>
+  counted(call, guest, async () => {
+    call.accept({ drives: await guest.drives.list(devices => visibleDrives(call.rights, devices)) })
+  })
 
 type CallWithKey = Pick<Call<typeof formatCommand | typeof unlockCommand>, 'params' | 'rights' | 'accept' | 'secret'>
 

@@ -65,6 +65,8 @@ export const LIMITS = {
   argvBytes: 12_288,
   /** SSH keys that the owner, and each grantee, may have delivered for one user of the guest (SPEC §9.5) */
   sshKeysEach: 64,
+  /** calls of drives that one caller may have under way, in all sessions (SPEC §9.4) */
+  driveCalls: 16,
   /** processes that are named when a drive is in use (SPEC §9.4) */
   driveHolders: 32,
 

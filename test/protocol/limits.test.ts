@@ -242,6 +242,7 @@ const TESTS: Readonly<Record<keyof typeof LIMITS, string | (() => void | Promise
   argvBytes,
   sshKeysEach: 'agent/guest',
   driveHolders: 'protocol/commands',
+  driveCalls: 'agent/drive-calls',
   ticketSeconds,
   nesting: 'protocol/secrets',
   signedBytes,
