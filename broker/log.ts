@@ -11,6 +11,7 @@ export type LogEvent =
   | 'network.mended'
   | 'network.failed'
   | 'network.other'
+  | 'network.unbound'
   | 'brick.imported'
   | 'brick.deleted'
   | 'vm.state'
