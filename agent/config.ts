@@ -20,7 +20,7 @@ const schema = object({
 export interface AgentConfig {
   /** the folder of the homes of people's accounts, in which only root may make anything */
   readonly homes: string
-  /** what anybody may use, the owner too; absent means denied */
+  /** what anybody may use, the owner too; absent means denied. Words that no command needs, such as those kept for later, switch nothing */
   readonly features: readonly Permission[]
 }
 

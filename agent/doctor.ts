@@ -1,7 +1,7 @@
 /** doctor: checks that the system has what the agent needs, and with --brick that the image carries no identity. */
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { PERMISSIONS } from '../protocol/control/roles.ts'
+import { FEATURES } from '../protocol/control/roles.ts'
 import { readConfig } from './config.ts'
 import { CONFIG_PATH } from './config-path.ts'
 import { hasSwapOnDisk } from './guest/swap.ts'
@@ -57,7 +57,7 @@ const SYSTEM: readonly Check[] = [
   },
   {
     name: 'features',
-    todo: `list in ${CONFIG_PATH} what the owner may use: features = [${PERMISSIONS.map(item => `"${item}"`).join(', ')}]`,
+    todo: `list in ${CONFIG_PATH} what the owner may use: features = [${FEATURES.map(item => `"${item}"`).join(', ')}]`,
     passes: () => readConfig().features.length > 0,
   },
   { name: 'terminal module', todo: 'build the agent again', passes: () => nativePty() },

@@ -4,7 +4,7 @@ import { grantRevoke } from '../protocol/commands/grants.ts'
 import type { Vm } from '../protocol/control/api.ts'
 import { type Grant, signGrant } from '../protocol/control/grant.ts'
 import { parseIdentity } from '../protocol/control/login.ts'
-import { type GrantedRole, type Permission, ROLES } from '../protocol/control/roles.ts'
+import { type GrantedRole, offeredTo, type Permission } from '../protocol/control/roles.ts'
 import { encodeBase64url, equalBytes } from '../protocol/core/bytes.ts'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import type { ClientSession } from '../protocol/session.ts'
@@ -20,12 +20,10 @@ export interface GrantOptions {
   /** public identity of who is given the rights, mortar1… */
   readonly grantee: string
   readonly role: GrantedRole
-  /** all of the role unless given */
+  /** all of the role that mean something yet, unless given */
   readonly permissions?: readonly Permission[]
   /** ids of drives; null: every drive */
   readonly drives: readonly string[] | null
-  /** host:port, where tunnels may lead */
-  readonly targets: readonly string[]
   readonly seconds: number
 }
 
@@ -61,9 +59,10 @@ export async function createGrant(
     grantee: sign,
     granteeDh: dh,
     role: options.role,
-    permissions: [...(options.permissions ?? ROLES[options.role])],
+    permissions: [...(options.permissions ?? offeredTo(options.role))],
     drives: options.drives && [...options.drives],
-    targets: [...options.targets],
+    // there are no tunnels in this version
+    targets: [],
     expires: Math.floor(now / 1000) + options.seconds,
     // the time, so that the owner's devices need not agree on a counter
     serial: Math.max(now, (shown?.serial ?? 0) + 1, (known?.taken?.serial ?? 0) + 1),

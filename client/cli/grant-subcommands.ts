@@ -1,8 +1,8 @@
 /** The subcommands of `mortar grant`: who else may use a VM, and how far. */
-import { type Permission, ROLES } from '../../protocol/control/roles.ts'
+import { offeredTo } from '../../protocol/control/roles.ts'
 import type { Subcommand } from './subcommand.ts'
 
-const managersOnly = ROLES.manager.filter(permission => !(ROLES.user as readonly Permission[]).includes(permission))
+const managersOnly = offeredTo('manager').filter(permission => !offeredTo('user').includes(permission))
 
 export const GRANT: readonly Subcommand[] = [
   {
@@ -13,11 +13,14 @@ export const GRANT: readonly Subcommand[] = [
       { flags: '--role <role>', says: 'user, or manager: may act as any user in the VM', fallback: 'user' },
       {
         flags: '--allow <words>',
-        says: `some of ${ROLES.user.join(',')}, and of a manager ${managersOnly.join(',')} (default: all of the role)`,
+        says: `some of ${offeredTo('user').join(',')}, and of a manager ${managersOnly.join(',')} (default: all of the role)`,
       },
-      { flags: '--drive <drive>', says: 'a drive to lock and list; may be repeated', repeated: true },
-      { flags: '--all-drives', says: 'every drive' },
-      { flags: '--target <host:port>', says: 'where tunnels may lead; may be repeated', repeated: true },
+      {
+        flags: '--drive <drive>',
+        says: 'a drive that they share: they join its group, and while it is open read, change and delete what lies on it, even with --allow exec alone; may be repeated',
+        repeated: true,
+      },
+      { flags: '--all-drives', says: 'every drive, in the same way' },
       { flags: '--expires <time>', says: 'such as 12h or 7d', fallback: '7d' },
     ],
     examples: [

@@ -1,7 +1,7 @@
 /** `mortar grant create` and `revoke`: gives other users rights at a VM and takes them back. */
 import type { Grant } from '../../protocol/control/grant.ts'
 import { formatIdentity } from '../../protocol/control/login.ts'
-import { GRANTED_ROLES, PERMISSIONS, type Permission } from '../../protocol/control/roles.ts'
+import { GRANTED_ROLES, OFFERED, offeredTo, PERMISSIONS, type Permission } from '../../protocol/control/roles.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { findDrive } from '../drives.ts'
 import { createGrant, revokeGrant } from '../grants.ts'
@@ -13,7 +13,7 @@ import type { Action, Arguments } from './subcommand.ts'
 export const create: Action = async (context, given) => {
   const role = GRANTED_ROLES.find(name => name === given.text('role'))
   if (!role) throw new MortarError('usage', `--role is one of ${GRANTED_ROLES.join(', ')}`)
-  const permissions = permissionsOf(given)
+  const permissions = permissionsOf(given, offeredTo(role))
   const seconds = parseDuration(given.text('expires') ?? '')
   const [broker, identity, host] = [await context.broker(), await context.identity(), await context.host()]
   const vm = await findVm(broker, given.operand(0))
@@ -22,7 +22,6 @@ export const create: Action = async (context, given) => {
     role,
     ...(permissions && { permissions }),
     drives: await drivesOf(context, given),
-    targets: given.list('target'),
     seconds,
   })
   const { grant, notAsked, replaces } = await context.progress.during(`asking ${vm.name}`, creating)
@@ -33,7 +32,6 @@ export const create: Action = async (context, given) => {
     ['role', shown.role],
     ['may', shown.permissions.join(', ')],
     ['drives', shown.drives?.join(', ') ?? 'all'],
-    ['tunnels to', shown.targets.join(', ')],
     ['until', time(shown.expiresAt)],
   ]
   const lines = [facts(pairs)]
@@ -63,12 +61,16 @@ export const revoke: Action = async (context, given) => {
   return { json: { revoked: grantee, vm: vm.id, ...facts }, text: text.join('\n') }
 }
 
-/** What --allow names; undefined without it. Fails with usage. */
-function permissionsOf(given: Arguments): readonly Permission[] | undefined {
+/** What --allow names; undefined without it. `offered`: what the role can be given. Fails with usage. */
+function permissionsOf(given: Arguments, offered: readonly Permission[]): readonly Permission[] | undefined {
   const words = given.text('allow')?.split(',')
   return words?.map(word => {
     const permission = PERMISSIONS.find(name => name === word.trim())
-    if (!permission) throw new MortarError('usage', `--allow takes words of ${PERMISSIONS.join(', ')}, not "${word}"`)
+    const words = `--allow takes words of ${offered.join(', ')}`
+    if (!permission) throw new MortarError('usage', `${words}, not "${word}"`)
+    if (!OFFERED.includes(permission)) {
+      throw new MortarError('usage', `${words}; "${permission}" is kept for later and gives nothing in this version`)
+    }
     return permission
   })
 }

@@ -1,6 +1,6 @@
 /** Permissions, and the roles that are sets of them. What is not granted is denied. SPEC §2.7 */
 
-/** every right there is; those without a command or route yet are reserved words */
+/** every right there is, with the words that are reserved */
 export const PERMISSIONS = [
   'info',
   'exec',
@@ -16,6 +16,13 @@ export const PERMISSIONS = [
 ] as const
 export type Permission = (typeof PERMISSIONS)[number]
 
+/** words that no command and no route needs yet: they are kept free, and nobody is offered them */
+const RESERVED: readonly Permission[] = ['files-up', 'files-down', 'tunnel', 'stats']
+/** those that mean something in this version */
+export const OFFERED = PERMISSIONS.filter(permission => !RESERVED.includes(permission))
+/** those that an agent asks for; `power` is the broker's to ask for */
+export const FEATURES = OFFERED.filter(permission => permission !== 'power')
+
 /** The most that each role may do, and what it does unless its grant says less. */
 export const ROLES = {
   owner: PERMISSIONS,
@@ -26,3 +33,7 @@ export const ROLES = {
 /** roles that a grant can give; there is one owner, whom the launch ticket names */
 export const GRANTED_ROLES = ['manager', 'user'] as const
 export type GrantedRole = (typeof GRANTED_ROLES)[number]
+
+/** What a grant of this role gives unless it says less: no word that may come to mean something later. */
+export const offeredTo = (role: GrantedRole): readonly Permission[] =>
+  OFFERED.filter(permission => (ROLES[role] as readonly Permission[]).includes(permission))

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { readBootData } from '../../agent/boot-data.ts'
 import { bootKeys, type SeedStore } from '../../agent/boot-keys.ts'
 import { parseConfig } from '../../agent/config.ts'
-import { PERMISSIONS } from '../../protocol/control/roles.ts'
+import { FEATURES } from '../../protocol/control/roles.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
 import { newLaunch } from '../processes/agent-people.ts'
 
@@ -94,7 +94,7 @@ describe('configuration', () => {
     const path = new URL('../../images/debian-12/tree/etc/mortar/agent.toml', import.meta.url)
     expect(parseConfig(readFileSync(path, 'utf8'), 'agent.toml')).toEqual({
       homes: '/home',
-      features: [...PERMISSIONS],
+      features: [...FEATURES],
     })
   })
 

@@ -62,6 +62,12 @@ describe('help and usage', () => {
     expect((await mortar(['--version'])).stdout).toMatch(/^[\w.-]+\n$/)
   })
 
+  test('no word of a grant is offered that gives nothing, and what a drive gives is said', async () => {
+    const { stdout } = await mortar(['grant', 'create', '--help'])
+    expect(stdout).not.toMatch(/files-up|files-down|tunnel|stats|--target/)
+    expect(stdout.replace(/\s+/g, ' ')).toMatch(/read, change and delete what lies on it, even with --allow exec alone/)
+  })
+
   test.each([
     [[], 'Usage: mortar'],
     [['vm'], 'Usage: mortar vm'],
@@ -82,6 +88,9 @@ describe('help and usage', () => {
     [['drive', 'create', 'x', '--size', '1'], '1 is too small; a drive has 16 MiB to 16 TiB'],
     [['drive', 'create', 'x', '--size', '900000T'], '900000T is too large; a drive has 16 MiB to 16 TiB'],
     [['drive', 'create', 'x', '--size', '1X'], '"1X" is not a size'],
+    [['grant', 'create', 'vm', 'mortar1x', '--allow', 'tunnel'], '"tunnel" is kept for later and gives nothing'],
+    [['grant', 'create', 'vm', 'mortar1x', '--allow', 'exec,files-up'], '"files-up" is kept for later'],
+    [['grant', 'create', 'vm', 'mortar1x', '--target', 'a:1'], "unknown option '--target'"],
     [['console', '--listen', 'nowhere'], '--listen needs ADDRESS:PORT'],
     [['identity', 'create', '--identity', '/nonexistent/x'], 'give --passphrase-file or --no-passphrase'],
   ])('mortar %j is a usage error', async (args, says) => {

@@ -208,7 +208,7 @@ describe('a granted VM', () => {
 })
 
 describe('giving and taking back', () => {
-  const options = { grantee: grantee.text, role: 'user' as const, drives: [], targets: [], seconds: 60 }
+  const options = { grantee: grantee.text, role: 'user' as const, drives: [], seconds: 60 }
 
   test('a grant names the grantee’s keys and a serial above every earlier one', async () => {
     const late = Date.now() + 1_000_000
@@ -222,10 +222,21 @@ describe('giving and taking back', () => {
     })
   })
 
+  test.each(['user', 'manager'] as const)(
+    'a %s’s grant that names no rights gives none of the words that are kept for later',
+    async role => {
+      const { api, host, put, vm } = await scene({}, {}, owner)
+      await createGrant(api, owner, host, vm, { ...options, role })
+      const more = role === 'manager' ? ['power'] : []
+      expect(put[0]?.permissions).toEqual(['info', 'exec', 'terminal', 'drives', 'ssh', ...more])
+      expect(put[0]?.targets).toEqual([])
+    },
+  )
+
   test.each([
     ['what exceeds the role', { permissions: ['power' as const] }, 'grant-invalid'],
     ['to nobody', { grantee: 'mortar1' }, 'bad-request'],
-    ['a target that is none', { targets: ['everywhere'] }, 'grant-invalid'],
+    ['a drive that is none', { drives: ['everywhere'] }, 'grant-invalid'],
   ])('%s is not granted', async (_, more, code) => {
     const { api, host, put, vm } = await scene({}, {}, owner)
     await expect(createGrant(api, owner, host, vm, { ...options, ...more })).rejects.toMatchObject({ code })
