@@ -3,11 +3,8 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
-import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
-import { wallClock } from '../../client/clock.ts'
 import { connectGrantedVm, connectVm } from '../../client/connect.ts'
 import { createGrant, revokeGrant } from '../../client/grants.ts'
-import type { Host } from '../../client/host.ts'
 import { Identity } from '../../client/identity.ts'
 import { compareGrants, type KnownGrant } from '../../client/known-grants.ts'
 import { knownAs } from '../../client/known-vms.ts'
@@ -15,123 +12,12 @@ import { knownVmsInFile } from '../../client/node/known-vms.ts'
 import { findVm } from '../../client/vm.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import type { Vm } from '../../protocol/control/api.ts'
-import { signCertificate } from '../../protocol/control/certificate.ts'
-import { type Grant, openGrant, signGrant } from '../../protocol/control/grant.ts'
-import { PERMISSIONS } from '../../protocol/control/roles.ts'
+import { type Grant, openGrant } from '../../protocol/control/grant.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
-import { grantRights, ownerRights } from '../../protocol/rights.ts'
-import { serveSession } from '../../protocol/session.ts'
-import { noHandlers } from '../support/session-pair.ts'
-import { transportPair } from '../support/transport-pair.ts'
-import { refusal, type Script, sampleAgent, sampleVm, smallBroker } from './small-broker.ts'
+import { certificateBy, endScene, grantee, grantFor, id, mark, owner, scene, session } from './granted-scene.ts'
+import { refusal, type Script, sampleVm } from './small-broker.ts'
 
-const owner = Identity.create(nobleSuite)
-const grantee = Identity.create(nobleSuite)
-const agentKeys = nobleSuite.generateKeyPair()
-const agentSign = new Uint8Array(32).fill(8)
-const session = '33333333-3333-4333-8333-333333333333'
-const id = '11111111-1111-4111-8111-111111111111'
-
-const mark = new Uint8Array(16).fill(6)
-
-let close = () => {}
-afterEach(() => close())
-
-const grantFor = (more: Partial<Grant> = {}, by = owner) =>
-  encodeBase64url(
-    by.withSigningSeed(seed =>
-      signGrant(
-        {
-          version: 1,
-          vm: id,
-          grantee: grantee.signKey,
-          granteeDh: grantee.keys.publicKey,
-          role: 'user',
-          permissions: ['exec'],
-          drives: [],
-          targets: [],
-          expires: Math.floor(Date.now() / 1000) + 60,
-          serial: 1,
-          ...more,
-        },
-        seed,
-      ),
-    ),
-  )
-const certificateBy = (by: Identity, serial = 1) =>
-  encodeBase64url(
-    by.withSigningSeed(seed =>
-      signCertificate(
-        {
-          version: 1,
-          vm: id,
-          launch: '22222222-2222-4222-8222-222222222222',
-          generation: 1,
-          agentDh: agentKeys.publicKey,
-          agentSign,
-          ...{ provenBy: new Uint8Array(32), nextBoot: new Uint8Array(32), serial, confirmed: false },
-        },
-        seed,
-      ),
-    ),
-  )
-
-/** A broker that shows one VM, whose agent takes the owner and grants of the owner. */
-async function scene(more: Partial<Vm> = {}, script: Script = {}, who = grantee, known: readonly KnownGrant[] = []) {
-  const vm = sampleVm(owner.signKey, {
-    state: 'ready',
-    agent: sampleAgent(agentKeys.publicKey, agentSign),
-    certificate: certificateBy(owner),
-    grants: [grantFor()],
-    ...more,
-  })
-  const put: Grant[] = []
-  const broker = await smallBroker({
-    [`POST /v1/vms/${id}/sessions`]: () => ({ json: { session, token: encodeBase64url(new Uint8Array(32)) } }),
-    [`PUT /v1/vms/${id}/grants`]: body => {
-      put.push(openGrant(decodeBase64url((body as { grant: string }).grant), owner.signKey))
-      return { json: { vm } }
-    },
-    ...script,
-  })
-  close = broker.close
-  let sockets = 0
-  const revoked: string[] = []
-  const openSocket: Host['openSocket'] = async () => {
-    sockets++
-    const [clientEnd, agentEnd] = transportPair()
-    serveSession({
-      transport: agentEnd,
-      suite: nobleSuite,
-      clock: wallClock,
-      facts: { broker: broker.key, vm: vm.id, launch: vm.launch, session },
-      agentKeys,
-      agentSign,
-      ownerDh: owner.keys.publicKey,
-      launchSecret: owner.launchSecret(vm.id, vm.launch),
-      handlers: {
-        ...noHandlers,
-        async 'grant-revoke'(call) {
-          revoked.push(encodeBase64url(call.params.grantee))
-          call.accept({ mark, serial: 4, sessions: 2, programsEnded: true })
-        },
-        async 'grant-list'(call) {
-          call.accept({})
-          call.post('known', [...known])
-        },
-      },
-      guest: undefined,
-      admit: caller =>
-        caller.kind === 'owner'
-          ? ownerRights(PERMISSIONS)
-          : grantRights(openGrant(caller.grant, owner.signKey), PERMISSIONS),
-    }).catch(() => undefined)
-    return clientEnd
-  }
-  const host: Host = { suite: nobleSuite, clock: wallClock, openSocket }
-  const api = new BrokerApi({ url: broker.url, identity: who, pins: pinsInMemory() })
-  return { vm, api, host, put, revoked, broker, sockets: () => sockets }
-}
+afterEach(endScene)
 
 describe('a granted VM', () => {
   test('opens by grant and certificate of its owner', async () => {
