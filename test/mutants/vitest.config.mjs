@@ -10,10 +10,13 @@ const CLOSE = [
   'secure-channel',
   'wiping',
   'channel-edges',
+  'channel-refusals',
   'bad-points',
   'secret-offer',
   'channel-vectors',
   'rekey',
+  'session-vectors',
+  'statement-vectors',
 ]
 const PATTERNS = ['noise-vectors']
 const files = process.env.MUTANTS === 'patterns' ? PATTERNS : CLOSE
