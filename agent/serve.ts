@@ -62,6 +62,8 @@ function openBootState(stateDirectory: string, { ticket, launchSecret }: BootDat
 /** Serves until it is told to end. Fails with bad-config and what keeps it from starting. */
 export async function serve(configPath: string | undefined): Promise<void> {
   startFrugally()
+  // before anything that waits, as for a runner that does not answer
+  startWatchdog()
   const config = readConfig(configPath)
   const runtime = directory('RUNTIME_DIRECTORY')
   const bootData = readBootData(directory('CREDENTIALS_DIRECTORY'), nativeSuite)
