@@ -1,6 +1,7 @@
 /** Somebody poses as a VM under keys that were stolen: at a real broker, against a VM that reboots, and its owner's command. */
+import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterAll, beforeAll, expect } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Vm } from '../../protocol/control/api.ts'
 import { describeGuest } from '../support/guest-ring.ts'
 import { Machine } from '../support/machine.ts'
@@ -9,6 +10,8 @@ import { seedOfDisk, Thief, wordsOnConsole } from '../support/thief.ts'
 import { attack } from './attack.ts'
 
 const STATE = '/var/lib/mortar-agent/boot'
+/** on the disk of the VM, and nowhere else: who says it is the VM */
+const WORD = randomUUID()
 
 describeGuest('boots', () => {
   let machine: Machine
@@ -19,6 +22,7 @@ describeGuest('boots', () => {
     // on the broker's own network nobody but a VM reaches the place where agents are taken
     machine = await Machine.start({ network: 'user' })
     await machine.launch(owner(), 'lab')
+    await machine.inVm(owner(), 'lab', ['sh', '-c', `echo ${WORD} >word && sync`])
     hands = await handsOf(machine, owner())
     vm = await shown()
   })
@@ -34,16 +38,11 @@ describeGuest('boots', () => {
     }
     throw new Error(`${what}: ${JSON.stringify(await shown())}`)
   }
-  const exec = async () => {
-    const { code, stdout, stderr } = await machine.mortar(owner(), [
-      '--json',
-      'exec',
-      'lab',
-      '--',
-      'cat',
-      '/etc/hostname',
-    ])
-    return code === 0 ? stdout : (JSON.parse(stderr.trim().split('\n').at(-1) ?? '{}').error?.code as string)
+  /** Who answers the owner: what a program says of the word, or the code of the refusal. */
+  const met = async () => {
+    const { code, stdout, stderr } = await machine.mortar(owner(), ['--json', 'exec', 'lab', '--', 'cat', 'word'])
+    if (code === 0) return JSON.parse(stdout).stdout === `${WORD}\n` ? 'the VM' : stdout
+    return JSON.parse(stderr.trim().split('\n').at(-1) ?? '{}').error?.code
   }
   const stealSeed = async () =>
     seedOfDisk(await machine.inVm(owner(), 'lab', ['base64', '-w0', STATE], { user: 'root' }))
@@ -70,16 +69,16 @@ describeGuest('boots', () => {
     thief.leave()
     if (!before) return
     expect(await shown()).toEqual(before)
-    expect(await exec()).toMatch(/\S/)
+    expect(await met()).toBe('the VM')
   })
 
-  attack('a stolen launch secret gets nobody a session with the owner', { tries: 3 }, async () => {
+  attack('a stolen launch secret gets nobody a session with the owner', { tries: 3 }, async number => {
     const { thief } = await Thief.pose(hands, vm, { agents: machine.agents, from: '127.0.0.9' })
-    const met = await exec()
-    expect(thief.met).toBe(0)
     // the first of them is told to the owner, who decides; after that whoever has the secret only waits
-    if (met === 'boot-contested') await choose()
-    expect(await exec()).toMatch(/^(?!boot-)\S/)
+    expect(await met()).toBe(number === 0 ? 'boot-contested' : 'the VM')
+    expect(thief.met).toBe(0)
+    if (number === 0) await choose()
+    expect(await met()).toBe('the VM')
     expect(thief.met).toBe(0)
     thief.leave()
   })
@@ -90,9 +89,9 @@ describeGuest('boots', () => {
     async () => {
       const { thief } = await Thief.pose(hands, vm, { agents: machine.agents, seed: await stealSeed() })
       await until('the protest', ({ waiting }) => waiting.some(({ protest }) => protest !== null))
-      expect(await exec()).toBe('boot-contested')
+      expect(await met()).toBe('boot-contested')
       await choose()
-      expect(await exec()).toMatch(/^(?!boot-)\S/)
+      expect(await met()).toBe('the VM')
       expect(thief.met).toBe(0)
       thief.leave()
     },
@@ -108,12 +107,21 @@ describeGuest('boots', () => {
       expect(told).toBe('enrolled')
       const again = await Thief.pose(hands, vm, { agents: machine.agents })
       await until('the VM', ({ waiting }) => waiting.some(({ connected, version }) => connected && version !== '0.0.0'))
-      expect(await exec()).toBe('boot-contested')
+      expect(await met()).toBe('boot-contested')
       await choose()
-      expect(await exec()).toMatch(/^(?!boot-)\S/)
+      expect(await met()).toBe('the VM')
       expect([thief.met, again.thief.met]).toEqual([0, 0])
       for (const each of [thief, again.thief]) each.leave()
       expect(await alarms()).toBeGreaterThan(0)
     },
   )
+
+  test('the same thief is met while the VM is away, which nobody can know better', async () => {
+    const seed = await stealSeed()
+    await reboot()
+    const { thief } = await Thief.pose(hands, vm, { agents: machine.agents, seed })
+    expect(await met()).not.toBe('the VM')
+    expect(thief.met).toBe(1)
+    thief.leave()
+  })
 })

@@ -2,6 +2,7 @@
 import { openJoined } from '../../agent/websocket.ts'
 import { launchSeed } from '../../protocol/channel/derive.ts'
 import type { Vm } from '../../protocol/control/api.ts'
+import { type ToAgent, toAgentSchema } from '../../protocol/control/enrolment.ts'
 import { decodeHex } from '../../protocol/core/bytes.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { nativeSuite as suite } from '../../protocol/native/suite.ts'
@@ -25,6 +26,11 @@ export class Thief {
     this.#vm = vm
     this.#control = control
     this.#agents = agents
+    // as long as it is connected, not as long as a test waits for a message
+    control.socket.on('message', data => {
+      const message = toAgentSchema.parse(JSON.parse(data.toString()))
+      if (message.type === 'offer') void this.#answer(message)
+    })
   }
 
   /**
@@ -37,9 +43,7 @@ export class Thief {
     { agents, seed, from }: { agents: string; seed?: Uint8Array; from?: string },
   ) {
     const thief = new Thief(hands, vm, new ControlEnd(agents, vm.id, from), agents)
-    const told = await thief.#enrol(seed ?? thief.#launchSeed())
-    if (told === 'enrolled') void thief.#serve()
-    return { thief, told }
+    return { thief, told: await thief.#enrol(seed ?? thief.#launchSeed()) }
   }
 
   /** The seed that the launch secret yields: whoever once read it has it, as fw_cfg shows it at every reboot. */
@@ -57,11 +61,11 @@ export class Thief {
     return told.type
   }
 
-  async #serve(): Promise<void> {
+  /** Offers itself as the VM to whoever comes for it. Never fails. */
+  async #answer({ session, token }: Extract<ToAgent, { type: 'offer' }>): Promise<void> {
     const { identity, broker } = this.#hands
     const { id, launch } = this.#vm
-    for (;;) {
-      const { session, token } = await this.#control.next('offer')
+    try {
       await serveSession({
         transport: await openJoined(`${this.#agents.replace(/^http/, 'ws')}/v1/agent`, token),
         suite,
@@ -78,7 +82,9 @@ export class Thief {
         onReady: () => {
           this.met++
         },
-      }).catch(() => undefined)
+      })
+    } catch {
+      // the client did not take it for the VM
     }
   }
 
