@@ -3,8 +3,8 @@ import { existsSync, readFileSync, realpathSync, statfsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { sleep } from '../clock.ts'
-import { type Device, listDevices, type Mount, mountOf } from './block-devices.ts'
-import { isBlank, isLuks, luksClose, readHeader } from './luks.ts'
+import { type Device, listDevices, type Mount, mountOf, theDevice } from './block-devices.ts'
+import { isBlank, luksClose } from './luks.ts'
 import { runTool } from './tool.ts'
 import { hasSystemd } from './tool-as-root.ts'
 
@@ -79,16 +79,10 @@ export function mountsAt(target: string): boolean {
   return readFileSync(MOUNTS, 'utf8').includes(` ${target} `)
 }
 
-/** The one device of a serial. Fails with drive-failed when several claim it. */
-export function deviceOf(serial: string): Device | undefined {
-  const devices = listDevices().filter(device => device.serial === serial && device.sizeBytes > 0)
-  if (devices.length > 1) throw new MortarError('drive-failed', `several devices have serial ${serial}`)
-  return devices[0]
-}
-
 /** A path may have come to name another drive while the key was on its way. Fails with drive-detached. */
 export function requireThere(device: Device): void {
-  if (deviceOf(device.serial)?.path !== device.path) throw new MortarError('drive-detached', device.serial)
+  if (theDevice(listDevices(), device.serial)?.path !== device.path)
+    throw new MortarError('drive-detached', device.serial)
 }
 
 /** A mapping outlives a device that was pulled out. Fails with drive-busy when the device is not the one below it. */
@@ -119,11 +113,4 @@ export async function holdsNothing(device: Device): Promise<boolean> {
   if (!(await isBlank(device.path, device.sizeBytes))) return false
   // blkid -p gives 2 when it finds nothing that it knows
   return (await runTool('blkid', ['-p', device.path])).code === 2
-}
-
-export async function stateOf(device: Device): Promise<DriveState> {
-  if (mountFrom(mappingPath(device.serial))) return 'mounted'
-  if (isOpen(device.serial)) return 'open'
-  if (await isBlank(device.path, device.sizeBytes)) return 'blank'
-  return isLuks(await readHeader(device.path)) ? 'locked' : 'foreign'
 }

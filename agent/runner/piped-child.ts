@@ -4,7 +4,7 @@ import { accessSync, closeSync, constants, statSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { type Child, drain, killSession, type Sink, sendSignal, shared } from './child.ts'
 import { isForAll, type Start, type StartFailure } from './messages.ts'
-import { type Ends, type InputEnds, type Pipes, pokeReader } from './pipes.ts'
+import { type Ends, type InputEnds, type PipeNames, type Pipes, pokeReader } from './pipes.ts'
 
 /** ms between looks for a program that opens its input late: at first and at most */
 const POKE_MS = { first: 5, most: 1_000 } as const
@@ -23,15 +23,15 @@ export async function startPiped(start: Start, pipes: Pipes, sink: Sink): Promis
   const [file = '', ...args] = start.argv
   // Node refuses what the kernel would not find
   if (file === '') throw new StartError('exec-not-found')
-  await pipes.prepare()
+  const [input, output, error] = await takeNames(pipes)
   const opened: Ends[] = []
   const open = <E extends Ends>(ends: E): E => {
     opened.push(ends)
     return ends
   }
   try {
-    const stdin = open(pipes.input())
-    const outputs = [open(pipes.output()), open(pipes.output())] as const
+    const stdin = open(pipes.input(input))
+    const outputs = [open(pipes.output(output)), open(pipes.output(error))] as const
     const child = spawn(file, args, {
       cwd: workingDirectory(start),
       env: start.env,
@@ -50,6 +50,15 @@ export async function startPiped(start: Start, pipes: Pipes, sink: Sink): Promis
     throw new StartError(failureOf((thrown as NodeJS.ErrnoException).code, start.cwd))
   } finally {
     for (const { theirs } of opened) closeSync(theirs)
+  }
+}
+
+async function takeNames(pipes: Pipes): Promise<PipeNames> {
+  try {
+    return await pipes.take()
+  } catch {
+    // as when the account has too many processes
+    throw new StartError('limit-exceeded')
   }
 }
 

@@ -18,6 +18,9 @@ export interface Ends {
   readonly theirs: number
 }
 
+/** of a program's input, output and error */
+export type PipeNames = readonly [string, string, string]
+
 export interface InputEnds extends Ends {
   /** names the FIFO as long as it is open */
   readonly at: number
@@ -25,7 +28,7 @@ export interface InputEnds extends Ends {
 
 export class Pipes {
   readonly #folder: string
-  readonly #paths: string[] = []
+  #paths: string[] = []
   #count = 0
   #making: Promise<void> | undefined
 
@@ -34,10 +37,28 @@ export class Pipes {
     this.#folder = folder
   }
 
-  /** Resolves once there are enough for a few programs. Fails when none can be made. */
+  /** Has pipes made ahead. Fails when none can be made. */
   async prepare(): Promise<void> {
-    if (this.#paths.length < FEW) this.#making ??= this.#make().finally(() => (this.#making = undefined))
-    if (this.#paths.length < 3) await this.#making
+    this.#paths.push(...(await this.take()))
+  }
+
+  /** Names for a program's three, nobody else's from now on. Fails when none can be made. */
+  async take(): Promise<PipeNames> {
+    for (;;) {
+      if (this.#paths.length < FEW) this.#makeMore()
+      const [input, output, error, ...others] = this.#paths
+      if (input !== undefined && output !== undefined && error !== undefined) {
+        this.#paths = others
+        return [input, output, error]
+      }
+      await this.#making
+    }
+  }
+
+  #makeMore(): void {
+    this.#making ??= this.#make().finally(() => (this.#making = undefined))
+    // whoever needs them is told; made ahead, they are missed by nobody
+    this.#making.catch(() => undefined)
   }
 
   async #make(): Promise<void> {
@@ -49,9 +70,9 @@ export class Pipes {
     this.#paths.push(...paths)
   }
 
-  /** A pipe from a program to us. To be called after prepare(). */
-  output(): Ends {
-    const at = this.#open()
+  /** A pipe from a program to us. */
+  output(name: string): Ends {
+    const at = openUnlinked(name)
     try {
       const ours = reopen(at, O_RDONLY | O_NONBLOCK)
       return { ours, theirs: reopen(at, O_WRONLY) }
@@ -61,8 +82,8 @@ export class Pipes {
   }
 
   /** A pipe from us to a program. Whoever takes it closes `at`. */
-  input(): InputEnds {
-    const at = this.#open()
+  input(name: string): InputEnds {
+    const at = openUnlinked(name)
     // neither side waits for the other while this one is both
     const both = reopen(at, O_RDWR | O_NONBLOCK)
     try {
@@ -73,18 +94,16 @@ export class Pipes {
     }
   }
 
-  #open(): number {
-    const path = this.#paths.pop()
-    if (path === undefined) throw new Error('no pipe is left')
-    const at = openSync(path, O_PATH | O_NOFOLLOW)
-    unlinkSync(path)
-    return at
-  }
-
   /** Removes the names of those that were not used. */
   dispose(): void {
     for (const name of readdirSync(this.#folder)) unlinkSync(join(this.#folder, name))
   }
+}
+
+function openUnlinked(path: string): number {
+  const at = openSync(path, O_PATH | O_NOFOLLOW)
+  unlinkSync(path)
+  return at
 }
 
 /** By the descriptor and not by a name, which somebody could have given to another file. */

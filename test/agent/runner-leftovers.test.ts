@@ -1,4 +1,5 @@
-/** What programs leave running at a runner: it goes on, however many programs of the same account come and go. SPEC §9.2 */
+/** Many programs at one runner: all of them start, and what they leave running goes on. SPEC §9.2 */
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
@@ -53,4 +54,31 @@ test('of too many that write on, the one that was left first meets a closed pipe
   for (let count = 0; count < 127; count++) await pidFrom('sleep 600 & echo $!')
   await expect.poll(() => isAlive(oldest)).toBe(false)
   expect(isAlive(second)).toBe(true)
+})
+
+test('a hundred programs that are started at once all start', async () => {
+  const program = { argv: ['sleep', '0.2'], user, grantee: null, env: {} }
+  const codes = Array.from({ length: 100 }, () =>
+    runners.start(program).then(
+      () => null,
+      ({ code }) => code,
+    ),
+  )
+  expect((await Promise.all(codes)).filter(code => code !== null)).toEqual([])
+})
+
+test('a runner that may open no more files holds on to the programs that it has', async () => {
+  const holding = await runners.start({ argv: ['sleep', '60'], user, grantee: null, env: {} })
+  const runner = await pidFrom('echo $PPID')
+  execFileSync('prlimit', ['--pid', String(runner), '--nofile=16:'])
+  const codes = Array.from({ length: 40 }, () =>
+    pidFrom('echo $$').then(
+      () => null,
+      ({ code }) => code,
+    ),
+  )
+  expect((await Promise.all(codes)).every(code => ['exec-failed', 'limit-exceeded', null].includes(code))).toBe(true)
+  execFileSync('prlimit', ['--pid', String(runner), '--nofile=1024:'])
+  expect(await pidFrom('echo $PPID')).toBe(runner)
+  holding.forget()
 })
