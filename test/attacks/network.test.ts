@@ -1,6 +1,7 @@
 /** What root in a guest reaches on the isolated network, tried from inside: the agent listener, and nothing else. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { createSocket, type Socket } from 'node:dgram'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -17,6 +18,7 @@ const run = (command: string, ...args: string[]) => execFileSync(command, args, 
 /** the test's own counters, and its own network beside the host */
 const COUNTERS = 'mortar_attacks'
 const LAN = { bridge: 'mtrlan', host: '198.51.100.1', machine: '198.51.100.2', space: 'mtr-lan' } as const
+const UDP_SCAN = readFileSync(new URL('udp-scan.pl', import.meta.url), 'utf8')
 /** serves a page at port 80 of every address it has */
 const PAGE = "require('node:http').createServer((q, r) => r.end('page of the LAN')).listen(80)"
 
@@ -26,9 +28,11 @@ describeGuest('a guest on the isolated network', () => {
   let one: { mac: string; ip: string }
   let two: { mac: string; ip: string }
   const vms: Record<string, Vm> = {}
-  const servers: Server[] = []
+  const servers: (Server | Socket)[] = []
   let lanPage: ChildProcess | undefined
   const pages: Record<string, number> = {}
+  /** UDP ports of the host that answer whatever comes */
+  const echoes: Record<string, number> = {}
 
   /** A page that only its address's own listener gives. */
   async function serve(address: string): Promise<void> {
@@ -36,6 +40,13 @@ describeGuest('a guest on the isolated network', () => {
     servers.push(server)
     await new Promise<void>(resolve => server.listen(0, address, resolve))
     pages[address] = (server.address() as { port: number }).port
+  }
+
+  async function echo(address: string): Promise<void> {
+    const socket = createSocket('udp4', (said, { port, address: to }) => socket.send(said, port, to))
+    servers.push(socket)
+    await new Promise<void>(resolve => socket.bind(0, address, resolve))
+    echoes[address] = socket.address().port
   }
 
   /** A machine of the LAN, which knows the way back, and a host that would forward. */
@@ -60,10 +71,11 @@ describeGuest('a guest on the isolated network', () => {
     run('ip', 'link', 'set', LAN.bridge, 'up')
     addLanMachine()
     for (const address of ['127.0.0.1', '0.0.0.0', plan.address, LAN.host]) await serve(address)
+    for (const address of ['0.0.0.0', plan.address]) await echo(address)
     for (const name of ['one', 'two']) {
       vms[name] = await machine.launch(machine.people.owner, name, ['--memory', '512'])
-      const args = ['exec', name, '--user', 'root', '--', 'sh', '-c', 'cat >/root/probe.pl']
-      await machine.mortar(machine.people.owner, args, { input: PROBE_TEXT })
+      await put(name, '/root/probe.pl', PROBE_TEXT)
+      await put(name, '/root/udp-scan.pl', UDP_SCAN)
     }
     const ends = (slot: number) => {
       const { address, macAddress } = placeOf(plan, slot)
@@ -94,6 +106,8 @@ describeGuest('a guest on the isolated network', () => {
 
   const inGuest = (name: string, argv: readonly string[]) =>
     machine.inVm(machine.people.owner, name, argv, { user: 'root', timeoutMs: 500_000 })
+  const put = (name: string, path: string, text: string) =>
+    machine.inVm(machine.people.owner, name, ['sh', '-c', `cat >${path}`], { user: 'root', input: text })
   const probe = async (name: string, ...attempts: string[]): Promise<Finding[]> =>
     readFindings(await inGuest(name, ['perl', '/root/probe.pl', ...attempts]))
 
@@ -152,6 +166,16 @@ describeGuest('a guest on the isolated network', () => {
       expect(scan).toMatchObject({ open: [AGENT_PORT], rest: { silent: 65_534 } })
     },
   )
+
+  attack('finds no UDP port of the host, and hears of none', { tries: 1, timeoutMs: 600_000 }, async () => {
+    const before = { tried: counted('tried'), escaped: counted('escaped') }
+    const all = `ulimit -n 9000; PROBE_BATCH=8000 perl /root/udp-scan.pl ${host.ip} 1 65535`
+    const [scan] = readFindings(await inGuest('one', ['sh', '-c', all]))
+    expect(scan).toMatchObject({ open: [], rest: { silent: 65_535 } })
+    // each of them left the guest
+    expect(counted('tried') - before.tried).toBeGreaterThanOrEqual(65_535)
+    expect(counted('escaped')).toBe(before.escaped)
+  })
 
   attack('gets nothing of people’s API from the agent listener', { tries: 3 }, async () => {
     const [finding] = await probe('one', `tcp:${host.ip}:${AGENT_PORT}`)
@@ -231,13 +255,16 @@ describeGuest('a guest on the isolated network', () => {
 
   test('without the filters the same attempts succeed', async () => {
     const attempts = [...services(), ...frames()].map(attempt => `'${attempt}'`).join(' ')
+    const scans = Object.values(echoes).map(
+      port => `perl /root/udp-scan.pl ${host.ip} ${port - 1} ${port + 1} >/run/udp-${port} &`,
+    )
     await inGuest('one', [
       'systemd-run',
       '--quiet',
       '--collect',
       'sh',
       '-c',
-      `sleep 6; perl /root/probe.pl ${attempts} >/run/open.part; mv /run/open.part /run/open`,
+      `sleep 6; ${scans.join(' ')} perl /root/probe.pl ${attempts} >/run/open.part; wait; mv /run/open.part /run/open`,
     ])
     const listening = probe('two', 'sniff:40')
     await delay(2_000)
@@ -262,6 +289,10 @@ describeGuest('a guest on the isolated network', () => {
     expect(came[3]).toContain('page of 0.0.0.0')
     expect(came[4]).toContain('page of the LAN')
     expect(counted('escaped')).toBeGreaterThanOrEqual(frames().length)
+    for (const port of Object.values(echoes)) {
+      const [scan] = readFindings(await inGuest('one', ['cat', `/run/udp-${port}`]))
+      expect(scan).toMatchObject({ open: [port], rest: { refused: expect.any(Number) } })
+    }
     const [heard] = await listening
     expect(heard?.frames?.some(frame => frame.slice(12, 24) === one.mac.replaceAll(':', ''))).toBe(true)
   })
