@@ -2,14 +2,17 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, expect } from 'vitest'
 import { connectGrantedVm } from '../../client/connect.ts'
+import { startDetached } from '../../client/detached.ts'
 import { collectProgram, type ExecParams, runProgram } from '../../client/exec.ts'
 import { openLasting } from '../../client/lasting-session.ts'
 import { nodeHost } from '../../client/node/host.ts'
+import { openTerminal } from '../../client/terminal.ts'
 import { findVm } from '../../client/vm.ts'
 import type { MortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import { describeGuest } from '../support/guest-ring.ts'
 import { Machine } from '../support/machine.ts'
+import { accountNameOf } from '../support/people.ts'
 import { handsOf, sessionWith } from '../support/person.ts'
 import { attack } from './attack.ts'
 
@@ -38,9 +41,9 @@ describeGuest('programs', () => {
   const owner = () => machine.people.owner
   const other = () => machine.people.other
 
-  /** Grants the other person exec, and has them connect. */
-  async function letIn() {
-    await machine.must(owner(), ['grant', 'create', 'lab', other().identity, '--allow', 'exec'])
+  /** Grants the other person what starts programs, and has them connect. */
+  async function letIn(allow = 'exec') {
+    await machine.must(owner(), ['grant', 'create', 'lab', other().identity, '--allow', allow])
     const { broker, identity } = await handsOf(machine, other())
     theirs = (await connectGrantedVm(broker, identity, nodeHost, await findVm(broker, 'lab'))).session
   }
@@ -115,32 +118,61 @@ describeGuest('programs', () => {
     expect(await sh(theirs, script)).toMatchObject({ code: 0, out: 'hostname\n0 1 2 3 ', err: 'x\n' })
   })
 
+  /** Types lines into a terminal of the grantee's, and waits until its shell has ended by itself. */
+  async function type(...lines: string[]) {
+    const terminal = await openTerminal(theirs, { cols: 80, rows: 24 }, () => undefined)
+    await terminal.write(Buffer.from(`${lines.join('\n')}\nexit 0\n`))
+    await terminal.ended
+  }
+
   attack('nothing that a grantee started outlives the grant, and no drive stays busy', { tries: 2 }, async () => {
-    const mark = '7654321'
-    await sh(
+    // one way to stay behind each
+    const ways = ['nohup', 'setsid', 'twice', 'typed-nohup', 'typed-setsid', 'detached'] as const
+    const name = (way: (typeof ways)[number]) => `/tmp/stay-${way}`
+    await machine.must(owner(), ['grant', 'revoke', 'lab', other().identity])
+    await letIn('exec,terminal')
+    const left = await sh(
       theirs,
-      `cd /drives/data
-      nohup sleep ${mark} >/dev/null 2>&1 &
-      setsid sleep ${mark} >/dev/null 2>&1 </dev/null &
-      (setsid sh -c "(sleep ${mark} &) &" >/dev/null 2>&1 </dev/null &)
-      printf '#!/bin/sh\\nsleep 0.2\\nsetsid /tmp/loop${mark} &\\n' >/tmp/loop${mark}
-      chmod +x /tmp/loop${mark}
-      for i in 1 2 3; do setsid /tmp/loop${mark} >/dev/null 2>&1 </dev/null & done
-      systemd-run --user sleep ${mark} 2>&1
-      systemd-run sleep ${mark} 2>&1
+      `cd /drives/data || exit 1
+      for way in ${ways.join(' ')}; do cp /bin/sleep /tmp/stay-$way; done
+      nohup ${name('nohup')} 9999 >/dev/null 2>&1 &
+      setsid ${name('setsid')} 9999 >/dev/null 2>&1 </dev/null &
+      (setsid sh -c "(${name('twice')} 9999 &) &" >/dev/null 2>&1 </dev/null &)
+      printf '#!/bin/sh\\nsleep 0.2\\necho >>/tmp/turns\\nsetsid /tmp/turn &\\n' >/tmp/turn
+      chmod +x /tmp/turn
+      for i in 1 2 3; do setsid /tmp/turn >/dev/null 2>&1 </dev/null & done
+      systemd-run --user sleep 9998 2>&1
+      systemd-run sleep 9998 2>&1
       loginctl enable-linger 2>&1
-      echo sleep ${mark} | at now 2>&1
-      echo '* * * * * sleep ${mark}' | crontab - 2>&1
+      echo sleep 9998 | at now 2>&1
+      echo '* * * * * sleep 9998' | crontab - 2>&1
       echo $$ >/sys/fs/cgroup/cgroup.procs
       mkdir /sys/fs/cgroup/mine
-      sleep 0.5`,
+      true`,
     )
-    const count = async () => Number(await root(`pgrep -f '[s]leep ${mark}|[l]oop${mark}' | wc -l`))
-    expect(await count()).toBeGreaterThanOrEqual(3)
+    expect(left.code).toBe(0)
+    await type(
+      'cd /drives/data',
+      `nohup ${name('typed-nohup')} 9999 >/dev/null 2>&1 </dev/null &`,
+      `setsid ${name('typed-setsid')} 9999 >/dev/null 2>&1 </dev/null &`,
+    )
+    await startDetached(theirs, nodeHost, { argv: [name('detached'), '9999'], cwd: '/drives/data' })
+    const staying = () =>
+      root(`for way in ${ways.join(' ')}; do pgrep -f "[/]tmp/stay-$way" >/dev/null && echo $way; done; true`)
+    await expect.poll(staying).toBe(`${ways.join('\n')}\n`)
+    const folders = "for pid in $(pgrep -f '[/]tmp/stay-'); do readlink /proc/$pid/cwd; done | sort -u"
+    expect(await root(folders)).toBe('/drives/data\n')
+    // one that follows itself is never where one looks for it, and counts its turns
+    const size = 'stat -c %s /tmp/turns'
+    const turning = () => root(`before=$(${size}); sleep 3; test $(${size}) = $before && echo rests || echo turns`)
+    expect(await turning()).toBe('turns\n')
+    const account = accountNameOf(other())
     const started = performance.now()
     await machine.must(owner(), ['grant', 'revoke', 'lab', other().identity])
     console.log(`revoked in ${Math.round(performance.now() - started)} ms`)
-    expect(await count()).toBe(0)
+    expect(await staying()).toBe('')
+    expect(await turning()).toBe('rests\n')
+    expect(await root(`pgrep -f '[s]leep 9998'; ps -o args= -u ${account}; true`)).toBe('')
     expect(await root('ls /var/lib/systemd/linger 2>/dev/null; umount /drives/data && echo free')).toBe('free\n')
     await machine.must(owner(), ['drive', 'unlock', 'data'])
     await letIn()
