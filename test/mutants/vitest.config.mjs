@@ -18,7 +18,7 @@ const CLOSE = [
   'session-vectors',
   'statement-vectors',
 ]
-const PATTERNS = ['noise-vectors']
+const PATTERNS = ['noise-vectors', 'pattern-names']
 const files = process.env.MUTANTS === 'patterns' ? PATTERNS : CLOSE
 
 export default defineConfig({

@@ -29,6 +29,6 @@ Node ${facts.node}, ${facts.cores} cores, ${(facts.seconds / 60).toFixed(0)} min
 ${rows.join('\n')}
 
 A10, what is left in memory, is in \`test/processes/secret-memory.test.ts\` and \`test/guest/secrecy.test.ts\`; A12, mutants of the
-channel, is run by \`npm run mutants\`; A13, forged headers of drives, is in \`test/guest/drives.test.ts\`.
+channel, is run by \`npm run mutants\` (\`test/mutants/RESULTS.md\`); A13, forged headers of drives, is in \`test/guest/drive-header.test.ts\`.
 `
 }
