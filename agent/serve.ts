@@ -112,7 +112,6 @@ export async function serve(configPath: string | undefined): Promise<void> {
     kept,
     log,
   }
-  startWatchdog()
   // whoever comes for a call waits until that person's are found
   kept.found = runner.restore((place, left) => void resumeProgram(kept, place, left))
   grants.resume()
