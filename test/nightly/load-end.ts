@@ -9,6 +9,8 @@ const [port = 0, agentPort = 0, messages = 0, idle = 0, perSecond = 0] = process
 const WORKERS = 32
 /** from which the connections come: who is many has many */
 const ADDRESSES = 200
+/** messages sent at most for each that is asked for: what stays silent counts for nothing */
+const MOST_TRIES = 2
 /** ms that a message has for an answer; what gets none is the broker's to hang up on */
 const ANSWER_MS = 15_000
 const random = new Random('load')
@@ -49,7 +51,9 @@ const MESSAGES: readonly Message[] = [
 ]
 const drawn = MESSAGES.flatMap(([wanted, make]) => new Array<Message[1]>(wanted).fill(make))
 
-const counts = { sent: 0, answered: 0, closed: 0, silent: 0, refusedConnections: 0, idleMost: 0 }
+const counts = { sent: 0, answered: 0, closed: 0, silent: 0, refusedConnections: 0, idleOpened: 0, idleMost: 0 }
+/** messages that the broker has dealt with */
+const dealtWith = () => counts.answered + counts.closed
 
 /** A connection, or null when it was refused. */
 function dial(to: number): Promise<Socket | null> {
@@ -83,7 +87,7 @@ function exchange(socket: Socket, message: string | Uint8Array): Promise<boolean
 /** Half of the workers talk to each listener. */
 async function work(to: number): Promise<void> {
   let socket: Socket | null = null
-  while (counts.sent < messages) {
+  while (dealtWith() < messages && counts.sent < MOST_TRIES * messages) {
     // paced, so that what is measured is what the broker does with messages, and not two processes' fight for a core
     const aheadMs = (counts.sent / perSecond) * 1_000 - (performance.now() - startMs)
     if (aheadMs > 5) await soon(aheadMs)
@@ -108,6 +112,7 @@ async function keepIdle(): Promise<void> {
       const socket = await dial(random.below(2) === 0 ? port : agentPort)
       if (!socket) break
       held.add(socket)
+      counts.idleOpened++
       socket.on('close', () => held.delete(socket)).resume()
       if (random.below(4) === 0) socket.write('GET /v1/broker HT')
     }

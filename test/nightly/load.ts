@@ -21,10 +21,13 @@ export interface LoadOptions {
 
 export interface LoadCounts {
   readonly sent: number
+  /** messages that the broker answered, hung up on, or did neither with in time */
   readonly answered: number
   readonly closed: number
   readonly silent: number
   readonly refusedConnections: number
+  /** silent sockets: opened in all, and open at once */
+  readonly idleOpened: number
   readonly idleMost: number
   readonly seconds: number
   /** bytes: of the broker before, at most while loaded, and a while after */

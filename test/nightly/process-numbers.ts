@@ -1,4 +1,5 @@
 /** A8, A9 and A11: what is measured at real processes, and at the cipher of real sessions. */
+import { LIMITS } from '../../protocol/core/limits.ts'
 import { runKills } from './kills.ts'
 import { runLoad } from './load.ts'
 import { runNonces } from './nonces.ts'
@@ -6,6 +7,8 @@ import { inDigits, inMiB, type Outcome } from './outcome.ts'
 
 const MESSAGES = 1_000_000
 const IDLE_SOCKETS = 2_000
+/** each of the two listeners keeps so many of strangers, and for one more the oldest goes (SPEC §3): 2,000 are never open at once */
+const IDLE_KEPT = 2 * LIMITS.connectionsUnknown
 const MESSAGES_PER_SECOND = 4_000
 const ROUND_TRIPS = 3_000
 const MOST_GROWTH_BYTES = 64 * 2 ** 20
@@ -29,19 +32,22 @@ export async function runLoadNumber(scale: number): Promise<Outcome> {
       roundTrips: ROUND_TRIPS,
     }),
   )
-  const { sent, idleMost, rss, quiet, loaded, servesAfter } = counts
+  const { answered, closed, silent, idleOpened, idleMost, rss, quiet, loaded, servesAfter } = counts
+  // what got neither an answer nor an end was not dealt with
+  const dealtWith = answered + closed
   const growth = rss.most - rss.before
   const slowdown = loaded.p99 / quiet.p99
-  const rate = Math.round(sent / counts.seconds)
+  const rate = Math.round(dealtWith / counts.seconds)
+  const isWhole = dealtWith >= MESSAGES * scale && idleOpened >= IDLE_SOCKETS && idleMost >= IDLE_KEPT
   return {
     id: 'A8',
     what: 'messages that prove nothing, at a real broker',
-    asked: '1,000,000 messages, 2,000 idle sockets, growth < 64 MiB, p99 < 2×, stays up',
-    done: `${inDigits(sent)} messages, ${inDigits(idleMost)} idle sockets`,
-    held: sent >= MESSAGES * scale && growth < MOST_GROWTH_BYTES && slowdown < MOST_SLOWDOWN && servesAfter,
+    asked: `1,000,000 messages answered or hung up on, 2,000 idle sockets of which it keeps ${inDigits(IDLE_KEPT)}, growth < 64 MiB, p99 < 2×, stays up`,
+    done: `${inDigits(answered)} answered, ${inDigits(closed)} hung up on, ${inDigits(idleOpened)} idle sockets, ${inDigits(idleMost)} at once`,
+    held: isWhole && growth < MOST_GROWTH_BYTES && slowdown < MOST_SLOWDOWN && servesAfter,
     seconds,
     note:
-      `${inDigits(rate)} a second; memory ${inMiB(rss.before)} before, ${inMiB(rss.most)} at most, ${inMiB(rss.after)} 20 s after; ` +
+      `${inDigits(rate)} a second, ${inDigits(silent)} silent; memory ${inMiB(rss.before)} before, ${inMiB(rss.most)} at most, ${inMiB(rss.after)} 20 s after; ` +
       `round trip p50 ${quiet.p50.toFixed(1)} and ${loaded.p50.toFixed(1)} ms, p99 ${quiet.p99.toFixed(1)} and ${loaded.p99.toFixed(1)} ms ` +
       `(${slowdown.toFixed(1)}×)${servesAfter ? '' : '; it served nobody afterwards'}`,
   }
