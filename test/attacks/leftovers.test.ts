@@ -66,7 +66,7 @@ describeGuest('what grantees leave lying about', () => {
     const [half, other] = [crypto.randomUUID(), crypto.randomUUID()]
     await must(carl(), `nohup sh -c 'sleep 600; : ${half}-${other}' >/dev/null 2>&1 &`)
     // no command line of the search itself holds the mark whole
-    const search = `a=${half} b=${other}; cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c -- "$a-$b"; true`
+    const search = `a=${half} b=${other}; cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c -- "$a[-]$b"; true`
     expect(await must(bob(), search)).toBe('0\n')
     expect(await must(bob(), 'ls -d /proc/1 2>/dev/null | wc -l')).toBe('0\n')
     // one's own are there, and root sees all
