@@ -44,12 +44,7 @@ export class SystemdLauncher implements Launcher {
       `--uid=${place.user.name}`,
       ...[`ListenStream=${path}`, 'SocketMode=0600', 'DirectoryMode=0700'].map(item => `--socket-property=${item}`),
       ...[
-        `TemporaryFileSystem=${PIPES}:mode=1777,nosuid,nodev,noexec,size=64k,nr_inodes=1k`,
-        `Environment=RUNTIME_DIRECTORY=${PIPES}`,
-        // command lines of others may hold what is theirs alone
-        'ProtectProc=invisible',
-        // a set-group-id file would give back what was taken from a grant
-        ...(place.grantee !== null && place.user.uid !== 0 ? ['NoNewPrivileges=yes'] : []),
+        ...confined(place),
         'TimeoutStopSec=2s',
         // one program that takes too much memory is no reason to end the others
         'OOMPolicy=continue',
@@ -86,6 +81,19 @@ export class SystemdLauncher implements Launcher {
     // a runner that a connection had just called for may have come between
     await killGroup(groupOf(person))
   }
+}
+
+/** What binds a runner: nothing where it is root, whose mounts are everybody's. */
+function confined(place: Place): string[] {
+  if (place.user.uid === 0) return [`RuntimeDirectory=${unitOf(place)}`, 'RuntimeDirectoryMode=0700']
+  return [
+    `TemporaryFileSystem=${PIPES}:mode=1777,nosuid,nodev,noexec,size=64k,nr_inodes=1k`,
+    `Environment=RUNTIME_DIRECTORY=${PIPES}`,
+    // command lines of others may hold what is theirs alone
+    'ProtectProc=invisible',
+    // a set-group-id file would give back what was taken from a grant
+    ...(place.grantee === null ? [] : ['NoNewPrivileges=yes']),
+  ]
 }
 
 /** Resolves with true when it worked. */
