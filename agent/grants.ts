@@ -146,7 +146,7 @@ export class Grants {
     this.#stopWaiting(grantee)
     const expire = () => {
       open.end(new MortarError('grant-expired'))
-      this.#withdraw(grantee).catch(() => undefined)
+      this.#withdrawAlone(grantee)
     }
     const cancel = callAt(this.#options.clock, rights.endsMs ?? 0, expire)
     return {
@@ -164,7 +164,7 @@ export class Grants {
     const ends = this.#book.get(grantee)?.ends ?? null
     if (ends === null) return
     this.#stopWaiting(grantee)
-    const withdraw = () => void this.#withdraw(grantee).catch(() => undefined)
+    const withdraw = () => this.#withdrawAlone(grantee)
     if (ends <= this.#options.clock.now()) withdraw()
     else this.#waiting.set(grantee, callAt(this.#options.clock, ends, withdraw))
   }
@@ -188,10 +188,17 @@ export class Grants {
       capture(() => this.#book.keep())
     } else {
       // what kept it from ending may pass
-      const again = () => void this.#withdraw(grantee).catch(() => undefined)
-      this.#waiting.set(grantee, this.#options.clock.after(RETRY_MS, again))
+      this.#waiting.set(
+        grantee,
+        this.#options.clock.after(RETRY_MS, () => this.#withdrawAlone(grantee)),
+      )
     }
     return ended
+  }
+
+  /** Takes it back where nobody waits to be told. */
+  #withdrawAlone(grantee: string): void {
+    this.#withdraw(grantee).catch(() => undefined)
   }
 
   /** A grant is in force from now on; what came under a lower serial ends. */

@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { RunnerLink } from '../../agent/guest/runner-link.ts'
 import { encodeData, encodeMessage, FrameReader } from '../../agent/runner/frames.ts'
-import { CREDIT_BYTES, RUNNER_VERSION, type Start } from '../../agent/runner/messages.ts'
+import { CREDIT_BYTES, RUNNER_VERSION } from '../../agent/runner/messages.ts'
+import { hello, start } from './fake-runner.ts'
 
 let folder: string
 let server: Server
@@ -20,18 +21,6 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-const start: Start = {
-  argv: ['x'],
-  env: {},
-  cwd: null,
-  home: '/',
-  size: null,
-  memo: null,
-  whenFull: 'wait',
-  spoolBytes: 1,
-  detached: false,
-}
-const hello = encodeMessage({ type: 'hello', version: RUNNER_VERSION, programs: 0 })
 const lost = { code: 'runner-lost' }
 
 /** A runner that answers each message as the test says. */

@@ -41,11 +41,7 @@ describeGuest('people of one VM', () => {
   beforeAll(async () => {
     machine = await Machine.start()
     await machine.launch(owner(), 'lab')
-    for (const name of ['data', 'more']) {
-      await machine.must(owner(), ['drive', 'create', name, '--size', '64M'])
-      await machine.must(owner(), ['drive', 'attach', name, 'lab'])
-      await machine.must(owner(), ['drive', 'unlock', name, '--format'])
-    }
+    for (const name of ['data', 'more']) await machine.addDrive(owner(), 'lab', name)
     await grant(bob(), 'exec,terminal,ssh,drives', '--drive', 'data')
     await grant(carl(), 'exec,ssh', '--drive', 'more')
   })

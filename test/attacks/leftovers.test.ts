@@ -37,9 +37,7 @@ describeGuest('what grantees leave lying about', () => {
   beforeAll(async () => {
     machine = await Machine.start()
     await machine.launch(owner(), 'lab')
-    await machine.must(owner(), ['drive', 'create', 'data', '--size', '64M'])
-    await machine.must(owner(), ['drive', 'attach', 'data', 'lab'])
-    await machine.must(owner(), ['drive', 'unlock', 'data', '--format'])
+    await machine.addDrive(owner(), 'lab', 'data')
     await grant(bob(), '--drive', 'data')
     await grant(carl())
   })

@@ -13,9 +13,7 @@ describeGuest('the agent at its edges', () => {
   beforeAll(async () => {
     machine = await Machine.start()
     await machine.launch(owner(), 'lab')
-    await machine.must(owner(), ['drive', 'create', 'data', '--size', '64M'])
-    await machine.must(owner(), ['drive', 'attach', 'data', 'lab'])
-    await machine.must(owner(), ['drive', 'unlock', 'data', '--format'])
+    await machine.addDrive(owner(), 'lab', 'data')
   })
   afterAll(() => machine?.dispose())
 

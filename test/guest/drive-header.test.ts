@@ -31,11 +31,7 @@ describeGuest('drives with forged headers', () => {
   beforeAll(async () => {
     machine = await Machine.start()
     await machine.launch(owner(), 'lab')
-    for (const name of ['data', 'more']) {
-      await machine.must(owner(), ['drive', 'create', name, '--size', '64M'])
-      await machine.must(owner(), ['drive', 'attach', name, 'lab'])
-      await machine.must(owner(), ['drive', 'unlock', name, '--format'])
-    }
+    for (const name of ['data', 'more']) await machine.addDrive(owner(), 'lab', name)
     await machine.inVm(owner(), 'lab', ['sh', '-c', `echo '${MARK}' > /drives/data/text`])
     for (const name of ['data', 'more']) await machine.must(owner(), ['drive', 'lock', name])
     await machine.must(owner(), ['drive', 'detach', 'data'])

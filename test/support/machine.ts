@@ -217,6 +217,13 @@ export class Machine {
     return (await this.must<{ vm: Vm }>(person, args)).vm
   }
 
+  /** Makes a small drive, attaches it to a VM and unlocks it there. */
+  async addDrive(person: Person, vm: string, name: string): Promise<void> {
+    await this.must(person, ['drive', 'create', name, '--size', '64M'])
+    await this.must(person, ['drive', 'attach', name, vm])
+    await this.must(person, ['drive', 'unlock', name, '--format'])
+  }
+
   /** Runs a program in a VM; fails unless it ends with 0. Returns its stdout. */
   async inVm(person: Person, vm: string, argv: readonly string[], options: ProgramOptions & { user?: string } = {}) {
     const { user, ...rest } = options
