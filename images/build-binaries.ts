@@ -9,6 +9,7 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { bundle, bundlePage } from './bundle.ts'
+import { NODE_OPTIONS } from './node-options.ts'
 import { asProgram, digestOf, type Progress, requireTools, run } from './steps.ts'
 
 const ROOT = new URL('..', import.meta.url).pathname
@@ -20,16 +21,12 @@ interface Target {
   readonly entry: string
   /** files that the program finds by node:sea's getRawAsset */
   readonly assets: Readonly<Record<string, string>>
-  /** built in beside those of every program */
-  readonly nodeOptions?: readonly string[]
 }
 
 const TARGETS = {
   'mortar-agent': {
     entry: 'agent/main.ts',
     assets: { 'pty.node': require.resolve('@lydell/node-pty-linux-x64/pty.node') },
-    // V8's compilers cost an idle agent 3 MiB; it switches them on with the first session (agent/frugal.ts)
-    nodeOptions: ['--no-sparkplug', '--no-maglev', '--no-opt'],
   },
   'mortar-broker': { entry: 'broker/main.ts', assets: {} },
   mortar: { entry: 'client/cli/main.ts', assets: {} },
@@ -43,13 +40,6 @@ export interface Binaries {
   readonly console: string
   readonly version: string
 }
-
-/**
- * Options of Node that are built in; nothing in the environment can add to them. A small young generation and a garbage
- * collection once a program is idle are worth 15 MiB each.
- */
-/** disable-sigusr1: the signal would open a debugger to everybody on the machine */
-const NODE_OPTIONS = ['--max-semi-space-size=1', '--expose-gc', '--disable-sigusr1']
 
 /** One program; its path and version. */
 export async function buildProgram(
@@ -77,13 +67,18 @@ export async function buildBinaries(progress: Progress): Promise<Binaries> {
   }
 }
 
-async function buildBinary(name: string, target: Target, version: string, progress: Progress): Promise<void> {
+async function buildBinary(
+  name: keyof typeof TARGETS,
+  target: Target,
+  version: string,
+  progress: Progress,
+): Promise<void> {
   const code = await bundle(join(ROOT, target.entry), version)
-  const digest = digestOf([code, process.version, await readFile(import.meta.filename, 'utf8')])
+  const options = NODE_OPTIONS[name]
+  const digest = digestOf([code, process.version, await readFile(import.meta.filename, 'utf8'), options.join(' ')])
   const [binary, stamp] = [join(BUILD, name), join(BUILD, `${name}.digest`)]
   if (existsSync(binary) && existsSync(stamp) && (await readFile(stamp, 'utf8')) === digest) return
   progress(`building ${name}`)
-  const options = [...NODE_OPTIONS, ...(target.nodeOptions ?? [])]
   const script = join(BUILD, `${name}.cjs`)
   const blob = join(BUILD, `${name}.blob`)
   const [injected, partial] = [join(BUILD, `${name}.injected`), join(BUILD, `${name}.partial`)]

@@ -3,12 +3,13 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import type { Config } from '../../broker/config.ts'
 import type { Broker } from '../../broker/serve.ts'
+import { NODE_OPTIONS } from '../../images/node-options.ts'
 import { Rig } from '../broker/rig.ts'
 import { endProcess, rssOf } from '../support/process.ts'
 import type { Load } from './load.ts'
 
-/** as the built program runs (images/build-binaries.ts) */
-const FLAGS = ['--max-semi-space-size=1', '--expose-gc', '--no-warnings']
+/** as the built program runs */
+const FLAGS = [...NODE_OPTIONS['mortar-broker'], '--no-warnings']
 
 export class RigApart extends Rig {
   #child: ChildProcess | undefined

@@ -15,6 +15,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Identity } from '../../client/identity.ts'
+import { NODE_OPTIONS } from '../../images/node-options.ts'
 import { launchCommitment } from '../../protocol/channel/derive.ts'
 import { PERMISSIONS } from '../../protocol/control/roles.ts'
 import { encodeBase64url, encodeHex } from '../../protocol/core/bytes.ts'
@@ -55,8 +56,8 @@ export function processesWith(...wanted: readonly string[]): number[] {
     .map(Number)
 }
 
-/** as the built program runs (images/build-binaries.ts) */
-const BROKER_FLAGS = ['--max-semi-space-size=1', '--expose-gc', '--no-warnings']
+/** as the built program runs */
+const BROKER_FLAGS = [...NODE_OPTIONS['mortar-broker'], '--no-warnings']
 /** not bundled, since it starts runners from where its sources are */
 const AGENT = new URL('../../agent/main.ts', import.meta.url).pathname
 

@@ -1,12 +1,15 @@
 /**
  * The load of the nightly run, in a process of its own: messages to a broker from somebody who proves nothing, and sockets that
- * say nothing. Prints a line of JSON with what it sent once it is done. Arguments: port, that of agents, messages, idle sockets, messages a second.
+ * say nothing. Prints a line of JSON with what it sent once it is done. Arguments: port, that of agents, messages, idle sockets, messages a second, connections at once that send them.
  */
 import { connect, type Socket } from 'node:net'
 import { Random } from '../hostile/random.ts'
 
-const [port = 0, agentPort = 0, messages = 0, idle = 0, perSecond = 0] = process.argv.slice(2, 7).map(Number)
-const WORKERS = 32
+const [port = 0, agentPort = 0, messages = 0, idle = 0, perSecond = 0, workers = 0] = process.argv
+  .slice(2, 8)
+  .map(Number)
+/** between two idle sockets that are opened */
+const IDLE_PAUSE_MS = 5
 /** from which the connections come: who is many has many */
 const ADDRESSES = 200
 /** messages sent at most for each that is asked for: what stays silent counts for nothing */
@@ -88,9 +91,10 @@ function exchange(socket: Socket, message: string | Uint8Array): Promise<boolean
 async function work(to: number): Promise<void> {
   let socket: Socket | null = null
   while (dealtWith() < messages && counts.sent < MOST_TRIES * messages) {
-    // paced, so that what is measured is what the broker does with messages, and not two processes' fight for a core
-    const aheadMs = (counts.sent / perSecond) * 1_000 - (performance.now() - startMs)
-    if (aheadMs > 5) await soon(aheadMs)
+    // each message has its own moment: workers that wake together would send all theirs in one heap
+    nextMs = Math.max(nextMs + 1_000 / perSecond, performance.now())
+    const aheadMs = nextMs - performance.now()
+    if (aheadMs > 0.5) await soon(aheadMs)
     socket ??= await dial(to)
     if (!socket) {
       counts.refusedConnections++
@@ -108,25 +112,26 @@ async function work(to: number): Promise<void> {
 async function keepIdle(): Promise<void> {
   const held = new Set<Socket>()
   while (!over) {
-    for (let i = 0; i < 100 && held.size < idle && !over; i++) {
-      const socket = await dial(random.below(2) === 0 ? port : agentPort)
-      if (!socket) break
+    const socket = held.size < idle ? await dial(random.below(2) === 0 ? port : agentPort) : null
+    if (socket) {
       held.add(socket)
       counts.idleOpened++
       socket.on('close', () => held.delete(socket)).resume()
       if (random.below(4) === 0) socket.write('GET /v1/broker HT')
     }
     counts.idleMost = Math.max(counts.idleMost, held.size)
-    for (const socket of held) if (random.below(200) === 0) socket.write('T')
-    await soon(50)
+    for (const socket of held) if (random.below(2_000) === 0) socket.write('T')
+    await soon(IDLE_PAUSE_MS)
   }
   for (const socket of held) socket.destroy()
 }
 
 let over = false
+/** when the next message is due */
+let nextMs = 0
 const startMs = performance.now()
 const idling = keepIdle()
-await Promise.all(Array.from({ length: WORKERS }, (_, i) => work(i % 2 === 0 ? port : agentPort)))
+await Promise.all(Array.from({ length: workers }, (_, i) => work(i % 2 === 0 ? port : agentPort)))
 over = true
 await idling
 console.log(JSON.stringify({ ...counts, seconds: (performance.now() - startMs) / 1_000 }))
