@@ -2,9 +2,9 @@
 import { parseArgs } from 'node:util'
 import { asMortarError, MortarError } from '../protocol/core/errors.ts'
 import { CONFIG_PATH } from './config-path.ts'
-import { maySay } from './faults.ts'
-import { failure, log } from './log.ts'
-import { VERSION } from './version.ts'
+import { maySay } from './process/faults.ts'
+import { failure, log } from './process/log.ts'
+import { VERSION } from './process/version.ts'
 
 const HELP = `mortar-agent ${VERSION}: runs inside a Mortar VM and serves its owner.
 

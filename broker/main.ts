@@ -8,12 +8,12 @@ import { describeHostMemory, hostMemory } from './hypervisor/host-memory.ts'
 import { LibvirtDriver } from './hypervisor/libvirt/driver.ts'
 import { requireEntry } from './hypervisor/storage-access.ts'
 import { requireQemuImg } from './images/overlay.ts'
-import { createLog } from './log.ts'
 import { bindingWarning } from './network/binding.ts'
 import { createNetwork } from './network/network.ts'
 import { planNetwork } from './network/plan.ts'
+import { createLog } from './process/log.ts'
+import { wallClock } from './process/wall-clock.ts'
 import { startBroker, VERSION } from './serve.ts'
-import { wallClock } from './wall-clock.ts'
 
 const HELP = `Usage: mortar-broker COMMAND [--config FILE]
 

@@ -6,7 +6,7 @@ const EVERY_PROGRAM = ['--expose-gc', '--disable-sigusr1'] as const
 const SMALL = '--max-semi-space-size=1'
 
 export const NODE_OPTIONS = {
-  // V8's compilers cost an idle agent 3 MiB; it switches them on with the first session (agent/frugal.ts)
+  // V8's compilers cost an idle agent 3 MiB; it switches them on with the first session (agent/process/frugal.ts)
   'mortar-agent': [...EVERY_PROGRAM, SMALL, '--no-sparkplug', '--no-maglev', '--no-opt'],
   // many strangers' sockets outlive a small one, and sessions then wait for full collections: p99 under load 11 ms, with 8 MiB 8 ms
   'mortar-broker': [...EVERY_PROGRAM, '--max-semi-space-size=8'],

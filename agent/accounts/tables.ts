@@ -2,7 +2,7 @@
 import { chmodSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Account, ALL_DRIVES, driveGroupOf } from '../../protocol/control/account.ts'
-import { replaceFile } from '../replace-file.ts'
+import { replaceFile } from '../process/replace-file.ts'
 
 export const SHELL = '/bin/bash'
 

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { sleep } from '../clock.ts'
+import { sleep } from '../process/clock.ts'
 
 const POLL_MS = 20
 /** a process that the kernel cannot end waits for a disk */

@@ -1,6 +1,6 @@
 /** Looking for devices that are being plugged in: one look every so often for all who wait, as long as anybody does. */
 import { MortarError } from '../../protocol/core/errors.ts'
-import { clock } from '../clock.ts'
+import { clock } from '../process/clock.ts'
 import { type Device, theDevice } from './block-devices.ts'
 
 /** ms that a hot-plugged device may take to appear, and between looks for it */

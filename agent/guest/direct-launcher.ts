@@ -9,7 +9,7 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, writeFileS
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { sleep } from '../clock.ts'
+import { sleep } from '../process/clock.ts'
 import { controlGroups, killGroup } from './control-group.ts'
 import { type Launcher, runnerArgv } from './launcher.ts'
 import { nameOf, type Place, type PlaceBook, personOf } from './place.ts'

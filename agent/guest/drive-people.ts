@@ -9,7 +9,7 @@ import { ALL_DRIVES, driveGroupOf } from '../../protocol/control/account.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { object, text, uuid, z } from '../../protocol/core/schema.ts'
 import type { Person } from '../accounts/tables.ts'
-import { replaceFile } from '../replace-file.ts'
+import { replaceFile } from '../process/replace-file.ts'
 import { RECORD_BYTES } from './drive-scripts.ts'
 
 const LINE = /^(\d{1,10}) ([\w-]{43})$/

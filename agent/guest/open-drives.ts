@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, realpathSync, statfsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { sleep } from '../clock.ts'
+import { sleep } from '../process/clock.ts'
 import { type Device, listDevices, type Mount, mountOf, theDevice } from './block-devices.ts'
 import { isBlank, luksClose } from './luks.ts'
 import { runTool } from './tool.ts'

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { object, uint, z } from '../../protocol/core/schema.ts'
-import { replaceFile } from '../replace-file.ts'
+import { replaceFile } from '../process/replace-file.ts'
 import type { User } from './users.ts'
 
 export interface Place {

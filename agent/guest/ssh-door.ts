@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
-import { replaceFile } from '../replace-file.ts'
+import { replaceFile } from '../process/replace-file.ts'
 import type { Runner, Running } from './runner.ts'
 import type { User } from './users.ts'
 

@@ -4,7 +4,7 @@ import { availableParallelism, freemem, hostname, release, totalmem, uptime } fr
 import type { Handlers } from '../../protocol/session.ts'
 import { addresses } from '../guest/addresses.ts'
 import type { Guest } from '../guest/guest.ts'
-import { VERSION } from '../version.ts'
+import { VERSION } from '../process/version.ts'
 
 export const info: Handlers<Guest>['info'] = async (call, guest) => {
   call.accept({

@@ -10,8 +10,8 @@ import { MortarError } from '../../protocol/core/errors.ts'
 import type { DataDir } from '../data-dir.ts'
 import { inspectImage, spaceError } from '../images/overlay.ts'
 import { requireSpace } from '../images/volume.ts'
-import type { Log } from '../log.ts'
-import type { Serialiser } from '../serialise.ts'
+import type { Log } from '../process/log.ts'
+import type { Serialiser } from '../process/serialise.ts'
 import type { BrickRecord, BrickStore } from '../store/brick-store.ts'
 
 const COPY_BYTES = 1 << 20

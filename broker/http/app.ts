@@ -9,7 +9,7 @@ import { asMortarError, ERRORS, MortarError } from '../../protocol/core/errors.t
 import { LIMITS } from '../../protocol/core/limits.ts'
 import { wipe } from '../../protocol/core/secret.ts'
 import type { User } from '../auth/login.ts'
-import type { Log } from '../log.ts'
+import type { Log } from '../process/log.ts'
 import { isDiskFull } from '../store/database.ts'
 import { readBody } from './body.ts'
 import type { Connections } from './connections.ts'

@@ -7,8 +7,8 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { LIMITS } from '../../protocol/core/limits.ts'
-import { addressGroup } from '../address-group.ts'
-import { Shares } from '../shares.ts'
+import { addressGroup } from '../shares/address-group.ts'
+import { Shares } from '../shares/shares.ts'
 
 const STRANGERS = { each: LIMITS.connectionsPerAddress, most: LIMITS.connectionsUnknown } as const
 

@@ -5,7 +5,7 @@
 import { MortarError } from '../../protocol/core/errors.ts'
 import type { Address } from '../config.ts'
 import type { HypervisorDriver } from '../hypervisor/driver.ts'
-import type { Log } from '../log.ts'
+import type { Log } from '../process/log.ts'
 import { bindingWarning } from './binding.ts'
 import { faultOfBridge, makeBridge, removeBridge } from './bridge.ts'
 import type { GuestNetwork } from './guest-network.ts'

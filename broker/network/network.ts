@@ -1,7 +1,7 @@
 /** Chooses the network of a broker by its configuration. */
 import type { Config } from '../config.ts'
 import type { HypervisorDriver } from '../hypervisor/driver.ts'
-import type { Log } from '../log.ts'
+import type { Log } from '../process/log.ts'
 import type { GuestNetwork } from './guest-network.ts'
 import { IsolatedNetwork } from './isolated-network.ts'
 import { planNetwork } from './plan.ts'

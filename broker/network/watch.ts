@@ -1,6 +1,6 @@
 /** Looks after a network while the broker runs: what is found broken is mended, and told in the log. */
 import { asMortarError } from '../../protocol/core/errors.ts'
-import type { Log } from '../log.ts'
+import type { Log } from '../process/log.ts'
 
 const LOOK_MS = 5_000
 

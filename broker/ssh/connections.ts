@@ -6,8 +6,8 @@
  */
 import type { Socket } from 'node:net'
 import { LIMITS } from '../../protocol/core/limits.ts'
-import { addressGroup } from '../address-group.ts'
-import { Shares } from '../shares.ts'
+import { addressGroup } from '../shares/address-group.ts'
+import { Shares } from '../shares/shares.ts'
 import { Places } from './places.ts'
 
 /** how many connections there may be at each stage before the login: of one group, and in all */

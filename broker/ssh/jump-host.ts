@@ -7,7 +7,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { AuthContext, Connection, ParsedKey, PublicKeyAuthContext, ServerChannel } from 'ssh2'
 import { asMortarError } from '../../protocol/core/errors.ts'
-import type { Log } from '../log.ts'
+import type { Log } from '../process/log.ts'
 import { SshConnections } from './connections.ts'
 import { hostKey } from './host-key.ts'
 

@@ -1,7 +1,7 @@
 /** The book of VMs: the one place where a VM's record changes. Each change is stored, numbered, and told to who waits. */
 import type { Vm, VmState } from '../../protocol/control/api.ts'
 import type { Clock } from '../../protocol/core/clock.ts'
-import type { Log } from '../log.ts'
+import type { Log } from '../process/log.ts'
 import type { DriveStore } from '../store/drive-store.ts'
 import type { GrantStore } from '../store/grant-store.ts'
 import type { VmRecord, VmStore } from '../store/vm-store.ts'

@@ -1,7 +1,7 @@
 /** Requests that wait for a VM to change. Who has too many has the oldest of them answered at once, with the VM as it is. SPEC §3.3 */
 import type { Clock } from '../../protocol/core/clock.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
-import { Shares } from '../shares.ts'
+import { Shares } from '../shares/shares.ts'
 
 interface Wait {
   readonly vmId: string

@@ -1,6 +1,6 @@
 /** `mortar brick`: lists, imports and deletes the templates that VMs start from. */
 import { resolve } from 'node:path'
-import type { Brick } from '../broker-api.ts'
+import type { Brick } from '../broker/api.ts'
 import { size, table, time } from './output.ts'
 import type { Action } from './subcommand.ts'
 

@@ -1,6 +1,6 @@
 /** Asks before something is lost for good. `--yes` answers for scripts. */
 import { MortarError } from '../../protocol/core/errors.ts'
-import { printable } from '../vm.ts'
+import { printable } from '../vms/vm.ts'
 import type { Context } from './context.ts'
 import type { Arguments } from './subcommand.ts'
 

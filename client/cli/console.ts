@@ -2,7 +2,7 @@
 import { dirname, join } from 'node:path'
 import { isSea } from 'node:sea'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { parseBrokerUrl } from '../broker-request.ts'
+import { parseBrokerUrl } from '../broker/request.ts'
 import { readPage, servePage } from '../node/page-server.ts'
 import { toJson } from './output.ts'
 import { writeTo } from './streams.ts'

@@ -2,10 +2,10 @@
 import { dirname, join } from 'node:path'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { wipe } from '../../protocol/core/secret.ts'
-import type { BrokerApi } from '../broker-api.ts'
-import { wallClock } from '../clock.ts'
-import type { Host } from '../host.ts'
-import type { Identity } from '../identity.ts'
+import type { BrokerApi } from '../broker/api.ts'
+import { wallClock } from '../host/clock.ts'
+import type { Host } from '../host/host.ts'
+import type { Identity } from '../identity/identity.ts'
 import { Progress, size } from './output.ts'
 
 export interface Globals {
@@ -70,7 +70,7 @@ export class Context {
   }
 
   async #openBroker(): Promise<BrokerApi> {
-    const { BrokerApi } = await import('../broker-api.ts')
+    const { BrokerApi } = await import('../broker/api.ts')
     const { pinsInFile } = await import('../node/known-brokers.ts')
     const pins = pinsInFile(join(this.folder, 'known-brokers.json'))
     const { knownVmsInFile } = await import('../node/known-vms.ts')

@@ -1,9 +1,9 @@
 /** `mortar exec --detach`, `--attach`, `--list`, `--end`: programs in a VM that nobody waits for. */
 import { decodeHex, encodeHex } from '../../protocol/core/bytes.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { endDetached, listDetached, readDetached, startDetached } from '../detached.ts'
-import type { ExecParams } from '../exec.ts'
-import { printable } from '../vm.ts'
+import { endDetached, listDetached, readDetached, startDetached } from '../programs/detached.ts'
+import type { ExecParams } from '../programs/exec.ts'
+import { printable } from '../vms/vm.ts'
 import type { Context } from './context.ts'
 import { exitCodeOfProgram } from './exit-codes.ts'
 import { table } from './output.ts'

@@ -2,6 +2,7 @@
 import { exec } from '../../protocol/commands/exec.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
+import { about } from '../errors/name-error.ts'
 import {
   collectProgram,
   type ExecParams,
@@ -10,8 +11,7 @@ import {
   runProgram,
   type SendSignal,
   type SignalName,
-} from '../exec.ts'
-import { about } from '../name-error.ts'
+} from '../programs/exec.ts'
 import type { Context } from './context.ts'
 import { attach, detach, detachedForm, end, list } from './detached.ts'
 import { execExitCodeOf, exitCodeOfProgram } from './exit-codes.ts'

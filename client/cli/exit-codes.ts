@@ -1,7 +1,7 @@
 /** Exit codes of `mortar`: 0 ok, 1 failed, 2 usage, 3 not found, 4 denied or identity, 5 unreachable or timeout, 6 state, 7 unconfirmed. */
 import { constants } from 'node:os'
 import { ERRORS, type ErrorCode } from '../../protocol/core/errors.ts'
-import type { Exit } from '../exec.ts'
+import type { Exit } from '../programs/exec.ts'
 
 const USAGE = 2
 const UNCONFIRMED = 7

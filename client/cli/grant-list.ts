@@ -3,9 +3,15 @@ import type { Vm } from '../../protocol/control/api.ts'
 import { formatIdentity } from '../../protocol/control/login.ts'
 import { encodeBase64url } from '../../protocol/core/bytes.ts'
 import { asMortarError, type MortarError } from '../../protocol/core/errors.ts'
-import { compareGrants, type GrantLine, type GrantStanding, type KnownGrant, knownGrants } from '../known-grants.ts'
-import { grantsOf } from '../read-grants.ts'
-import { findVm } from '../vm.ts'
+import {
+  compareGrants,
+  type GrantLine,
+  type GrantStanding,
+  type KnownGrant,
+  knownGrants,
+} from '../grants/known-grants.ts'
+import { grantsOf } from '../grants/read-grants.ts'
+import { findVm } from '../vms/vm.ts'
 import type { Context } from './context.ts'
 import { jsonOfGrant } from './grant.ts'
 import { table, time } from './output.ts'

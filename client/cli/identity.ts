@@ -1,6 +1,6 @@
 /** `mortar identity`: makes the identity file and prints the public identity. */
 import { MortarError } from '../../protocol/core/errors.ts'
-import { Identity } from '../identity.ts'
+import { Identity } from '../identity/identity.ts'
 import { createIdentityFile, identityExists } from '../node/keystore.ts'
 import { suite } from '../node/suite.ts'
 import { type Context, withSecret } from './context.ts'

@@ -1,9 +1,9 @@
 /** Drives that are open in a VM are locked before it or they are taken away; how far that is so is said on the VM's word alone. */
 import type { Vm } from '../../protocol/control/api.ts'
 import { asMortarError } from '../../protocol/core/errors.ts'
-import { within } from '../clock.ts'
-import { isOff, lockOpenDrives } from '../drives.ts'
-import { Unconfirmed } from '../unconfirmed.ts'
+import { isOff, lockOpenDrives } from '../drives/drives.ts'
+import { Unconfirmed } from '../errors/unconfirmed.ts'
+import { within } from '../host/clock.ts'
 import type { Context } from './context.ts'
 import { withSessionOf } from './session.ts'
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** `mortar`, the command-line client: parses, runs one subcommand, prints what it leaves, exits with a code that says how it went. */
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
-import { printable } from '../vm.ts'
+import { printable } from '../vms/vm.ts'
 import type { Globals } from './context.ts'
 import { DEFAULT_BROKER, DEFAULT_IDENTITY } from './defaults.ts'
 import { exitCodeOf } from './exit-codes.ts'

@@ -1,6 +1,6 @@
 /** What people read: tables, sizes, times, and progress on stderr. */
 import type { Clock } from '../../protocol/core/clock.ts'
-import { printable } from '../vm.ts'
+import { printable } from '../vms/vm.ts'
 
 /** Columns aligned by spaces; the first row is the heading. */
 export function table(heading: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -1,5 +1,5 @@
 /** Whose things are: a column for administrators, whose lists show everybody's. */
-import type { BrokerApi } from '../broker-api.ts'
+import type { BrokerApi } from '../broker/api.ts'
 
 export interface OwnerColumn {
   readonly heading: readonly string[]

@@ -13,7 +13,7 @@ export const sshProxy: Action = async (context, given) => {
 }
 
 async function proxyThroughBroker(context: Context, nameOrId: string): Promise<void> {
-  const { findVm } = await import('../vm.ts')
+  const { findVm } = await import('../vms/vm.ts')
   const { pipeSsh } = await import('../node/ssh-pipe.ts')
   const broker = await context.broker()
   const vm = await findVm(broker, nameOrId)

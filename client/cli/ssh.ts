@@ -7,7 +7,7 @@ import type { Vm } from '../../protocol/control/api.ts'
 import { encodeText } from '../../protocol/core/bytes.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
-import { about } from '../name-error.ts'
+import { about } from '../errors/name-error.ts'
 import { hasCode, writeWhole } from '../node/files.ts'
 import { ownCommand } from '../node/self.ts'
 import {
@@ -21,7 +21,7 @@ import {
   writeKnownHosts,
 } from '../node/ssh-files.ts'
 import { listenForSsh } from '../node/ssh-socket.ts'
-import { findVm } from '../vm.ts'
+import { findVm } from '../vms/vm.ts'
 import type { Context } from './context.ts'
 import { exitCodeOfProgram } from './exit-codes.ts'
 import { requireValid } from './params.ts'

@@ -1,7 +1,7 @@
 /** An error as people or programs read it on stderr. */
 import { ERRORS, type MortarError } from '../../protocol/core/errors.ts'
-import { Unconfirmed } from '../unconfirmed.ts'
-import { printable } from '../vm.ts'
+import { Unconfirmed } from '../errors/unconfirmed.ts'
+import { printable } from '../vms/vm.ts'
 import { adviceOn } from './advice.ts'
 import type { Globals } from './context.ts'
 import { toJson } from './output.ts'

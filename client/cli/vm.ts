@@ -1,9 +1,9 @@
 /** `mortar vm`: launches, lists, shows, waits for, stops and deletes VMs. */
 import type { Vm } from '../../protocol/control/api.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
-import type { BrokerApi, BrokerInfo } from '../broker-api.ts'
-import { hostMemoryWords } from '../host-memory.ts'
-import { findVm, launchVm, printable, waitVm } from '../vm.ts'
+import type { BrokerApi, BrokerInfo } from '../broker/api.ts'
+import { hostMemoryWords } from '../vms/host-memory.ts'
+import { findVm, launchVm, printable, waitVm } from '../vms/vm.ts'
 import { confirm } from './confirm.ts'
 import type { Context } from './context.ts'
 import { type Locked, lockDrivesOf } from './lock-drives.ts'
@@ -129,7 +129,7 @@ export const verify: Action = async (context, given) => {
   const { comparisonCode } = await import('../../protocol/channel/comparison.ts')
   const identity = await context.identity()
   const vm = await findVm(await context.broker(), given.operand(0))
-  const { standingOf } = await import('../connect.ts')
+  const { standingOf } = await import('../sessions/connect.ts')
   const proof = PROOFS[standingOf(identity, suite, vm).kind]
   const words = await withSessionOf(context, vm, async session => comparisonCode(suite, session.bindingHash))
   const proved =
@@ -160,7 +160,7 @@ export const logs: Action = async (context, given) => {
 /** Whether this boot is the one that the owner certified, which only the owner can judge. */
 async function certifiedText(context: Context, vm: Vm): Promise<string> {
   if (vm.owner !== (await context.broker()).user) return vm.certificate ? 'by its owner' : 'no'
-  const { standingOf } = await import('../connect.ts')
+  const { standingOf } = await import('../sessions/connect.ts')
   try {
     return CERTIFIED[standingOf(await context.identity(), (await context.host()).suite, vm).kind]
   } catch (thrown) {

@@ -1,6 +1,6 @@
 /** Node as the library's host. */
-import { wallClock } from '../clock.ts'
-import type { Host } from '../host.ts'
+import { wallClock } from '../host/clock.ts'
+import type { Host } from '../host/host.ts'
 import { suite } from './suite.ts'
 import { openSocket } from './websocket.ts'
 

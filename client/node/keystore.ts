@@ -2,8 +2,13 @@
 import type { Suite } from '../../protocol/channel/suite.ts'
 import { asMortarError, type ErrorCode, MortarError } from '../../protocol/core/errors.ts'
 import { wipe } from '../../protocol/core/secret.ts'
-import type { Identity } from '../identity.ts'
-import { encryptIdentityFile, formatIdentityFile, isEncryptedIdentity, parseIdentityFile } from '../identity-file.ts'
+import type { Identity } from '../identity/identity.ts'
+import {
+  encryptIdentityFile,
+  formatIdentityFile,
+  isEncryptedIdentity,
+  parseIdentityFile,
+} from '../identity/identity-file.ts'
 import { hasCode, isOurs, readLimited, writeWhole } from './files.ts'
 
 const LARGEST_FILE_BYTES = 8192

@@ -2,7 +2,7 @@
 import { decodeBase64url, decodeText, encodeBase64url, encodeText } from '../../protocol/core/bytes.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { base64urlOf, z } from '../../protocol/core/schema.ts'
-import type { BrokerPins } from '../broker-api.ts'
+import type { BrokerPins } from '../broker/api.ts'
 import { readTrusted, writeWhole } from './files.ts'
 
 const LARGEST_FILE_BYTES = 262_144

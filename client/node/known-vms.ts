@@ -1,7 +1,7 @@
 /** known-vms.json beside the identity: the newest certificate of each VM that this device made or saw. */
 import { decodeText, encodeText } from '../../protocol/core/bytes.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
-import { allKnownVms, type KnownVms, withKnownVm } from '../known-vms.ts'
+import { allKnownVms, type KnownVms, withKnownVm } from '../vms/known-vms.ts'
 import { readTrusted, writeWhole } from './files.ts'
 
 const LARGEST_FILE_BYTES = 262_144

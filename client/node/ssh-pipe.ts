@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'
 import { LIMITS } from '../../protocol/core/limits.ts'
 import type { Transport } from '../../protocol/core/transport.ts'
-import { wallClock } from '../clock.ts'
+import { wallClock } from '../host/clock.ts'
 
 /** from the end of the local input to the end of the pair, unless the other end closes it first */
 const LINGER_MS = 1_000

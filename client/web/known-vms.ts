@@ -1,6 +1,6 @@
 /** What this browser remembers of VMs, for this page: the newest certificate of each, and nothing secret. */
 import { MortarError } from '../../protocol/core/errors.ts'
-import { type AllKnownVms, allKnownVms, type KnownVms, withKnownVm } from '../known-vms.ts'
+import { type AllKnownVms, allKnownVms, type KnownVms, withKnownVm } from '../vms/known-vms.ts'
 
 const KEY = 'mortar known VMs v1'
 

@@ -1,9 +1,9 @@
 /** Before a VM is stopped or deleted its drives are locked, and the VM itself says so; the page connects to it for that. */
 import type { Vm } from '../../protocol/control/api.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
-import { isOff, lockOpenDrives } from '../drives.ts'
-import { ownGrant } from '../read-grants.ts'
-import { Unconfirmed } from '../unconfirmed.ts'
+import { isOff, lockOpenDrives } from '../drives/drives.ts'
+import { Unconfirmed } from '../errors/unconfirmed.ts'
+import { ownGrant } from '../grants/read-grants.ts'
 import { connect } from './sessions.ts'
 import { current, type Login } from './state.ts'
 

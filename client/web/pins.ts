@@ -2,7 +2,7 @@
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { base64urlOf, z } from '../../protocol/core/schema.ts'
-import type { BrokerPins } from '../broker-api.ts'
+import type { BrokerPins } from '../broker/api.ts'
 
 const KEY = 'mortar known brokers v1'
 const knownSchema = z.record(z.string().max(2048), base64urlOf(32))

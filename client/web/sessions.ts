@@ -1,9 +1,9 @@
 /** The page's encrypted sessions, one for each VM it is connected to; they outlive the view that opened them. */
 import type { Vm } from '../../protocol/control/api.ts'
 import { asMortarError } from '../../protocol/core/errors.ts'
-import { type Connection, connectVm } from '../connect.ts'
-import { browserHost } from '../host.ts'
-import { openLasting } from '../lasting-session.ts'
+import { browserHost } from '../host/host.ts'
+import { type Connection, connectVm } from '../sessions/connect.ts'
+import { openLasting } from '../sessions/lasting-session.ts'
 import { current, setConnection } from './state.ts'
 
 /** Connects as soon as the VM has enrolled, which proves a new VM to its owner and makes it ready. */

@@ -3,8 +3,8 @@
 import type { Drive, Vm } from '../../protocol/control/api.ts'
 import { asMortarError, type MortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
-import type { Brick, BrokerApi, BrokerInfo, Role } from '../broker-api.ts'
-import type { Identity } from '../identity.ts'
+import type { Brick, BrokerApi, BrokerInfo, Role } from '../broker/api.ts'
+import type { Identity } from '../identity/identity.ts'
 import { useEffect, useState } from './preact.ts'
 
 export interface Login {

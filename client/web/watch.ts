@@ -4,7 +4,7 @@
  */
 import type { Vm } from '../../protocol/control/api.ts'
 import { asMortarError } from '../../protocol/core/errors.ts'
-import type { BrokerApi } from '../broker-api.ts'
+import type { BrokerApi } from '../broker/api.ts'
 import { route } from './route.ts'
 import { connectAwaited } from './sessions.ts'
 import { type Login, report, set } from './state.ts'

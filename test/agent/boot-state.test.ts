@@ -4,7 +4,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, statS
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { BootState } from '../../agent/boot-state.ts'
+import { BootState } from '../../agent/boot/boot-state.ts'
 import { openBoot, signBoot, verifyProtest } from '../../protocol/control/boot.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'
 import { facts } from '../support/session-pair.ts'

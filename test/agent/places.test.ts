@@ -1,6 +1,6 @@
 /** Places for sessions at an agent: sessions, sessionsEach, sessionsOwner, unprovenSessions. SPEC §4 */
 import { describe, expect, test } from 'vitest'
-import { type Holder, Places, type Unproven } from '../../agent/places.ts'
+import { type Holder, Places, type Unproven } from '../../agent/sessions/places.ts'
 import { LIMITS } from '../../protocol/core/limits.ts'
 
 const code = (code: string) => expect.objectContaining({ code })

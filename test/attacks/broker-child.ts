@@ -1,7 +1,7 @@
 /** A broker as a process of its own, over the hypervisor in memory: what `BrokerApart` starts. */
 import type { Config } from '../../broker/config.ts'
+import { wallClock } from '../../broker/process/wall-clock.ts'
 import { startBroker } from '../../broker/serve.ts'
-import { wallClock } from '../../broker/wall-clock.ts'
 import { FakeHypervisor } from '../support/fake-hypervisor.ts'
 import { LoopbackNetwork } from '../support/loopback-network.ts'
 

@@ -2,7 +2,7 @@
  * A program of the bench: one end of a channel through the relay, as agent and `mortar exec` do it. The agent's end streams
  * bytes as an exec does its output, in a kept call; the client's counts them and prints how long they took.
  */
-import { openJoined } from '../../agent/websocket.ts'
+import { openJoined } from '../../agent/control/websocket.ts'
 import { openSocket } from '../../client/node/websocket.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { exec } from '../../protocol/commands/exec.ts'

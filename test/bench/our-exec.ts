@@ -1,10 +1,10 @@
 /** Mortar's exec as a way: over a session that stays open, and from nothing to the first result. Both as `mortar exec` does it. */
-import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
-import { connectVm } from '../../client/connect.ts'
-import { collectProgram } from '../../client/exec.ts'
-import type { Identity } from '../../client/identity.ts'
-import { openLasting } from '../../client/lasting-session.ts'
+import { BrokerApi, pinsInMemory } from '../../client/broker/api.ts'
+import type { Identity } from '../../client/identity/identity.ts'
 import { nodeHost } from '../../client/node/host.ts'
+import { collectProgram } from '../../client/programs/exec.ts'
+import { connectVm } from '../../client/sessions/connect.ts'
+import { openLasting } from '../../client/sessions/lasting-session.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import type { Way } from './exec-rounds.ts'
 

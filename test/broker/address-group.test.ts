@@ -1,6 +1,6 @@
 /** Which addresses count as one caller. SPEC §3 */
 import { expect, test } from 'vitest'
-import { addressGroup } from '../../broker/address-group.ts'
+import { addressGroup } from '../../broker/shares/address-group.ts'
 
 test.each([
   ['192.0.2.1', '192.0.2.1'],

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { nodeHost } from '../../client/node/host.ts'
-import { launchVm } from '../../client/vm.ts'
+import { launchVm } from '../../client/vms/vm.ts'
 import { openTicket } from '../../protocol/control/ticket.ts'
 import { MortarError } from '../../protocol/core/errors.ts'
 import { runProgram } from '../support/program.ts'

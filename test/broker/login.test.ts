@@ -1,8 +1,8 @@
 /** Logins and who may do what. SPEC §3.1, §3.3 */
 import { randomBytes, randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
-import { Identity } from '../../client/identity.ts'
+import { BrokerApi, pinsInMemory } from '../../client/broker/api.ts'
+import { Identity } from '../../client/identity/identity.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { ROUTES, type RouteName } from '../../protocol/control/api.ts'
 import { signCertificate } from '../../protocol/control/certificate.ts'

@@ -1,7 +1,7 @@
 /** Launch secrets on their way to the launcher: sealed to its key, its VM and its launch, by both suites. SPEC §2.6 */
 import { expect, test } from 'vitest'
 import { LauncherKey } from '../../broker/vms/launcher-key.ts'
-import { sealLaunchSecret } from '../../client/sealed-secret.ts'
+import { sealLaunchSecret } from '../../client/vms/sealed-secret.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { SEALED_SECRET, signLauncherKey, verifyLauncherKey } from '../../protocol/control/launcher.ts'
 import { signingPublicKey } from '../../protocol/core/signing.ts'

@@ -1,6 +1,6 @@
 /** What is held in shares: who takes too much loses its own. SPEC §3 */
 import { expect, test } from 'vitest'
-import { Shares } from '../../broker/shares.ts'
+import { Shares } from '../../broker/shares/shares.ts'
 
 const each = 20
 

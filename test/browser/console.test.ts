@@ -1,8 +1,8 @@
 /** The console page in Chromium against a real broker: log-in, lists, errors, and what the page must never do. */
 import { rm } from 'node:fs/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
-import { Identity } from '../../client/identity.ts'
-import { encryptIdentityFile, formatIdentityFile } from '../../client/identity-file.ts'
+import { Identity } from '../../client/identity/identity.ts'
+import { encryptIdentityFile, formatIdentityFile } from '../../client/identity/identity-file.ts'
 import { nodeHost } from '../../client/node/host.ts'
 import { encodeBase64url, encodeText } from '../../protocol/core/bytes.ts'
 import { type ConsolePage, startConsole } from '../support/console.ts'

@@ -1,9 +1,9 @@
 /** Which boot is the VM, as the owner's client judges what a broker shows that may lie. SPEC §2.8 */
 import { afterEach, expect, test } from 'vitest'
-import { matching } from '../../client/boot-words.ts'
-import { candidatesOf, judgeBoot } from '../../client/boots.ts'
-import { confirmBoot } from '../../client/confirm.ts'
-import { connectVm } from '../../client/connect.ts'
+import { connectVm } from '../../client/sessions/connect.ts'
+import { matching } from '../../client/vms/boot-words.ts'
+import { candidatesOf, judgeBoot } from '../../client/vms/boots.ts'
+import { confirmBoot } from '../../client/vms/confirm.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import type { Vm } from '../../protocol/control/api.ts'
 import { signProtest } from '../../protocol/control/boot.ts'

@@ -1,8 +1,8 @@
 /** Programs and terminals from the client's side, over a real channel in memory. */
 import { describe, expect, test } from 'vitest'
-import { wallClock, within } from '../../client/clock.ts'
-import { collectProgram, runProgram, type SendSignal } from '../../client/exec.ts'
-import { openTerminal } from '../../client/terminal.ts'
+import { wallClock, within } from '../../client/host/clock.ts'
+import { collectProgram, runProgram, type SendSignal } from '../../client/programs/exec.ts'
+import { openTerminal } from '../../client/programs/terminal.ts'
 import { decodeText, encodeText } from '../../protocol/core/bytes.ts'
 import type { MortarError } from '../../protocol/core/errors.ts'
 import { sessionPair } from '../support/session-pair.ts'

@@ -1,6 +1,6 @@
 /** Connecting: the agent is believed for the launch secret or the owner's certificate, and for nothing the broker says. SPEC §2.4, §5.2 */
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { Identity } from '../../client/identity.ts'
+import { Identity } from '../../client/identity/identity.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { openCertificate, signCertificate } from '../../protocol/control/certificate.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'

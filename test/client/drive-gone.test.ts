@@ -1,7 +1,7 @@
 /** A drive that was detached: on whose word it is gone. The console page and the command go by the same. */
 import { expect, test } from 'vitest'
-import { wallClock } from '../../client/clock.ts'
-import { detachFrom } from '../../client/drive-gone.ts'
+import { detachFrom } from '../../client/drives/drive-gone.ts'
+import { wallClock } from '../../client/host/clock.ts'
 import type { Drive } from '../../protocol/control/api.ts'
 import { driveSerial } from '../../protocol/control/drive-serial.ts'
 import type { ClientSession } from '../../protocol/session.ts'

@@ -1,7 +1,7 @@
 /** Drive notes: what the owner wrote comes back, and nothing else passes. */
 import { expect, test } from 'vitest'
-import { openDriveNote, sealDriveNote } from '../../client/drive-note.ts'
-import { Identity } from '../../client/identity.ts'
+import { openDriveNote, sealDriveNote } from '../../client/drives/drive-note.ts'
+import { Identity } from '../../client/identity/identity.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { decodeBase64url, encodeBase64url } from '../../protocol/core/bytes.ts'
 

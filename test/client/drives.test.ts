@@ -1,9 +1,9 @@
 /** Drives from the client's side, over a real channel in memory: where keys go, and what is locked. */
 import { describe, expect, test } from 'vitest'
-import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
-import { openDriveNote, sealDriveNote } from '../../client/drive-note.ts'
-import { formatDrive, listDrives, lockDrive, lockOpenDrives, unlockDrive } from '../../client/drives.ts'
-import { Identity } from '../../client/identity.ts'
+import { BrokerApi, pinsInMemory } from '../../client/broker/api.ts'
+import { openDriveNote, sealDriveNote } from '../../client/drives/drive-note.ts'
+import { formatDrive, listDrives, lockDrive, lockOpenDrives, unlockDrive } from '../../client/drives/drives.ts'
+import { Identity } from '../../client/identity/identity.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import type { Drive } from '../../protocol/control/api.ts'
 import { driveSerial } from '../../protocol/control/drive-serial.ts'

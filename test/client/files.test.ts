@@ -4,7 +4,7 @@ import { chmodSync, chownSync, mkdtempSync, readdirSync, readFileSync, rmSync, s
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { Identity } from '../../client/identity.ts'
+import { Identity } from '../../client/identity/identity.ts'
 import { createIdentityFile, readIdentityFile, readPassphraseFile } from '../../client/node/keystore.ts'
 import { pinsInFile } from '../../client/node/known-brokers.ts'
 import {

@@ -4,13 +4,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { Identity } from '../../client/identity.ts'
+import { Identity } from '../../client/identity/identity.ts'
 import {
   encryptIdentityFile,
   formatIdentityFile,
   isEncryptedIdentity,
   parseIdentityFile,
-} from '../../client/identity-file.ts'
+} from '../../client/identity/identity-file.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { encodeHex, encodeText } from '../../protocol/core/bytes.ts'
 import { describeUnless, missingOf } from '../support/possible.ts'

@@ -1,7 +1,7 @@
 /** A session that outlives its socket, over real sessions with an agent in memory; its time and its pauses are the test's. */
 import { expect, test } from 'vitest'
-import type { Host } from '../../client/host.ts'
-import { openLasting } from '../../client/lasting-session.ts'
+import type { Host } from '../../client/host/host.ts'
+import { openLasting } from '../../client/sessions/lasting-session.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import { type ErrorCode, MortarError } from '../../protocol/core/errors.ts'

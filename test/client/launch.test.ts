@@ -1,6 +1,6 @@
 /** Launching: what the owner signs and seals, and what a broker may answer. */
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { launchVm } from '../../client/vm.ts'
+import { launchVm } from '../../client/vms/vm.ts'
 import { launchCommitment } from '../../protocol/channel/derive.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { launchRequest, type Vm } from '../../protocol/control/api.ts'

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { openSocket } from '../../client/node/websocket.ts'
-import { openWebSocket } from '../../client/websocket.ts'
+import { openWebSocket } from '../../client/sessions/websocket.ts'
 import { JOIN_PROTOCOL, JOIN_TOKEN_PREFIX } from '../../protocol/control/api.ts'
 
 let server: WebSocketServer

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { findDrive } from '../../client/drives.ts'
+import { findDrive } from '../../client/drives/drives.ts'
 import { digestFile } from '../../images/steps.ts'
 import { describeGuest } from '../support/guest-ring.ts'
 import { Machine } from '../support/machine.ts'

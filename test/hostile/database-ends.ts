@@ -1,5 +1,5 @@
 /** The real ends that who holds a broker's database meets: a client that looks for its agent, an agent that is called. */
-import { judgeBoot } from '../../client/boots.ts'
+import { judgeBoot } from '../../client/vms/boots.ts'
 import type { AgentKeys, Contact } from '../../protocol/channel/secure-channel.ts'
 import type { KeyPair } from '../../protocol/channel/suite.ts'
 import { exec } from '../../protocol/commands/exec.ts'

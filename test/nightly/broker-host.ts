@@ -1,7 +1,7 @@
 /** A real broker over the hypervisor in memory, as a process that may be killed and started again: its VMs run on meanwhile. */
 import { type Address, readConfig } from '../../broker/config.ts'
+import { wallClock } from '../../broker/process/wall-clock.ts'
 import { startBroker } from '../../broker/serve.ts'
-import { wallClock } from '../../broker/wall-clock.ts'
 import { type FakeDomain, FakeHypervisor } from '../support/fake-hypervisor.ts'
 import { LoopbackNetwork } from '../support/loopback-network.ts'
 

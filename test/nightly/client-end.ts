@@ -3,12 +3,12 @@
  * output is numbered, and says in a line of JSON whether all of it came, once each, in order, with the exit status.
  */
 import { createInterface } from 'node:readline'
-import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
-import { connectVm } from '../../client/connect.ts'
-import { runProgram } from '../../client/exec.ts'
-import { Identity } from '../../client/identity.ts'
-import { openLasting } from '../../client/lasting-session.ts'
+import { BrokerApi, pinsInMemory } from '../../client/broker/api.ts'
+import { Identity } from '../../client/identity/identity.ts'
 import { nodeHost } from '../../client/node/host.ts'
+import { runProgram } from '../../client/programs/exec.ts'
+import { connectVm } from '../../client/sessions/connect.ts'
+import { openLasting } from '../../client/sessions/lasting-session.ts'
 import { asMortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import type { Order, Report } from './kill-report.ts'

@@ -14,7 +14,7 @@ import {
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Identity } from '../../client/identity.ts'
+import type { Identity } from '../../client/identity/identity.ts'
 import { NODE_OPTIONS } from '../../images/node-options.ts'
 import { launchCommitment } from '../../protocol/channel/derive.ts'
 import { PERMISSIONS } from '../../protocol/control/roles.ts'

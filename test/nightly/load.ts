@@ -4,9 +4,9 @@
  */
 import { spawn } from 'node:child_process'
 import { text } from 'node:stream/consumers'
-import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
-import { connectVm } from '../../client/connect.ts'
+import { BrokerApi, pinsInMemory } from '../../client/broker/api.ts'
 import { nodeHost } from '../../client/node/host.ts'
+import { connectVm } from '../../client/sessions/connect.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import { rssOf } from '../support/process.ts'
 import { type KillingPlace, makePlace } from './killing-place.ts'

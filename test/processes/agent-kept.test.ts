@@ -1,8 +1,8 @@
 /** Kept calls at a real agent: its programs wait for their client, and for nobody whose grant is gone. SPEC §8.2 */
 import { readdirSync, readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { endDetached, listDetached, readDetached, startDetached } from '../../client/detached.ts'
-import type { Host } from '../../client/host.ts'
+import type { Host } from '../../client/host/host.ts'
+import { endDetached, listDetached, readDetached, startDetached } from '../../client/programs/detached.ts'
 import { exec } from '../../protocol/commands/exec.ts'
 import { grantRevoke } from '../../protocol/commands/grants.ts'
 import { decodeText, encodeText } from '../../protocol/core/bytes.ts'

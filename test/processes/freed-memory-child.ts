@@ -4,8 +4,8 @@
  */
 import { createPrivateKey } from 'node:crypto'
 import { LauncherKey } from '../../broker/vms/launcher-key.ts'
-import { Identity } from '../../client/identity.ts'
-import { sealLaunchSecret } from '../../client/sealed-secret.ts'
+import { Identity } from '../../client/identity/identity.ts'
+import { sealLaunchSecret } from '../../client/vms/sealed-secret.ts'
 import { CipherState } from '../../protocol/channel/cipher-state.ts'
 import { hkdf } from '../../protocol/channel/derive.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { replaceFile } from '../../agent/replace-file.ts'
+import { replaceFile } from '../../agent/process/replace-file.ts'
 import { describeUnless, needsRoot } from '../support/possible.ts'
 
 describeUnless(needsRoot('to mount a small file system'), 'a file system that is full', () => {

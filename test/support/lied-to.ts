@@ -5,7 +5,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { formatIdentityFile } from '../../client/identity-file.ts'
+import { formatIdentityFile } from '../../client/identity/identity-file.ts'
 import { launchCommitment } from '../../protocol/channel/derive.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import { AGENT_PATH, type Vm } from '../../protocol/control/api.ts'

@@ -1,12 +1,12 @@
 /** A person's end by the client library, for what the command line does not show. */
-import { BrokerApi, pinsInMemory } from '../../client/broker-api.ts'
-import { connectVm } from '../../client/connect.ts'
-import { openDriveNote } from '../../client/drive-note.ts'
-import { findDrive } from '../../client/drives.ts'
-import type { Identity } from '../../client/identity.ts'
+import { BrokerApi, pinsInMemory } from '../../client/broker/api.ts'
+import { openDriveNote } from '../../client/drives/drive-note.ts'
+import { findDrive } from '../../client/drives/drives.ts'
+import type { Identity } from '../../client/identity/identity.ts'
 import { nodeHost } from '../../client/node/host.ts'
 import { readIdentityFile } from '../../client/node/keystore.ts'
-import { findVm } from '../../client/vm.ts'
+import { connectVm } from '../../client/sessions/connect.ts'
+import { findVm } from '../../client/vms/vm.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import type { Machine, Person } from './machine.ts'
 

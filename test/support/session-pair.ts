@@ -1,5 +1,5 @@
 /** A client and an agent over memory, with real channel, mux and commands; the handlers are the test's own. */
-import { wallClock } from '../../client/clock.ts'
+import { wallClock } from '../../client/host/clock.ts'
 import { nobleSuite } from '../../protocol/channel/noble-suite.ts'
 import type { KeyPair, Suite } from '../../protocol/channel/suite.ts'
 import type { Clock } from '../../protocol/core/clock.ts'

@@ -1,5 +1,5 @@
 /** Somebody outside who poses as a VM: keys of their own, under a one-use key that was stolen, at a real broker. */
-import { openJoined } from '../../agent/websocket.ts'
+import { openJoined } from '../../agent/control/websocket.ts'
 import { launchSeed } from '../../protocol/channel/derive.ts'
 import type { Vm } from '../../protocol/control/api.ts'
 import { type ToAgent, toAgentSchema } from '../../protocol/control/enrolment.ts'

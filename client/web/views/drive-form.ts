@@ -1,7 +1,7 @@
 /** The form that makes a drive. */
 
-import { createDrive } from '../../drives.ts'
-import { browserHost } from '../../host.ts'
+import { createDrive } from '../../drives/drives.ts'
+import { browserHost } from '../../host/host.ts'
 import { h, useState, type VNode } from '../preact.ts'
 import { current } from '../state.ts'
 import { refresh } from '../watch.ts'

@@ -1,7 +1,7 @@
 /** The form that launches a VM; the page then waits for its enrolment and connects, which proves the VM. */
-import type { Brick } from '../../broker-api.ts'
-import { browserHost } from '../../host.ts'
-import { launchVm } from '../../vm.ts'
+import type { Brick } from '../../broker/api.ts'
+import { browserHost } from '../../host/host.ts'
+import { launchVm } from '../../vms/vm.ts'
 import { h, useState, type VNode } from '../preact.ts'
 import { goTo } from '../route.ts'
 import { connectWhenEnrolled } from '../sessions.ts'

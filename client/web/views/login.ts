@@ -1,6 +1,6 @@
 /** Log-in: the broker's address and an identity file, which never leaves the browser. */
-import { parseBrokerUrl } from '../../broker-request.ts'
-import { isEncryptedIdentity } from '../../identity-file.ts'
+import { parseBrokerUrl } from '../../broker/request.ts'
+import { isEncryptedIdentity } from '../../identity/identity-file.ts'
 import { LARGEST_FILE_BYTES, logIn } from '../account.ts'
 import { forgetBroker } from '../pins.ts'
 import { h, useState, type VNode } from '../preact.ts'

@@ -1,7 +1,7 @@
 /** The overview: VMs with their states, the form that launches one, bricks, drives, and what the broker is. */
 import type { Vm } from '../../../protocol/control/api.ts'
-import type { Brick } from '../../broker-api.ts'
-import { hostMemoryWords } from '../../host-memory.ts'
+import type { Brick } from '../../broker/api.ts'
+import { hostMemoryWords } from '../../vms/host-memory.ts'
 import { Fragment, h, useState, type VNode } from '../preact.ts'
 import { linkTo } from '../route.ts'
 import { type Login, useMortar } from '../state.ts'

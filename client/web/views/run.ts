@@ -1,9 +1,9 @@
 /** Runs a command in the VM: a line split into words, or given to sh; output as it comes, and how it ended. */
 import { asMortarError } from '../../../protocol/core/errors.ts'
 import type { ClientSession } from '../../../protocol/session.ts'
-import { type Exit, runProgram, type SignalName } from '../../exec.ts'
-import { about } from '../../name-error.ts'
-import { printable } from '../../vm.ts'
+import { about } from '../../errors/name-error.ts'
+import { type Exit, runProgram, type SignalName } from '../../programs/exec.ts'
+import { printable } from '../../vms/vm.ts'
 import { h, useRef, useState, type VNode } from '../preact.ts'
 import { splitWords, wantsShell } from '../words.ts'
 import { formatBytes, formatExit } from './format.ts'

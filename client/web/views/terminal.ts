@@ -1,8 +1,8 @@
 /** A shell in the VM on the page: opens on request, follows the size of its frame, says how the shell ended. */
 import { asMortarError, MortarError } from '../../../protocol/core/errors.ts'
 import type { ClientSession } from '../../../protocol/session.ts'
-import { about } from '../../name-error.ts'
-import { openTerminal, type Terminal } from '../../terminal.ts'
+import { about } from '../../errors/name-error.ts'
+import { openTerminal, type Terminal } from '../../programs/terminal.ts'
 import { h, useEffect, useRef, useState, type VNode } from '../preact.ts'
 import { openScreen, type Screen } from '../xterm.ts'
 import { formatExit } from './format.ts'

@@ -1,7 +1,7 @@
 /** One VM: its state and connection, what can be done in it, and what is known of it. */
 import type { Vm } from '../../../protocol/control/api.ts'
 import { encodeBase64url } from '../../../protocol/core/bytes.ts'
-import { printable } from '../../vm.ts'
+import { printable } from '../../vms/vm.ts'
 import { Fragment, h, useRef, type VNode } from '../preact.ts'
 import { goTo, linkTo, route } from '../route.ts'
 import { connect, disconnect } from '../sessions.ts'
