@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { SUBCOMMANDS } from '../../client/cli/subcommands.ts'
-import { documents, expectNone, lineAt, ROOT, read } from './sources.ts'
+import { documents, expectNone, lineAt, productSources, ROOT, read } from './sources.ts'
 
 const folders = readdirSync(ROOT, { withFileTypes: true })
   .filter(entry => entry.isDirectory())
@@ -27,6 +27,25 @@ test('every path that a document names in backticks exists', () => {
     }
   }
   expectNone('paths that do not exist', problems)
+})
+
+test('the tree in ARCHITECTURE.md is the tree on disk', () => {
+  const [, tree = ''] = /## The tree\n([\s\S]*?)\n#/.exec(read('ARCHITECTURE.md')) ?? []
+  const rows = [...tree.matchAll(/^\|([^|]*)\|/gm)].flatMap(([, cell = '']) =>
+    [...cell.matchAll(/`([^`]+)`/g)].map(([, folder = '']) => folder),
+  )
+  const rooms = new Set(productSources().map(file => file.split('/').slice(0, -1).slice(0, 2).join('/')))
+  // folders of these have no rows of their own
+  const whole = ['images']
+  const wanted = [...rooms].filter(room => !whole.some(part => room.startsWith(`${part}/`)))
+  expectNone(
+    'folders without a row',
+    wanted.filter(room => !rows.includes(room)),
+  )
+  expectNone(
+    'rows without a folder of sources',
+    rows.filter(row => row !== 'test' && !rooms.has(row)),
+  )
 })
 
 test('every relative link resolves, to its heading too', () => {
