@@ -41,7 +41,7 @@ export function parseBrokerUrl(text: string): string {
 
 /**
  * Sends a request and checks the answer's shape. Fails with the broker's own code; with broker-unreachable
- * when there is nobody, connection-lost when the answer breaks off, timeout when it is silent, protocol-violation when the answer is none of this protocol.
+ * when there is nobody or a proxy answers in the broker's place, connection-lost when the answer breaks off, timeout when it is silent, protocol-violation when the answer is none of this protocol.
  */
 export async function requestBroker<S extends z.ZodType>(
   base: string,
@@ -101,9 +101,10 @@ function readAnswer<S extends z.ZodType>({ route, answer }: BrokerRequest<S>, re
   try {
     json = bytes.length === 0 ? null : JSON.parse(decodeText(bytes))
   } catch (cause) {
+    if (response.status >= 500) throw answeredByProxy(response)
     throw new MortarError('protocol-violation', `${route}: the answer (HTTP ${response.status}) is not JSON`, { cause })
   }
-  if (!response.ok) throw brokerError(route, response.status, json)
+  if (!response.ok) throw brokerError(route, response, json)
   const checked = answer.safeParse(json)
   if (checked.success) return checked.data
   const issue = checked.error.issues[0]
@@ -112,12 +113,20 @@ function readAnswer<S extends z.ZodType>({ route, answer }: BrokerRequest<S>, re
 }
 
 /** The error of a failed answer; its code is the broker's only when it is one of the table. */
-function brokerError(route: RouteName, status: number, json: unknown): MortarError {
+function brokerError(route: RouteName, response: Response, json: unknown): MortarError {
   const checked = failure.safeParse(json)
   const code = checked.data?.error.code
   if (checked.data && isErrorCode(code)) return new MortarError(code, checked.data.error.detail)
-  return new MortarError('protocol-violation', `${route}: HTTP ${status} without an error of this protocol`)
+  if (!checked.success && response.status >= 500) return answeredByProxy(response)
+  return new MortarError('protocol-violation', `${route}: HTTP ${response.status} without an error of this protocol`)
 }
+
+/** A proxy before the broker answers 502 and the like while the broker is away: that is absence, and passes. */
+const answeredByProxy = ({ url, status }: Response) =>
+  new MortarError(
+    'broker-unreachable',
+    `${new URL(url).origin} answered HTTP ${status}; a proxy says so, not the broker`,
+  )
 
 /** codes of Node that say nothing to a person */
 const REASONS: Readonly<Record<string, string>> = {
@@ -136,6 +145,6 @@ const REASONS: Readonly<Record<string, string>> = {
 function reasonOf(thrown: unknown): string {
   const cause = thrown instanceof Error ? (thrown.cause ?? thrown) : thrown
   const message = cause instanceof Error ? cause.message : String(cause)
-  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : message
-  return REASONS[code] ?? `cannot be reached (${code})`
+  const code = cause instanceof Error && 'code' in cause && cause.code ? String(cause.code) : message
+  return REASONS[code] ?? `cannot be reached (${code || 'no reason given'})`
 }

@@ -151,7 +151,8 @@ describe('failures', () => {
 
   const malformed: [string, Answer][] = [
     ['no JSON', { raw: '<html>' }],
-    ['an error that is none of ours', { status: 502, json: { message: 'bad gateway' } }],
+    ['an error that is none of ours', { status: 403, json: { message: 'forbidden' } }],
+    ['a page in place of a missing path', { status: 404, raw: '<html>' }],
     ['a member that is unknown', { json: { vms: [], more: 1 } }],
     ['a member that is missing', { json: {} }],
     ['a name with control characters', { json: { vms: [{ ...vm, brick: 'a\u001b[2J' }] } }],
@@ -160,6 +161,17 @@ describe('failures', () => {
   test.each(malformed)('an answer that is %s is refused', async (_, answer) => {
     const { api } = await start({ 'GET /v1/vms': () => answer })
     await expect(api.vms()).rejects.toMatchObject({ code: 'protocol-violation' })
+  })
+
+  const gateways: [string, Answer][] = [
+    ['502 with a page', { status: 502, raw: '<html><center>nginx</center></html>' }],
+    ['503 with JSON of its own', { status: 503, json: { message: 'no healthy upstream' } }],
+    ['504 with nothing', { status: 504, raw: '' }],
+  ]
+  test.each(gateways)('a proxy that answers %s for the broker is absence', async (_, answer) => {
+    const { api } = await start({ 'GET /v1/vms': () => answer })
+    await expect(api.vms()).rejects.toMatchObject({ code: 'broker-unreachable' })
+    await expect(api.vms()).rejects.toThrow(`answered HTTP ${answer.status}`)
   })
 
   test('a broker that is not there is broker-unreachable, naming address and reason', async () => {
