@@ -5,9 +5,10 @@ import { MortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import type { BrokerApi } from '../broker/api.ts'
 import { requireGone, unconfirmedGone } from '../drives/drive-gone.ts'
-import { createDrive, findDrive, formatDrive, lockDrive, unlockDrive } from '../drives/drives.ts'
+import { createDrive, driveIdOf, findDrive, formatDrive, listDrives, lockDrive, unlockDrive } from '../drives/drives.ts'
 import { about } from '../errors/name-error.ts'
-import { findVm } from '../vms/vm.ts'
+import { ownGrant } from '../grants/read-grants.ts'
+import { findVm, UUID } from '../vms/vm.ts'
 import { confirm } from './confirm.ts'
 import { type Context, parseSize } from './context.ts'
 import { type Locked, lockDrivesOf } from './lock-drives.ts'
@@ -78,13 +79,39 @@ export const unlock: Action = async (context, given) => {
 
 export const lock: Action = async (context, given) => {
   const broker = await context.broker()
-  const drive = await findDrive(broker, given.operand(0))
-  const [, named] = given.operands
+  const [nameOrId = '', named] = given.operands
+  const vm = named === undefined ? null : await findVm(broker, named)
+  if (vm && vm.owner !== broker.user) return lockGranted(context, vm, nameOrId)
+  const drive = await findDrive(broker, nameOrId)
   // where a drive is the broker says; who names a VM asks that one
-  const holder = named === undefined ? vmOf(drive) : (await findVm(broker, named)).id
+  const holder = vm?.id ?? vmOf(drive)
   return withSessionAbout(context, { ...drive, attachedTo: holder }, async (session, vm) => {
     await context.progress.during(`locking ${drive.name}`, lockDrive(session, drive))
     return outcomeOf(drive, `${vm.name} says that ${drive.name} is locked`, { word: 'vm', vm: vm.name })
+  })
+}
+
+/**
+ * A grantee's lock: the broker shows grantees no drive, so the drives are those of the grant, by their ids, or by the name under which the
+ * VM has them mounted. Fails with not-found.
+ */
+async function lockGranted(context: Context, vm: Vm, nameOrId: string): Promise<Outcome> {
+  const { clock } = await context.host()
+  const { drives: ids } = ownGrant(await context.identity(), vm, clock.now()).grant
+  const locking = async (session: ClientSession) => {
+    const mounted = (await listDrives(session)).find(({ mountPoint }) => mountPoint === `/drives/${nameOrId}`)
+    const wanted = mounted?.serial ?? (UUID.test(nameOrId) ? driveSerial(nameOrId) : '')
+    const held = ids === null ? driveIdOf(wanted) : ids.find(id => driveSerial(id) === wanted)
+    if (wanted === '' || held === undefined) {
+      const named = ids === null ? 'name it by its id where it is not mounted' : `yours are ${ids.join(', ') || 'none'}`
+      throw new MortarError('not-found', `drive ${nameOrId} in ${vm.name}; ${named}`)
+    }
+    const id = UUID.test(nameOrId) ? nameOrId : held
+    await context.progress.during(`locking ${nameOrId}`, lockDrive(session, { id }))
+    return { json: { drive: { id }, word: 'vm' }, text: `${vm.name} says that ${nameOrId} is locked.` }
+  }
+  return withSessionOf(context, vm, session => about(`${nameOrId} in ${vm.name}`, () => locking(session)), {
+    whose: 'granted too',
   })
 }
 

@@ -82,7 +82,9 @@ async function run(context: Context, given: Arguments, params: ExecParams): Prom
         whose: 'granted too',
         onLost() {
           state.lost = true
-          context.progress.note('The program goes on in the VM, for up to an hour. Ctrl-C twice gives it up here.')
+          context.progress.note(
+            'If the VM runs, the program goes on there for up to an hour. Ctrl-C twice gives it up here.',
+          )
         },
         onBack() {
           state.lost = false

@@ -71,6 +71,11 @@ function permissionsOf(given: Arguments, offered: readonly Permission[]): readon
     if (!OFFERED.includes(permission)) {
       throw new MortarError('usage', `${words}; "${permission}" is kept for later and gives nothing in this version`)
     }
+    if (!offered.includes(permission)) {
+      const roles = GRANTED_ROLES.filter(role => offeredTo(role).includes(permission))
+      const needs = roles.length === 0 ? 'only the owner has it' : `it takes --role ${roles.join(' or ')}`
+      throw new MortarError('usage', `${words}; "${permission}" is not among them: ${needs}`)
+    }
     return permission
   })
 }

@@ -1,9 +1,10 @@
 /** Sessions for subcommands: finds the VM, connects, and closes when the work is done; brings a VM to `ready`. */
 import type { Vm } from '../../protocol/control/api.ts'
 import { encodeBase64url } from '../../protocol/core/bytes.ts'
-import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
+import { asMortarError, type ErrorCode, MortarError } from '../../protocol/core/errors.ts'
 import type { ClientSession } from '../../protocol/session.ts'
 import { grantsOf } from '../grants/read-grants.ts'
+import { sleep } from '../host/clock.ts'
 import { connectGrantedVm, connectVm } from '../sessions/connect.ts'
 import { openLasting } from '../sessions/lasting-session.ts'
 import { findVm, isWaiting, waitVm } from '../vms/vm.ts'
@@ -12,6 +13,10 @@ import type { Context } from './context.ts'
 
 /** ms from first contact to the agent's report that the VM is ready */
 const READY_MS = 30_000
+/** ms between two tries to enter a VM that is on its way, while there is time */
+const RETRY_MS = 2_000
+/** what keeps a VM on its way from being entered for a moment: it or its broker is away */
+const AWAY: readonly ErrorCode[] = ['vm-unreachable', 'broker-unreachable', 'connection-lost', 'going-away', 'timeout']
 /** ms in which an agent that lost its broker is back, if it is alive */
 const RETURN_MS = 15_000
 
@@ -133,13 +138,30 @@ async function bring(context: Context, vm: Vm, goal: 'enrolled' | 'ready', timeo
   const enter = mayEnter(vm, broker.user)
   // nobody gets into a VM that its owner has not connected to
   const first = goal === 'ready' && vm.owner !== broker.user ? 'ready' : 'enrolled'
-  const waiting = waitVm(broker, clock, vm.id, { goal: first, timeoutMs, onChange })
-  const there = await context.progress.during(`waiting for ${vm.name} to be ${first}`, waiting)
+  const deadlineMs = clock.now() + timeoutMs
+  const arrive = () => {
+    const waiting = waitVm(broker, clock, vm.id, { goal: first, timeoutMs: deadlineMs - clock.now(), onChange })
+    return context.progress.during(`waiting for ${vm.name} to be ${first}`, waiting)
+  }
+  let there = await arrive()
   if (goal === 'enrolled' || !enter) return { vm: there, word: 'broker' }
   // that it is ready is what the broker says until the VM has proven its key to this very program
-  await withSessionOf(context, there, async () => context.progress.line(`${vm.name} proved its key`), {
-    whose: 'granted too',
-  })
+  const prove = () =>
+    withSessionOf(context, there, async () => context.progress.line(`${vm.name} proved its key`), {
+      whose: 'granted too',
+    })
+  for (;;) {
+    try {
+      await prove()
+      break
+    } catch (thrown) {
+      const { code, message } = asMortarError(thrown)
+      if (!AWAY.includes(code) || clock.now() + RETRY_MS >= deadlineMs) throw thrown
+      context.progress.line(`${vm.name}: ${message}; trying again …`)
+      await sleep(RETRY_MS)
+      there = await arrive()
+    }
+  }
   if (there.state === 'ready') return { vm: there, word: 'vm' }
   const becoming = waitVm(broker, clock, vm.id, { goal: 'ready', timeoutMs: READY_MS, onChange })
   return { vm: await context.progress.during(`waiting for ${vm.name} to be ready`, becoming), word: 'vm' }

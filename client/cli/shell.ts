@@ -43,7 +43,7 @@ export const shell: Action = async (context, given) => {
       onLost() {
         watch.lost = true
         context.progress.note(
-          'The shell goes on in the VM. Ctrl-C stops waiting for it: it then ends there after an hour.',
+          'If the VM runs, the shell goes on there. Ctrl-C stops waiting for it: it then ends there after an hour.',
         )
       },
       onBack() {

@@ -194,7 +194,7 @@ const DRIVE: readonly Subcommand[] = [
   {
     name: 'drive lock',
     operands: '<drive> [vm]',
-    says: 'unmount and lock a drive; it stays attached. Done when the VM says so; which VM to ask is what the broker says, unless one is named',
+    says: 'unmount and lock a drive; it stays attached. Done when the VM says so; which VM to ask is what the broker says, unless one is named. A grantee with the right drives names the VM, and the drive by its id or as it is mounted',
     options: [],
     examples: ['mortar drive lock data', 'mortar drive lock data first'],
     load: async () => (await import('./drive.ts')).lock,

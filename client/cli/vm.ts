@@ -1,6 +1,7 @@
 /** `mortar vm`: launches, lists, shows, waits for, stops and deletes VMs. */
 import type { Vm } from '../../protocol/control/api.ts'
 import { asMortarError, MortarError } from '../../protocol/core/errors.ts'
+import type { ClientSession } from '../../protocol/session.ts'
 import type { BrokerApi, BrokerInfo } from '../broker/api.ts'
 import { hostMemoryWords } from '../vms/host-memory.ts'
 import { findVm, launchVm, printable, waitVm } from '../vms/vm.ts'
@@ -120,6 +121,16 @@ const PROOFS = {
   contested: 'none',
 } as const
 
+/** what the owner is told that the VM did */
+const PROVED: Readonly<Record<(typeof PROOFS)[keyof typeof PROOFS], (boot: number | undefined) => string>> = {
+  certificate: boot => `proved the key that you certified for its boot ${boot}`,
+  'boot before': () =>
+    'proved by the key that the boot before left that it is the VM you knew, and has your certificate now',
+  'first contact': () =>
+    'proved at first contact that it was given what your launch sent, and has your certificate now',
+  none: () => 'proved nothing',
+}
+
 /**
  * What the VM proves, and the words of a session of this moment. A screen of the VM that the broker does not serve may show the same
  * words; one that the broker serves can show any. SPEC §5.3
@@ -128,16 +139,17 @@ export const verify: Action = async (context, given) => {
   const { suite } = await context.host()
   const { comparisonCode } = await import('../../protocol/channel/comparison.ts')
   const identity = await context.identity()
-  const vm = await findVm(await context.broker(), given.operand(0))
+  const broker = await context.broker()
+  const vm = await findVm(broker, given.operand(0))
+  const mine = vm.owner === broker.user
   const { standingOf } = await import('../sessions/connect.ts')
-  const proof = PROOFS[standingOf(identity, suite, vm).kind]
-  const words = await withSessionOf(context, vm, async session => comparisonCode(suite, session.bindingHash))
-  const proved =
-    proof === 'certificate'
-      ? `${vm.name} proved the key that you certified for its boot ${vm.agent?.generation}`
-      : proof === 'boot before'
-        ? `${vm.name} proved by the key that the boot before left that it is the VM you knew, and has your certificate now`
-        : `${vm.name} proved at first contact that it was given what your launch sent, and has your certificate now`
+  // a grantee's session opens to the boot that the owner has certified, and to no other
+  const proof = mine ? PROOFS[standingOf(identity, suite, vm).kind] : PROOFS.certified
+  const wordsOf = async (session: ClientSession) => comparisonCode(suite, session.bindingHash)
+  const words = await withSessionOf(context, vm, wordsOf, { whose: 'granted too' })
+  const proved = mine
+    ? `${vm.name} ${PROVED[proof](vm.agent?.generation)}`
+    : `${vm.name} proved the key that its owner, whom the broker calls ${vm.owner}, certified for its boot ${vm.agent?.generation}`
   const text = [
     `${proved}. Whoever kept a copy of what the launch sent could prove the same at first contact.`,
     '',

@@ -22,7 +22,7 @@ const POLL_MS = 25_000
 const RETRY_MS = 1_000
 /** a broker that starts again */
 const AWAY: readonly ErrorCode[] = ['broker-unreachable', 'connection-lost', 'going-away']
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+export const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 const SHA256 = /^[0-9a-f]{64}$/
 const CONSOLE_TAIL_LINES = 20
 /** colours and cursor movements (ECMA-48, 5.4) */

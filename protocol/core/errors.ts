@@ -186,7 +186,11 @@ export const ERRORS = {
   'connection-lost': row(503, 'The connection was lost', 'Connect again; the VM goes on running'),
   'going-away': row(503, 'The other side is shutting down', 'Try again in a moment'),
   'unknown-command': row(400, 'The agent does not know this command', 'The brick may be older than the client'),
-  'call-unknown': row(404, 'The VM does not hold this call', 'Run it again: its agent or its time has ended'),
+  'call-unknown': row(
+    404,
+    'The VM does not hold this call',
+    'Its end was read, its time is over, or its agent ended: see what there is with mortar exec VM --list',
+  ),
   // exec and terminal
   'exec-not-found': row(404, 'The program does not exist in the VM', 'Check the path or install it in the VM'),
   'exec-failed': row(500, 'The program could not be started in the VM', 'Check that it may be executed by that user'),

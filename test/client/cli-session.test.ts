@@ -27,6 +27,23 @@ test('vm verify says what the VM proved, and prints the six words of a session, 
   expect(two.stdout).not.toContain(words)
 })
 
+test('vm wait enters a VM that is away for a moment once it is back, while there is time', async () => {
+  agent.away = true
+  const waiting = spawn(process.execPath, [MAIN, 'vm', 'wait', 'first', '--timeout', '60'], { env })
+  let told = ''
+  waiting.stderr.on('data', chunk => {
+    told += chunk
+  })
+  const ended = outcomeOf(waiting)
+  try {
+    await expect.poll(() => told).toContain('trying again')
+  } finally {
+    agent.away = false
+  }
+  expect(await ended).toMatchObject({ code: 0 })
+  expect(told).toContain('first proved its key')
+})
+
 describe('exec', () => {
   const exec = (script: string, input?: string | Buffer, ...options: string[]) =>
     mortar(['exec', 'first', ...options, '--', 'sh', '-c', script], input)

@@ -90,6 +90,7 @@ describe('help and usage', () => {
     [['drive', 'create', 'x', '--size', '1X'], '"1X" is not a size'],
     [['grant', 'create', 'vm', 'mortar1x', '--allow', 'tunnel'], '"tunnel" is kept for later and gives nothing'],
     [['grant', 'create', 'vm', 'mortar1x', '--allow', 'exec,files-up'], '"files-up" is kept for later'],
+    [['grant', 'create', 'vm', 'mortar1x', '--allow', 'exec,power'], '"power" is not among them: it takes --role manager'],
     [['grant', 'create', 'vm', 'mortar1x', '--target', 'a:1'], "unknown option '--target'"],
     [['console', '--listen', 'nowhere'], '--listen needs ADDRESS:PORT'],
     [['identity', 'create', '--identity', '/nonexistent/x'], 'give --passphrase-file or --no-passphrase'],

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Drive } from '../../protocol/control/api.ts'
 import { describeGuest } from '../support/guest-ring.ts'
 import { Machine } from '../support/machine.ts'
 import { accountNameOf } from '../support/people.ts'
@@ -41,6 +42,34 @@ describeGuest('grants', () => {
     expect(await denied(['vm', 'stop', id, '--yes'])).toBe(4)
     expect(await denied(['vm', 'delete', id, '--yes'])).toBe(4)
     expect(await denied(['grant', 'create', 'lab', other().identity])).toBe(4)
+  })
+
+  test('the grantee has the VM prove its key, and no alarm is raised', async () => {
+    const proved = await machine.must<{ proof: string; words: string }>(other(), ['vm', 'verify', 'lab'])
+    expect(proved).toMatchObject({ proof: 'certificate', words: expect.stringMatching(/^([a-z]+ ){5}[a-z]+$/) })
+  })
+
+  test('a grantee with the right drives locks a drive of the grant, by its name or id, and no other', async () => {
+    const { drive } = await machine.must<{ drive: Drive }>(owner(), ['drive', 'create', 'data', '--size', '32M'])
+    await machine.must(owner(), ['drive', 'attach', 'data', 'lab'])
+    const unlock = (...more: string[]) => machine.must(owner(), ['drive', 'unlock', 'data', ...more])
+    const lock = (which: string) => machine.mortar(other(), ['--json', 'drive', 'lock', which, 'lab'])
+    await unlock('--format')
+    await grant('--allow', 'exec,drives')
+    expect((await lock('data')).code).toBe(3)
+    expect((await lock(drive.id)).code).toBe(3)
+    await grant('--allow', 'exec,drives', '--drive', 'data')
+    for (const which of ['data', drive.id]) {
+      await machine.inVm(owner(), 'lab', ['test', '-w', '/drives/data'])
+      const { code, stdout, stderr } = await lock(which)
+      expect({ code, told: JSON.parse(stdout) }, stderr).toEqual({
+        code: 0,
+        told: { drive: { id: drive.id }, word: 'vm' },
+      })
+      await unlock()
+    }
+    const { code, stderr } = await lock('other')
+    expect([code, stderr]).toEqual([3, expect.stringContaining(drive.id)])
   })
 
   test('revoking ends a running program of the grantee at once, and nothing opens any more', async () => {
